@@ -1,4 +1,4 @@
-// Package gen holds the words of the API: the models that openapi.yaml describes.
+// Package gen has the models of the API, which openapi.yaml describes.
 //
 // Everything named *.gen.go in here and below, and api/openapi.yaml, is generated and never edited: change
 // openapi.yaml, then run `make generate`. The models carry no framework, so that every other package can use them:

@@ -97,7 +97,7 @@ func serveAndDeliver(
 		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: observe(m, tr),
 	})
 	router, err := api.NewRouter(api.Options{
-		Store: st, Guard: guard, Sender: sender, Log: log, Heartbeat: dispatcher.Turned, Metrics: m, Traces: tr,
+		Store: st, Guard: guard, Sender: sender, Log: log, Heartbeat: dispatcher.Heartbeat, Metrics: m, Traces: tr,
 		Drain: draining, Stopping: ctx.Done(), TrustedProxies: c.trustedProxies,
 	})
 	if err != nil {

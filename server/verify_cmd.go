@@ -44,10 +44,10 @@ func printCheck(w io.Writer, c store.Check) {
 		return
 	}
 	fmt.Fprintln(w, "FAULT ", c.Name)
-	for _, fault := range c.Faults {
-		fmt.Fprintln(w, "         ", fault)
+	for _, violation := range c.Violations {
+		fmt.Fprintln(w, "         ", violation)
 	}
-	if more := c.Count - len(c.Faults); more > 0 {
+	if more := c.Count - len(c.Violations); more > 0 {
 		fmt.Fprintf(w, "          and %d more\n", more)
 	}
 }

@@ -29,7 +29,7 @@ const (
 func (s *Store) AgentStatusChanges(
 	ctx context.Context, k AgentKey, before int64, limit int,
 ) (m []gen.AgentStatusChange, more bool, err error) {
-	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
+	err = s.snapshot(ctx, func(tx *sqldb.Reader) error {
 		if _, err := findAgent(tx, k); err != nil {
 			return err
 		}
@@ -178,8 +178,8 @@ func unkeptOutcome(event int64, typ gen.EventType, more string) gen.EventOutcome
 	}
 }
 
-// repeatCounter counts repeated settings of a status, by the sequence number of the change to that status. The counts
-// explain why no delivery was sent. They are written every second, since none is worth a commit of its own.
+// repeatCounter counts repetitions of a status, by the sequence number of the change to that status. The counts explain
+// why no delivery was sent. They are written every second, since none is worth a commit of its own.
 type repeatCounter struct {
 	mu     sync.Mutex
 	counts map[int64]repeat

@@ -39,7 +39,7 @@ func (s *Store) StatusChanges(
 	if err != nil {
 		return Feed{}, publicError(err)
 	}
-	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
+	err = s.snapshot(ctx, func(tx *sqldb.Reader) error {
 		if _, err := findClient(tx, client); err != nil {
 			return err
 		}
@@ -58,19 +58,20 @@ func (s *Store) StatusChanges(
 	return feed, err
 }
 
-// NewestChange returns the sequence number of a client's newest change. All later changes have greater numbers.
-func (s *Store) NewestChange(ctx context.Context, client string) (after *int64, err error) {
+// NewestChange returns a sequence number after which a client's feed may begin: each change that is not visible yet has
+// a greater number. It may be the number of another client's change.
+func (s *Store) NewestChange(ctx context.Context, client string) (after int64, err error) {
 	upTo, err := s.engine.visibleUpTo(ctx)
 	if err != nil {
-		return nil, publicError(err)
+		return 0, publicError(err)
 	}
 	tx := s.read(ctx)
 	if _, err := findClient(tx, client); err != nil {
-		return nil, err
+		return 0, err
 	}
 	is, err := sqldb.Value[struct{ Newest, Gone int64 }](tx, "SELECT coalesce(max(id), 0) AS newest, "+
 		"(SELECT coalesce(max(sequence), 0) FROM truncated WHERE client_id = ?) AS gone FROM status_changes", client)
-	return new(max(min(is.Newest, upTo), is.Gone)), publicError(err)
+	return max(min(is.Newest, upTo), is.Gone), publicError(err)
 }
 
 // changesBy lists the changes of an index scan between two sequence numbers, at most limit of them.

@@ -285,7 +285,7 @@ func (c copier) finish(ctx context.Context, to string) error {
 	s := &Store{Options: Options{URL: to}, copying: true, alongside: true}
 	err := s.verify(ctx, func(k Check) {
 		if k.Count > 0 {
-			faults = append(faults, fmt.Sprintf("%s: %d faults, such as: %s", k.Name, k.Count, k.Faults[0]))
+			faults = append(faults, fmt.Sprintf("%s: %d faults, such as: %s", k.Name, k.Count, k.Violations[0]))
 		}
 	})
 	if err == nil && len(faults) > 0 {

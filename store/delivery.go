@@ -89,8 +89,8 @@ func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 		ID: r.ID, WebhookID: r.WebhookID, Lane: r.LaneID, Claim: r.Claim, Lease: lease, Receiver: r.ReceiverID,
 		URL: r.URL, Method: r.Method, EventType: eventType(r.NewStatus), Sequence: r.ChangeID, Epoch: r.Epoch,
 		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Failures: r.Failures, Data: r.data(),
-		Secrets: r.secrets(now), CreatedAt: millis(r.CreatedAt), Replay: r.Replays > 0, Replays: r.Replays,
-		Traceparent: r.Traceparent, More: r.Pending > 1,
+		Secrets: r.secrets(now), CreatedAt: millis(r.CreatedAt), Redelivery: r.Replays > 0, Redeliveries: r.Replays,
+		Traceparent: r.Traceparent, HasSuccessor: r.Pending > 1,
 	}
 }
 

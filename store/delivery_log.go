@@ -121,7 +121,7 @@ type DeliveryLog struct {
 
 // Delivery returns a client's delivery with its log.
 func (s *Store) Delivery(ctx context.Context, client string, id int64) (l DeliveryLog, err error) {
-	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
+	err = s.snapshot(ctx, func(tx *sqldb.Reader) error {
 		l, err = s.deliveryLog(tx, client, id)
 		return err
 	})
@@ -155,13 +155,13 @@ func (s *Store) deliveryLog(q sqldb.Querier, client string, id int64) (l Deliver
 	return l, err
 }
 
-// setSent sets Sent to the content of the last attempt: with the URL of the event at that time, and as a replay only if
-// an attempt followed the redelivery.
+// setSent sets Sent to the content of the last attempt: with the URL of the event at that time. It is marked as a
+// redelivery only if an attempt followed the redelivery.
 func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 	l.Sent.URL, l.Sent.Method = cmp.Or(last.URL, h.URL), cmp.Or(last.Method, h.Method)
 	l.Sent.Attempt, l.SentAt, l.Signed = last.Number, millis(last.StartedAt), last.Signature
 	l.Sent.Traceparent = last.Traceparent
-	l.Sent.Replay = h.Replays > 1 || h.Replays == 1 && h.Attempts > 0
+	l.Sent.Redelivery = h.Replays > 1 || h.Replays == 1 && h.Attempts > 0
 }
 
 // sentSQL is headSQL for any delivery, without the traceparent: each attempt has its own.
@@ -265,7 +265,7 @@ func (r waitRow) waitingFirst(now int64) gen.Waiting {
 }
 
 // snapshot runs several queries at one moment of the database.
-func (s *Store) snapshot(ctx context.Context, fn func(tx *sqldb.ReadTx) error) error {
+func (s *Store) snapshot(ctx context.Context, fn func(tx *sqldb.Reader) error) error {
 	err := sqldb.Snapshot(ctx, s.reader, fn)
 	s.downtimes.noteRead(ctx, err)
 	return publicError(err)

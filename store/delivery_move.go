@@ -10,8 +10,8 @@ import (
 )
 
 // Conditions on deliveries of a lane: one delivery, or the unfinished ones of an event. Each has an index of its own.
-// Other states in the same query are concatenated with an empty string, so that the planner does not choose a larger
-// index.
+// Any other condition on state appends an empty string to the column, so that the planner cannot choose the index of
+// that state. Likewise, `event_id + 0` keeps it from the index of an event's deliveries.
 const (
 	byID    = "id = ?"
 	byEvent = "event_id = ? AND state IN ('pending', 'parked')"
@@ -59,9 +59,9 @@ func pendingLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
 		"SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id", event)
 }
 
-// lockLanesOfEvent locks the lanes that unfinished deliveries of an event are in or move to, the event's lane, and some
-// more.
-func lockLanesOfEvent(tx *sqldb.Tx, event int64, more ...int64) error {
+// lockLanesOfEvent locks the lanes that unfinished deliveries of an event are in or move to, the event's lane, and the
+// lanes of also.
+func lockLanesOfEvent(tx *sqldb.Tx, event int64, also ...int64) error {
 	if tx.Dialect() == sqldb.SQLite {
 		return nil
 	}
@@ -73,7 +73,7 @@ func lockLanesOfEvent(tx *sqldb.Tx, event int64, more ...int64) error {
 	if err != nil {
 		return err
 	}
-	return lockLanes(tx, append(lanes, more...)...)
+	return lockLanes(tx, append(lanes, also...)...)
 }
 
 // redirect gives the unfinished deliveries of an event its new URL, method and lane, and makes them due. Parked
@@ -147,7 +147,7 @@ func changeLane(tx *sqldb.Tx, from, to, now int64, where string, args ...any) er
 	return adjustLane(tx, to, int(count), now)
 }
 
-// parkedLanes lists the lanes that the parked deliveries of an event were in.
+// parkedLanes lists the lanes of the parked deliveries of an event.
 func parkedLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
 	return sqldb.Select[int64](tx,
 		"SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'parked' ORDER BY lane_id", event)
@@ -182,21 +182,21 @@ func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error 
 // ends the wait for the next attempt, but not a pause that the receiver asked for. If a breaker is open, the next probe
 // is due now. Deliveries in flight stay in flight.
 func (s *Store) makeDue(tx *sqldb.Tx, ids ...int64) error {
-	last, err := sqldb.Select[deliveryRow](tx,
+	pending, err := sqldb.Select[deliveryRow](tx,
 		"SELECT DISTINCT d.lane_id, d.change_id, d.id FROM deliveries d WHERE d.id IN ? "+
 			"AND d.state || '' = 'pending' ORDER BY d.lane_id, d.change_id, d.id", sqldb.Padded(ids))
-	if err != nil || len(last) == 0 {
+	if err != nil || len(pending) == 0 {
 		return err
 	}
-	for i := 0; err == nil && i < len(last); i++ {
-		if i+1 == len(last) || last[i+1].LaneID != last[i].LaneID {
-			err = s.makeLaneDue(tx, last[i])
+	for i := 0; err == nil && i < len(pending); i++ {
+		if i+1 == len(pending) || pending[i+1].LaneID != pending[i].LaneID {
+			err = s.makeLaneDue(tx, pending[i])
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return s.makeProbeDue(tx, slices.Compact(each(last, laneOf)))
+	return s.makeProbeDue(tx, slices.Compact(each(pending, laneOf)))
 }
 
 // makeLaneDue makes the deliveries of a lane due, up to the last one given.

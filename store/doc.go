@@ -1,38 +1,40 @@
-// Package store is the database: rows, transactions, the outbox, and the jobs that maintain them. An exported method is
-// one transaction. Rows and GORM stay inside the package: its methods return models of package gen, small types of its
-// own, and *Error.
+// Package store is the database: rows, transactions, the outbox, and the jobs that maintain them. An exported method
+// that writes is one transaction, unless its comment says otherwise. Rows and GORM stay inside the package: its methods
+// return models of package gen, small types of its own, and *Error.
 //
 // README.md explains the store to its operators: the terms, the guarantees, and the rules of lanes that they rest on.
 // This comment is a tour of the code.
 //
 // # A status change, from the request to the wire
 //
-//  1. SetStatus (status.go) makes a setting of a request and passes it to a Batcher (internal/sqldb/batcher.go), which
-//     has simultaneous settings share one transaction. SetStatuses sets several statuses of one request.
+//  1. SetStatus (status.go) makes a statusUpdate of a request and passes it to a Batcher (internal/sqldb/batcher.go),
+//     which has simultaneous updates share one transaction. SetStatuses sets several statuses of one request.
 //  2. The engine's Writer runs that transaction. On SQLite one goroutine writes, and the units of work that wait share
-//     one commit (internal/sqlite/writer.go, commit.go). On PostgreSQL the transactions of batches run side by side
-//     (internal/postgres/writer.go), and a statement is queued until its answer is needed (queue.go).
-//  3. setBatch divides the settings into waves, so that no agent is in one wave twice. setWave locks the agents. decide
+//     one commit (internal/sqlite/writer.go, commit.go). On PostgreSQL, transactions of different batchers and of
+//     contended tasks run concurrently (internal/postgres/writer.go). Each batcher has one batch at a time. A statement
+//     is queued until its answer is needed (queue.go).
+//  3. setBatch divides the updates into waves, so that no agent is in one wave twice. setWave locks the agents. decide
 //     says what changes: nothing, if the agent has the status or the time is stale.
 //  4. applyChanges (status_apply.go) finds the events that a change fires and locks their lanes (outbox_enqueue.go). It
 //     inserts the rows of status_changes, whose ids are the sequence numbers, and updates the agents.
 //  5. enqueue (outbox_enqueue.go) inserts one delivery for each event and adds it to its lane (lane.go). handOff leases
-//     a lane that was empty at once, if the dispatcher has room for it.
+//     an empty lane immediately, if the dispatcher has room for it.
 //  6. The commit makes all of it durable. Only then does the caller get its answer. The commit wakes the dispatcher and
 //     the readers of the feed (change_feed.go), and notifies the peers (engine_postgres.go).
 //  7. The dispatcher (webhook/dispatch.go) sends the deliveries that were handed off. For all others it calls Claim
 //     (outbox_claim.go), which finds due lanes, fairly among receivers, leases them, and returns their heads.
-//  8. A worker (webhook/lane.go) sends the delivery and calls Record (outbox_record.go), which batches, too. The plain
-//     results of a wave share their statements (outbox_record_batch.go). A result that changes its receiver, or is too
-//     late, is recorded by itself. The worker then continues with the next delivery of the lane, or releases the lane.
+//  8. A worker (webhook/lane.go) sends the delivery and calls Record (outbox_record.go), which batches, too. Plain
+//     results, nearly all, share their statements. laneStates.plain (outbox_record_batch.go) says which results are
+//     plain. The others are recorded one by one, and so are further results of their receivers in the wave. The worker
+//     then continues with the next delivery of the lane, or releases the lane.
 //
 // # The concepts of a status change
 //
 // Of the API: client, agent, event, status change, sequence number, delivery, attempt, receiver. Of the outbox: lane,
 // head (the first pending delivery of a lane), due time, lease, claim (its number identifies a late result), handoff,
 // result, verdict, breaker, probe, outage, deploy window. Of the database: transaction, batch, wave, contended task,
-// writer, queued statement, lock order, engine. These are 28. lane.go, receiver_breaker.go and webhook/doc.go explain
-// the concepts of the outbox.
+// writer, queued statement, lock order, engine. The table of terms in README.md explains most of the concepts of the
+// API and the outbox. webhook/doc.go explains handoff and verdict.
 //
 // # Where the rest is
 //

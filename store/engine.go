@@ -26,8 +26,8 @@ type engine interface {
 	openVerifier(databaseURL string) (*sql.DB, error)
 	checkSchema(ctx context.Context, db *sql.DB) error
 	orm(pool gorm.ConnPool, log logger.Interface) (*gorm.DB, error)
-	// rules are the invariants that verify checks because this engine does not enforce them.
-	rules() []rule
+	// invariants are the invariants that verify checks because this engine does not enforce them.
+	invariants() []invariant
 
 	// servesAlone reports whether the database can have only one server process.
 	servesAlone() bool

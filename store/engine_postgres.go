@@ -30,13 +30,13 @@ func (e *postgresEngine) open(ctx context.Context, s *Store) (err error) {
 		return err
 	}
 	log := newStatementLog(s.Log)
-	writers, err := postgres.ORM(postgres.Queued(e.db.Writers()), log)
+	writers, err := postgres.ORM(postgres.Queued(e.db.WritePool()), log)
 	if err != nil {
 		return err
 	}
 	clock := s.databaseClock()
 	s.writes = postgres.NewWriter(writers, clock, unavailableError)
-	if s.reader, err = postgres.ORM(e.db.Readers(), log); err != nil {
+	if s.reader, err = postgres.ORM(e.db.ReadPool(), log); err != nil {
 		return err
 	}
 	if err := clock.Read(s.read(ctx)); err != nil {
@@ -83,7 +83,7 @@ func (e *postgresEngine) orm(pool gorm.ConnPool, log logger.Interface) (*gorm.DB
 	return postgres.ORM(pool, log)
 }
 
-func (e *postgresEngine) rules() []rule                    { return rules }
+func (e *postgresEngine) invariants() []invariant          { return invariants }
 func (e *postgresEngine) servesAlone() bool                { return false }
 func (e *postgresEngine) checkWritable() error             { return nil }
 func (e *postgresEngine) checkFiles(context.Context) error { return nil }

@@ -37,7 +37,7 @@ func (e *sqliteEngine) open(ctx context.Context, s *Store) error {
 	if err != nil {
 		return err
 	}
-	s.writes, s.reader = sqlite.NewWriter(e.file, unavailableError), e.file.Reader()
+	s.writes, s.reader = sqlite.NewWriter(e.file, unavailableError), e.file.ReadORM()
 	return nil
 }
 
@@ -72,7 +72,7 @@ func (e *sqliteEngine) orm(pool gorm.ConnPool, log logger.Interface) (*gorm.DB, 
 	return sqlite.ORM(pool, log)
 }
 
-func (e *sqliteEngine) rules() []rule { return slices.Concat(sqliteRules, rules) }
+func (e *sqliteEngine) invariants() []invariant { return slices.Concat(sqliteInvariants, invariants) }
 
 func (e *sqliteEngine) servesAlone() bool                    { return true }
 func (e *sqliteEngine) checkWritable() error                 { return e.file.CheckWritable() }

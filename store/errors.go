@@ -93,7 +93,7 @@ func isClosed(err error) bool {
 
 // isContended reports whether an error means that another transaction was in the way. The next transaction may succeed.
 func isContended(err error) bool {
-	return sqlite.IsContended(err) || postgres.IsLockTimeout(err) || postgres.IsRetryable(err)
+	return sqlite.IsBusy(err) || postgres.IsLockTimeout(err) || postgres.IsRetryable(err)
 }
 
 // isDatabaseFailure reports whether a transaction would fail with fewer tasks, too. Its argument was mapped by

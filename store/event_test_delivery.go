@@ -45,7 +45,7 @@ func (testDeliveryRow) TableName() string { return "samples" }
 
 // NewTestDelivery returns the content of a test delivery of an event.
 func (s *Store) NewTestDelivery(ctx context.Context, k AgentKey, event int64) (d webhook.Delivery, err error) {
-	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
+	err = s.snapshot(ctx, func(tx *sqldb.Reader) error {
 		e, err := findEvent(tx, k, event)
 		if err != nil {
 			return err
@@ -74,8 +74,8 @@ func testDelivery(r testDeliveryRow) webhook.Delivery {
 	}
 }
 
-// SaveTestDelivery stores a test delivery of an event, and deletes the oldest ones. A delivered one is a success of its
-// receiver.
+// SaveTestDelivery stores a test delivery of an event, and deletes the oldest ones. A delivered one is a sign of life
+// of its receiver, and closes the breaker, unless the event has another URL by now.
 func (s *Store) SaveTestDelivery(
 	ctx context.Context, event int64, kind gen.AgentType, d webhook.Delivery, a webhook.Attempt,
 ) (TestDelivery, error) {
@@ -124,7 +124,7 @@ func (s *Store) noteTestSuccess(tx *sqldb.Tx, event int64, sentTo string) error 
 
 // TestDeliveries lists the test deliveries of an event that are kept, the newest first.
 func (s *Store) TestDeliveries(ctx context.Context, k AgentKey, event int64) (m []TestDelivery, err error) {
-	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
+	err = s.snapshot(ctx, func(tx *sqldb.Reader) error {
 		if _, err := findEvent(tx, k, event); err != nil {
 			return err
 		}

@@ -32,8 +32,8 @@ type statementFunc func(writes bool, statement string, values []any) error
 
 // tap calls functions before each statement, which an error prevents, and after it. Either may be nil.
 func (s *Store) tap(before, after statementFunc) {
-	for _, db := range []*gorm.DB{s.writes.DB(), s.reader} {
-		sqldb.AddTap(db, before.of(db == s.writes.DB()), after.of(db == s.writes.DB()))
+	for _, db := range []*gorm.DB{s.writes.ORM(), s.reader} {
+		sqldb.AddTap(db, before.of(db == s.writes.ORM()), after.of(db == s.writes.ORM()))
 	}
 }
 
@@ -66,8 +66,8 @@ func (s *Store) WatchClock(ctx context.Context) error { return s.watchClock(ctx)
 // PollChanges runs the job that polls for changes of other processes on PostgreSQL.
 func (s *Store) PollChanges(ctx context.Context) error { return s.pollChanges(ctx) }
 
-// SettingsWaiting returns the number of settings in the queue.
-func (s *Store) SettingsWaiting() int { return s.settings.Waiting() }
+// StatusUpdatesWaiting returns the number of status updates in the queue.
+func (s *Store) StatusUpdatesWaiting() int { return s.statusUpdates.Waiting() }
 
 // RecoveredAfter is the time without a failure after which a downtime is over.
 const RecoveredAfter = recoveredAfter

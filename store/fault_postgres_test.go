@@ -206,7 +206,7 @@ func (s *sharedDatabase) verify() {
 	s.t.Helper()
 	s.check(store.Verify(s.ctx, store.Options{URL: s.url}, func(c store.Check) {
 		if c.Count > 0 {
-			s.t.Errorf("%s: %d faults: %q", c.Name, c.Count, c.Faults)
+			s.t.Errorf("%s: %d faults: %q", c.Name, c.Count, c.Violations)
 		}
 	}))
 }

@@ -85,7 +85,7 @@ func TestGrowthRoundSendsOneDelivery(t *testing.T) {
 		}
 		err := store.Verify(t.Context(), store.Options{URL: g.URL}, func(c store.Check) {
 			if c.Count > 0 {
-				t.Errorf("%d deliveries: %s: %q", g.Size.Deliveries, c.Name, c.Faults)
+				t.Errorf("%d deliveries: %s: %q", g.Size.Deliveries, c.Name, c.Violations)
 			}
 		})
 		if err != nil {

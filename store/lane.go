@@ -10,7 +10,8 @@ import (
 )
 
 // laneRow is a lane: one agent and one receiver. At most one of its deliveries is in flight, and they are sent in the
-// order of their changes. Each change of a lane locks its row:
+// order of their changes. A parked delivery keeps the id of its lane, but does not count in `pending`, and no claim
+// takes it. Each change of a lane locks its row:
 //
 //   - A status change adds to `pending`, and makes an empty lane due.
 //   - A claim leases the lane, raises `claim` and stores the delivery in flight. While the lane is leased, `due_at` is
@@ -71,7 +72,7 @@ func findLane(tx *sqldb.Tx, id int64) (laneRow, error) {
 // has the first delivery and the end of the lease.
 type laneAddition struct {
 	LaneID int64  `json:"lane_id"`
-	More   int64  `json:"more"`
+	Count  int64  `json:"count"`
 	Due    int64  `json:"due"`
 	First  *int64 `json:"first"`
 	Until  *int64 `json:"until"`
@@ -83,7 +84,7 @@ func addToLanes(tx *sqldb.Tx, additions []laneAddition) error {
 	if len(additions) == 0 {
 		return nil
 	}
-	return tx.Queue("UPDATE lanes SET pending = pending + x.more, due_at = coalesce(x.until, due_at, x.due), "+
+	return tx.Queue("UPDATE lanes SET pending = pending + x.count, due_at = coalesce(x.until, due_at, x.due), "+
 		"lease_until = coalesce(x.until, lease_until), delivery_id = coalesce(x.first, delivery_id), "+
 		"claim = claim + CASE WHEN x.first IS NULL THEN 0 ELSE 1 END FROM ? AS x WHERE lanes.id = x.lane_id",
 		sqldb.Table(tx, additions))

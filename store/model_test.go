@@ -267,7 +267,7 @@ func (m *model) handOut(d webhook.Delivery) *worker {
 	case d.URL != i.event.url || d.Method != i.event.method:
 		m.fail("delivery %d goes to %s %s, want %s %s", i.id, d.Method, d.URL, i.event.method, i.event.url)
 	case d.WebhookID != i.webhookID || d.Sequence != i.sequence || d.Data.AgentStatus != i.status ||
-		d.Replays != i.replays || d.Replay != (i.replays > 0):
+		d.Redeliveries != i.replays || d.Redelivery != (i.replays > 0):
 		m.fail("delivery %d has other content: %+v", i.id, d)
 	case m.workerAt(w.at) != nil:
 		m.fail("deliveries %d and %d are both in flight", m.workerAt(w.at).item.id, i.id)
@@ -329,7 +329,7 @@ func (m *model) updateBreaker(w *worker) {
 // applyResult applies an answer that counts to its delivery.
 func (m *model) applyResult(w *worker) {
 	i, o := w.item, w.answer
-	if w.d.Replays != i.replays {
+	if w.d.Redeliveries != i.replays {
 		return // only the redelivery counts
 	}
 	i.tried = true

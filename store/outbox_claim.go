@@ -26,9 +26,9 @@ SELECT min(CASE WHEN v.waits > ? THEN v.waits ELSE (
 	SELECT x.due_at FROM lanes x WHERE x.receiver_id = r.id AND x.due_at > ? ORDER BY x.due_at LIMIT 1) END)
 FROM r JOIN receivers v ON v.id = r.id`
 
-// sqliteDueLanesSQL finds due lanes, fairly among receivers. Each receiver's lanes are in the order of their due times,
-// and no receiver gets a second lane before every receiver has a first one. A receiver with an open breaker gets one
-// lane. A lane that a delivery in flight in another lane will move to is skipped until that delivery is back.
+// These queries find due lanes, fairly among receivers. Each receiver's lanes are in the order of their due times, and
+// no receiver gets a second lane before every receiver has a first one. pickLanes keeps only the first lane of a
+// receiver with an open breaker. A query skips a lane while a delivery in another lane must move to it.
 var (
 	sqliteDueLanesSQL = dueLanesQuery("JOIN receivers v ON v.id = r.id", "JOIN lanes l ON l.id IN (SELECT x.id", ")")
 	// This form makes PostgreSQL look up each receiver by its id, and use only the index of due lanes, whatever its row
@@ -93,10 +93,11 @@ func (f *freshChanges) drain() (changes []int64, all bool) {
 	return changes, all
 }
 
-// retryContended is the delay of a dispatcher's next claim if other processes leased lanes of this one first.
-const retryContended = 50 * time.Millisecond
+// retryLost is the time until the next claim after one that lost lanes to other transactions. A claim that leased some
+// lanes and may find more is followed immediately.
+const retryLost = 50 * time.Millisecond
 
-// Claim implements webhook.Outbox. After a failure or a partial claim, the next claim looks at all lanes.
+// Claim implements webhook.Outbox. After a failure, or if lanes were left out, the next claim looks at all lanes.
 func (s *Store) Claim(
 	ctx context.Context, limits webhook.ClaimLimits,
 ) (claimed []webhook.Delivery, next time.Duration, err error) {
@@ -105,28 +106,28 @@ func (s *Store) Claim(
 	}
 	changes, all := s.freshChanges.drain()
 	limits.Fresh = limits.Fresh && !all
-	lease, contended := time.Now().Add(s.Lease), false // begins before the commit: it ends earlier for its holder
+	lease, lost := time.Now().Add(s.Lease), false // counted from before the commit: it ends before the time in the row
 	err = s.write(ctx, func(tx *sqldb.Tx) (err error) {
-		claimed, next, contended, err = s.claim(tx, limits, changes, lease)
+		claimed, next, lost, err = s.claim(tx, limits, changes, lease)
 		return err
 	})
-	if err != nil || next == 0 || contended {
+	if err != nil || next == 0 || lost {
 		s.freshChanges.add(0)
 	}
 	if err != nil {
 		return nil, 0, err
 	}
 	if next == 0 {
-		s.peers.send(func(m *peerMessage) { m.Due = true })
+		s.peers.send(func(m *peerMessage) { m.Due = true }) // other processes may have room for the rest
 	}
 	return claimed, next, nil
 }
 
-// claim leases lanes until the end of a lease and returns their heads. It also returns the time until the next due
-// lane, and whether other processes have leased lanes that it found.
+// claim leases lanes until the end of a lease and returns their heads. It also returns the time until the next claim,
+// and whether it lost lanes that it found, because other transactions had locked, leased or changed them.
 func (s *Store) claim(
 	tx *sqldb.Tx, limits webhook.ClaimLimits, changes []int64, lease time.Time,
-) (claimed []webhook.Delivery, next time.Duration, contended bool, err error) {
+) (claimed []webhook.Delivery, next time.Duration, lost bool, err error) {
 	lanes, more, err := s.findDueLanes(tx, limits, changes)
 	if err != nil {
 		return nil, 0, false, err
@@ -146,10 +147,10 @@ func (s *Store) claim(
 		claimed = append(claimed, s.leasedDelivery(h, lease))
 	}
 	next, err = s.untilNext(tx, limits.Fresh, more || len(heads) < len(leased))
-	if contended = len(leased) < len(lanes); contended && (len(leased) == 0 || next != 0) {
-		next = retryContended
+	if lost = len(leased) < len(lanes); lost && (len(leased) == 0 || next != 0) {
+		next = retryLost
 	}
-	return claimed, next, contended, err
+	return claimed, next, lost, err
 }
 
 // findDueLanes chooses the lanes of a claim, among all lanes or among those of some changes. It reports whether there
@@ -169,8 +170,8 @@ func (s *Store) findDueLanes(tx *sqldb.Tx, limits webhook.ClaimLimits, changes [
 	return s.dueAmongAll(tx, limits)
 }
 
-// followMoves moves deliveries whose event moved to another lane during their flight, once their lease has ended. It
-// does not wait for a claim of their lane, which may itself wait for a delivery that moves into it.
+// followMoves moves deliveries whose event moved to another lane during their flight, once their lease has ended.
+// Waiting for a claim of their lane could deadlock: that lane may itself wait for a move.
 func (s *Store) followMoves(tx *sqldb.Tx) error {
 	now := s.now()
 	rows, err := pendingMoves(tx, now)
@@ -212,8 +213,9 @@ const maxFullNamed = 1000
 // dueLane is a lane that may be claimed.
 type dueLane struct {
 	ID, ReceiverID int64
-	Failures, Turn int
-	FailingSince   int64 // the receiver's FailingSince
+	Failures       int   // of the receiver
+	Turn           int   // place among the lanes of the receiver that the query found, from 1
+	FailingSince   int64 // start of the receiver's outage; 0 for none, and in a fresh claim
 }
 
 func (l dueLane) open() bool { return l.Failures >= webhook.BreakerThreshold }
@@ -269,12 +271,12 @@ func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err err
 			return nil, err
 		}
 	}
-	open := indexBy(due, laneID)
+	byLane := indexBy(due, laneID)
 	for _, h := range found {
-		expired := h.expired(now, open[h.LaneID].open())
+		expired := h.expired(now, byLane[h.LaneID].open())
 		if h.DueAt <= now && !expired {
 			heads = append(heads, h)
-		} else if err := s.requeue(tx, h, expired); err != nil {
+		} else if err := s.releaseUnsent(tx, h, expired); err != nil {
 			return nil, err
 		}
 	}
@@ -302,13 +304,13 @@ func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
 }
 
-// requeue releases a lane whose head is not sent now. It fails the head if that has expired.
-func (s *Store) requeue(tx *sqldb.Tx, h headRow, expired bool) error {
+// releaseUnsent releases a lane whose head is not sent now. It fails the head if that has expired.
+func (s *Store) releaseUnsent(tx *sqldb.Tx, h headRow, expired bool) error {
 	if expired {
 		if err := s.removeFromLane(tx, h.LaneID, stateFailed, byID, h.ID); err != nil {
 			return err
 		}
-		if err := s.logExpired(tx, h.ID); err != nil {
+		if err := s.noteExpired(tx, h.ID); err != nil {
 			return err
 		}
 	}

@@ -33,7 +33,7 @@ func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 	return err
 }
 
-// targetLane is a lane that a change adds a delivery to, before that.
+// targetLane is a locked lane before a change adds a delivery to it.
 type targetLane struct {
 	ID, ReceiverID, Claim int64
 	// the lane is empty and not leased, and its receiver neither waits nor has other due lanes
@@ -107,7 +107,7 @@ func (s *Store) enqueue(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes
 	if len(all) == 0 {
 		return nil
 	}
-	ids, err := sqldb.InsertAll(tx, "deliveries", each(all, func(o newDelivery) deliveryRow { return o.row }))
+	ids, err := sqldb.InsertAll(tx, "deliveries", each(all, func(n newDelivery) deliveryRow { return n.row }))
 	if err != nil {
 		return err
 	}
@@ -132,29 +132,29 @@ func (s *Store) newDeliveries(changes []*statusChange) (all []newDelivery) {
 	return all
 }
 
-// laneAdditions groups the new deliveries by lane. Parked deliveries are in no lane.
+// laneAdditions groups the new pending deliveries by lane. Only pending deliveries count in their lane.
 func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes) (additions []laneAddition) {
 	of := map[int64][]newDelivery{}
-	for _, o := range all {
-		if o.row.State == statePending {
-			of[o.row.LaneID] = append(of[o.row.LaneID], o)
+	for _, n := range all {
+		if n.row.State == statePending {
+			of[n.row.LaneID] = append(of[n.row.LaneID], n)
 		}
 	}
 	for _, lane := range slices.Sorted(maps.Keys(of)) {
 		added := of[lane]
-		d := laneAddition{LaneID: lane, More: int64(len(added)), Due: added[0].row.DueAt}
-		if until, leased := s.handOff(tx, added[0], lanes[lane], d.More); leased {
-			d.First, d.Until = &added[0].row.ID, &until
-		} else if t := added[0].change.setting; t != nil {
-			t.due = true
+		addition := laneAddition{LaneID: lane, Count: int64(len(added)), Due: added[0].row.DueAt}
+		if until, leased := s.handOff(tx, added[0], lanes[lane], addition.Count); leased {
+			addition.First, addition.Until = &added[0].row.ID, &until
+		} else if u := added[0].change.update; u != nil {
+			u.due = true
 		}
-		additions = append(additions, d)
+		additions = append(additions, addition)
 	}
 	return additions
 }
 
-// handOff leases an empty lane for its first delivery, if the dispatcher of this process has room for it. The
-// dispatcher gets the delivery when the transaction is committed. handOff returns the end of the lease.
+// handOff leases a free lane (see targetLane) for its first delivery, if the dispatcher of this process has room for
+// it. The dispatcher gets the delivery when the transaction is committed. handOff returns the end of the lease.
 func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pending int64) (until int64, leased bool) {
 	handoff := s.handoff.Load()
 	if handoff == nil || !lane.Free {
@@ -164,22 +164,22 @@ func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pendin
 	if err != nil || !handoff.Take(lane.ReceiverID) {
 		return 0, false
 	}
-	lease, now := tx.Begun.Add(s.Lease), s.now() // the lease ends earlier for its holder
+	lease, now := tx.Begun.Add(s.Lease), s.now() // counted from before the commit: for the holder, the lease ends first
 	head.Pending = pending
-	x := s.leasedDelivery(head, lease)
+	delivery := s.leasedDelivery(head, lease)
 	tx.WriterOnEnd(func(err error) {
 		if err == nil {
-			handoff.Deliver(x)
+			handoff.Deliver(delivery)
 		} else {
-			handoff.Release(lane.ReceiverID)
+			handoff.ReleaseSlot(lane.ReceiverID)
 		}
 	})
 	return now + s.Lease.Milliseconds(), true
 }
 
 // head returns a new delivery as headSQL selects it once its lane is leased.
-func (o newDelivery) head(lane targetLane) headRow {
-	d, c := o.row, o.change.row
+func (n newDelivery) head(lane targetLane) headRow {
+	d, c := n.row, n.change.row
 	return headRow{
 		ID: d.ID, LaneID: lane.ID, Claim: lane.Claim + 1, ReceiverID: lane.ReceiverID, EventID: d.EventID,
 		clientSecrets: lane.clientSecrets, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, DueAt: d.DueAt,

@@ -21,13 +21,13 @@ type handoffs struct {
 
 func (f *fixture) acceptHandoffs(room int) *handoffs {
 	o := &handoffs{room: room}
-	f.SetHandoff(&webhook.Handoff{
+	f.SetHandoff(&webhook.HandoffFuncs{
 		Take: func(int64) bool {
 			o.room--
 			return o.room >= 0
 		},
-		Deliver: func(d webhook.Delivery) { o.delivered = append(o.delivered, d) },
-		Release: func(int64) { o.released.Add(1) },
+		Deliver:     func(d webhook.Delivery) { o.delivered = append(o.delivered, d) },
+		ReleaseSlot: func(int64) { o.released.Add(1) },
 	})
 	return o
 }
@@ -42,7 +42,7 @@ func TestHandoffEqualsAClaim(t *testing.T) {
 		t.Fatalf("%d were handed off, want 1", len(o.delivered))
 	}
 	got := o.delivered[0]
-	if !got.More || time.Until(got.Lease) > leaseTime {
+	if !got.HasSuccessor || time.Until(got.Lease) > leaseTime {
 		t.Errorf("the handoff is %+v", got)
 	}
 	f.claimNone()
@@ -52,18 +52,18 @@ func TestHandoffEqualsAClaim(t *testing.T) {
 		t.Errorf("claim %d follows %d", want.Claim, got.Claim)
 	}
 	got.Claim, got.Lease = want.Claim, want.Lease
-	if !equalInt64(got, want) {
+	if !equalDelivery(got, want) {
 		t.Errorf("the handoff is %+v, and the claim %+v", got, want)
 	}
 	next := f.record(want, webhook.Delivered, true)
-	if next == nil || next.More {
+	if next == nil || next.HasSuccessor {
 		t.Fatalf("next is %+v", next)
 	}
 	f.finish(*next)
 	f.wantDrained()
 }
 
-func equalInt64(a, b webhook.Delivery) bool {
+func equalDelivery(a, b webhook.Delivery) bool {
 	secrets := slices.Equal(a.Secrets, b.Secrets)
 	a.Secrets, b.Secrets = nil, nil
 	return secrets && a.ID == b.ID && a.WebhookID == b.WebhookID && a.Lane == b.Lane && a.Receiver == b.Receiver &&
@@ -71,11 +71,12 @@ func equalInt64(a, b webhook.Delivery) bool {
 		a.Method == b.Method && a.EventType == b.EventType && a.Sequence == b.Sequence && a.Epoch == b.Epoch &&
 		a.Epoch != "" &&
 		a.ChangedAt.Equal(b.ChangedAt) && a.CreatedAt.Equal(b.CreatedAt) && a.Attempt == b.Attempt &&
-		a.Replay == b.Replay &&
-		a.Replays == b.Replays && a.More == b.More && a.Data == b.Data && a.Traceparent == b.Traceparent
+		a.Redelivery == b.Redelivery &&
+		a.Redeliveries == b.Redeliveries && a.HasSuccessor == b.HasSuccessor &&
+		a.Data == b.Data && a.Traceparent == b.Traceparent
 }
 
-// Such deliveries must wait, or be sent after others.
+// A delivery that must wait, or be sent after others, is not handed off.
 func TestDeliveryThatMustWaitIsNotHandedOff(t *testing.T) {
 	for name, before := range map[string]func(*fixture, store.AgentKey) *handoffs{
 		"no room": func(f *fixture, _ store.AgentKey) *handoffs { return f.acceptHandoffs(0) },
@@ -124,7 +125,7 @@ func TestDeliveryThatMustWaitIsNotHandedOff(t *testing.T) {
 	}
 }
 
-// The room of the dispatcher is released.
+// After a failed commit, the slot of the dispatcher is released.
 func TestFailedChangeHandsNothingOff(t *testing.T) {
 	f := open(t)
 	k := f.agent()

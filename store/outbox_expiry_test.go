@@ -24,7 +24,7 @@ func (f *fixture) repairNone() {
 
 // The window ends before any attempt, as after a stop of two days. Each delivery has one attempt, in order. If that
 // fails, the delivery expires.
-func TestExpiredDeliveryHasAnAttemptFirst(t *testing.T) {
+func TestDeliveryPastItsWindowHasOneAttempt(t *testing.T) {
 	f, log := openWithLog(t)
 	k := f.agent()
 	f.createEvents(k, secretURL, both...)
@@ -68,7 +68,7 @@ func (f *fixture) claimAfter(id int64) webhook.Delivery {
 }
 
 // The changes are stored while the clock is a day behind. Their windows are over as soon as the clock is right.
-func TestChangesOfAWrongClockAreTried(t *testing.T) {
+func TestDeliveriesCreatedUnderAWrongClockAreAttempted(t *testing.T) {
 	f, log := openWithLog(t)
 	f.watchClock()
 	f.clock.add(-25 * time.Hour)
@@ -110,6 +110,7 @@ func TestDeliveriesExpireWhileTheirReceiverIsDown(t *testing.T) {
 			expire(f)
 			f.want(map[string]int{"failed": 7})
 			lines := strings.Join(log.take(), "\n")
+			// five of the seven had an attempt, which opened the breaker
 			if strings.Count(lines, "delivery expired") != 7 || strings.Count(lines, "attempts=0") != 2 ||
 				strings.Contains(lines, secret) {
 				t.Errorf("the log has\n%s", lines)

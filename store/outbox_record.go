@@ -15,7 +15,7 @@ import (
 var _ webhook.Outbox = (*Store)(nil)
 
 // SetHandoff implements webhook.Outbox.
-func (s *Store) SetHandoff(h *webhook.Handoff) { s.handoff.Store(h) }
+func (s *Store) SetHandoff(h *webhook.HandoffFuncs) { s.handoff.Store(h) }
 
 // Due implements webhook.Outbox.
 func (s *Store) Due() <-chan struct{} { return s.dueSoon }
@@ -42,13 +42,13 @@ func (s *Store) Record(
 	if r.err != nil {
 		return nil, r.err
 	}
-	if r.elsewhere || r.next == nil && r.more {
+	if r.otherLanesDue || r.next == nil && r.laneDue {
 		s.wake()
 	}
 	return r.next, nil
 }
 
-// result is the outcome of an attempt, with the result of its recording. It is a task of a Batcher.
+// result is an attempt to record, and what recording it caused. It is a task of a Batcher.
 type result struct {
 	webhook.Delivery
 	ctx      context.Context
@@ -56,10 +56,10 @@ type result struct {
 	keepLane bool
 	lease    time.Time // for the next delivery of its lane
 
-	next      *webhook.Delivery
-	more      bool // this lane may be claimed now
-	elsewhere bool // other lanes may be claimed now
-	err       error
+	next          *webhook.Delivery
+	laneDue       bool // this lane may be claimed now
+	otherLanesDue bool // other lanes may be claimed now
+	err           error
 }
 
 func (r *result) Context() context.Context { return r.ctx }
@@ -81,7 +81,7 @@ func (s *Store) recordGone(tx *sqldb.Tx, r *result) error {
 
 // record records one result by itself.
 func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
-	r.next, r.more, r.elsewhere = nil, true, false
+	r.next, r.laneDue, r.otherLanesDue = nil, true, false
 	done, err := recorded(tx, r.Delivery)
 	if err == nil && done && lane.Claim == r.Claim {
 		_, err = releaseLane(tx, r.Lane)
@@ -102,7 +102,7 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 		return err
 	}
 	empty, err := s.keepLane(tx, r, r.keepLane && receiver.accepts(s.now()) && !retry)
-	r.more, r.elsewhere = retry || !empty, moved || changed
+	r.laneDue, r.otherLanesDue = retry || !empty, moved || changed
 	return err
 }
 
@@ -118,7 +118,7 @@ func (s *Store) updateDelivery(
 	if err != nil || row.LaneID != d.Lane {
 		return true, true, err // the lease ended, and the delivery moved to a lane that another worker may hold
 	}
-	if row.Replays != d.Replays {
+	if row.Replays != d.Redeliveries {
 		return true, row.MovedTo != nil, nil
 	}
 	next := receiver.backoff(o, row.Failures, row.Outage)
@@ -139,8 +139,8 @@ func (s *Store) updateDelivery(
 	if err != nil {
 		return false, false, err
 	}
-	s.skipped.deliveries.noteIn(tx, d.ID)
-	if row.FinishedAt == nil { // neither cancelled nor failed meanwhile
+	s.skipped.deliveries.noteIn(tx, d.ID) // retention may delete the row from now on
+	if row.FinishedAt == nil {            // neither cancelled nor failed meanwhile
 		if err := s.logFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
 			return false, false, err
 		}
@@ -181,6 +181,7 @@ func lockForGone(tx *sqldb.Tx, d webhook.Delivery) error {
 }
 
 // disableGone fails a delivery that was answered with 410. It disables the event, unless that has another URL by now.
+// The delivery must fail first, since disabling the event parks all pending ones. endDelivery then changes nothing.
 func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error {
 	if err := s.removeFromLane(tx, row.LaneID, stateFailed, byID, row.ID); err != nil {
 		return err
@@ -225,12 +226,12 @@ func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	next := indexBy(heads, func(h headRow) int64 { return h.LaneID })
 	for _, r := range results {
 		h, ok := next[r.Lane]
-		h, locked := h.decrypted(s)
+		h, unreadable := h.decrypted(s)
 		expired := h.expired(now, false) // a lane of a receiver with an open breaker is never kept
 		switch {
 		case !ok:
-		case expired || locked != nil:
-			err = errors.Join(err, s.requeue(tx, h, expired))
+		case expired || unreadable != nil:
+			err = errors.Join(err, s.releaseUnsent(tx, h, expired))
 		default:
 			r.next = new(s.leasedDelivery(h, r.lease))
 		}
@@ -254,10 +255,12 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 	})
 }
 
-// maxAttempts is the number of attempts at a delivery that are kept. A receiver may ask for one each second.
-const maxAttempts = 100
+// maxKeptAttempts is the number of attempts at a delivery that are kept. With "Retry-After: 1", a receiver gets one
+// each second.
+const maxKeptAttempts = 100
 
-// attempt returns the row of a plain result. Its URL and method are empty, since they are those of the delivery.
+// attempt returns the row of a plain result (see laneStates.plain). Its URL and method are empty, since they are those
+// of the delivery.
 func (r *result) attempt() attemptRow {
 	o := r.outcome
 	return attemptRow{
@@ -268,8 +271,8 @@ func (r *result) attempt() attemptRow {
 	}
 }
 
-// recordAttempt stores an attempt, and deletes the oldest of more than maxAttempts. The row has URL and method only if
-// those of the delivery have changed since.
+// recordAttempt stores an attempt, and deletes the oldest of more than maxKeptAttempts. The row has URL and method only
+// if those of the delivery have changed since.
 func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 	id, err := sqldb.Value[int64](tx,
 		"INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
@@ -283,16 +286,16 @@ func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id,
 			d.ID, id)
 	}
-	if err != nil || d.Attempt <= maxAttempts && !d.Replay {
+	if err != nil || d.Attempt <= maxKeptAttempts && !d.Redelivery {
 		return err
 	}
 	return tx.Exec("DELETE FROM attempts WHERE id IN (SELECT id FROM attempts WHERE delivery_id = ? ORDER BY id DESC "+
-		"LIMIT ? OFFSET ?)", d.ID, maxAttempts, maxAttempts)
+		"LIMIT ? OFFSET ?)", d.ID, maxKeptAttempts, maxKeptAttempts)
 }
 
 // recorded reports whether an attempt is recorded already, by a commit whose answer was lost.
 func recorded(tx *sqldb.Tx, d webhook.Delivery) (bool, error) {
 	n, err := sqldb.Value[int](tx, "SELECT count(*) FROM deliveries WHERE id = ? AND replays = ? AND attempts >= ?",
-		d.ID, d.Replays, d.Attempt)
+		d.ID, d.Redeliveries, d.Attempt)
 	return n > 0, err
 }

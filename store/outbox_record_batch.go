@@ -11,37 +11,38 @@ import (
 
 // recordBatch records results, in waves with one result of each lane. With wait false, it returns the results whose
 // lanes or receivers another transaction has locked.
-func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
+func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (locked []*result, err error) {
 	for _, wave := range sqldb.Waves(results, (*result).lane) {
-		more, err := s.recordWave(tx, wave, wait)
+		ofWave, err := s.recordWave(tx, wave, wait)
 		if err != nil {
 			return nil, err
 		}
-		contended = append(contended, more...)
+		locked = append(locked, ofWave...)
 	}
-	return contended, nil
+	return locked, nil
 }
 
-// recordWave records results of different lanes. Nearly all results are plain, and share the statements of one.
-func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
+// recordWave records results of different lanes. Nearly all results are plain, and are recorded together by as many
+// statements as one.
+func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (locked []*result, err error) {
 	lanes, err := tx.LockRows("lanes", each(results, (*result).lane), wait)
 	if err != nil {
 		return nil, err
 	}
-	contended, results = partition(results, func(r *result) bool { return !slices.Contains(lanes, r.Lane) })
+	locked, results = partition(results, func(r *result) bool { return !slices.Contains(lanes, r.Lane) })
 	states, err := readLaneStates(tx, results)
 	if err != nil {
 		return nil, err
 	}
-	changing, plain := partition(results, states.receiverChanges(s, results))
-	more, changing, err := states.lockReceivers(tx, changing, wait)
+	changing, plain := partition(results, states.sharesReceiverWithUnplain(s, results))
+	atReceivers, changing, err := states.lockReceivers(tx, changing, wait)
 	for i := 0; err == nil && i < len(changing); i++ {
 		err = s.record(tx, changing[i], states.lane(changing[i]))
 	}
 	if err != nil || len(plain) == 0 {
-		return append(contended, more...), err
+		return append(locked, atReceivers...), err
 	}
-	return append(contended, more...), s.recordPlain(tx, states, plain)
+	return append(locked, atReceivers...), s.recordPlain(tx, states, plain)
 }
 
 // laneStates maps the ids of lanes to their states. Each state includes the receiver of the lane and the delivery of
@@ -89,9 +90,9 @@ func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 	return states, err
 }
 
-// receiverChanges returns a function that is true of a result whose receiver has a result that is not plain. Such a
-// result changes the receiver for the results after it.
-func (states laneStates) receiverChanges(s *Store, results []*result) func(*result) bool {
+// sharesReceiverWithUnplain returns a function that reports whether any result of the same receiver in this wave is not
+// plain. Such a result may change the receiver, so all results of the receiver are then recorded one by one.
+func (states laneStates) sharesReceiverWithUnplain(s *Store, results []*result) func(*result) bool {
 	changing := map[int64]bool{}
 	for _, r := range results {
 		if !states.plain(s, r) {
@@ -105,17 +106,17 @@ func (states laneStates) receiverChanges(s *Store, results []*result) func(*resu
 // locked. With wait true, it does nothing: each result locks its own receiver later.
 func (states laneStates) lockReceivers(
 	tx *sqldb.Tx, results []*result, wait bool,
-) (contended, free []*result, err error) {
+) (locked, free []*result, err error) {
 	if wait || len(results) == 0 {
 		return nil, results, nil
 	}
-	locked, err := tx.LockRows("receivers", each(results, func(r *result) int64 {
+	available, err := tx.LockRows("receivers", each(results, func(r *result) int64 {
 		return states[r.Lane].ReceiverID
 	}), false)
-	contended, free = partition(results, func(r *result) bool {
-		return !slices.Contains(locked, states[r.Lane].ReceiverID)
+	locked, free = partition(results, func(r *result) bool {
+		return !slices.Contains(available, states[r.Lane].ReceiverID)
 	})
-	return contended, free, err
+	return locked, free, err
 }
 
 func indexBy[R any](rows []R, id func(R) int64) map[int64]R {
@@ -141,11 +142,11 @@ func (states laneStates) receiver(r *result) receiverRow {
 	}
 }
 
-// plain reports whether a result is plain: its delivery is unchanged since the claim, and it does not change its
-// receiver.
+// plain reports whether a result is plain: its claim is valid, its delivery is unchanged since the claim and was never
+// redelivered, no old attempt must be deleted, and its receiver stays as it is.
 func (states laneStates) plain(s *Store, r *result) bool {
 	lane, receiver := states.lane(r), states.receiver(r)
-	return states[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxAttempts &&
+	return states[r.Lane].DeliveryUnchanged && lane.Claim == r.Claim && r.Attempt <= maxKeptAttempts &&
 		s.afterAttempt(receiver, lane, r.outcome).equal(receiver)
 }
 
@@ -189,7 +190,7 @@ func (s *Store) updatePlain(tx *sqldb.Tx, states laneStates, results []*result, 
 		if r.ends() {
 			row.State, row.Finished = finalState(r.outcome.Verdict), &now
 			s.countEnded(tx, row.State, 1)
-			s.skipped.deliveries.noteIn(tx, r.ID)
+			s.skipped.deliveries.noteIn(tx, r.ID) // retention may delete the row from now on
 		}
 		rows[i] = row
 	}
@@ -235,7 +236,7 @@ func (s *Store) releasePlain(tx *sqldb.Tx, states laneStates, results []*result)
 	}
 	var kept []*result
 	for _, r := range results {
-		r.next, r.more, r.elsewhere = nil, due[r.Lane], false
+		r.next, r.laneDue, r.otherLanesDue = nil, due[r.Lane], false
 		if due[r.Lane] && r.keepLane && r.ends() && states.receiver(r).accepts(s.now()) {
 			kept = append(kept, r)
 		}

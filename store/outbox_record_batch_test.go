@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"fmt"
 	"sync"
 	"testing"
 
@@ -46,19 +45,5 @@ func TestSuccessInABatchResetsTheFailures(t *testing.T) {
 	all.Wait()
 	if n := f.count("SELECT failures FROM receivers"); n > 1 {
 		t.Errorf("%d failures in a row, with successes between any two", n)
-	}
-}
-
-// A missing agent in a bulk request affects no other entry.
-func TestMissingAgentFailsOnlyItsEntry(t *testing.T) {
-	f := open(t)
-	k := f.agent()
-	results, err := f.SetStatuses(f.ctx, "12", []gen.AgentStatusUpdateItem{
-		{AgentType: gen.AgentTypeLocal, AgentID: 4711, AgentStatus: gen.AgentStatusValueAvailable},
-		{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueAvailable},
-	})
-	f.check(err)
-	if results[0].Error == nil || results[1].Status == nil || !results[1].Status.Changed {
-		t.Errorf("got %s", fmt.Sprint(results))
 	}
 }

@@ -14,8 +14,9 @@ import (
 // expiredPerCommit is the number of expired deliveries that one commit fails.
 const expiredPerCommit = 100
 
-// RepairLanes implements webhook.Outbox. It finds and repairs inconsistent lanes: their row does not match their
-// deliveries, which the lane rules prevent. It also fails expired deliveries that no claim has reached.
+// RepairLanes implements webhook.Outbox. It finds and repairs inconsistent lanes. A lane is inconsistent if its row
+// does not match its deliveries. The lane rules (README.md) should prevent that. RepairLanes also fails expired
+// deliveries that no claim has reached. It uses several transactions.
 func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 	if err := errors.Join(s.expire(ctx), s.repairWaits(ctx)); err != nil {
 		return 0, err
@@ -52,8 +53,9 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 //
 //   - a lane with a wrong number of pending deliveries
 //   - a lane with pending deliveries that is never due, or due later than any delay allows (after a wrong clock)
-//   - a lane with a due head that is not due, although it is not leased
-//   - an empty lane that is due, although it is not leased
+//   - a lane with pending deliveries and a lease that ends later than any lease may (after a wrong clock)
+//   - a lane that is not leased, and becomes due later than its head
+//   - an empty lane with a due time, although it is not leased
 //
 // A lane that is due and empty after the end of its lease is consistent: its delivery was cancelled, and the next claim
 // resets it.
@@ -74,7 +76,7 @@ const laneCountColumns = "lanes.id, lanes.pending, lanes.due_at, lanes.lease_unt
 
 const inconsistentSQL = `
 WHERE pending <> actual OR (actual = 0 AND lease_until IS NULL AND due_at IS NOT NULL) OR (actual > 0 AND (
-	due_at IS NULL OR due_at > @far OR lease_until > @lease OR
+	due_at IS NULL OR due_at > @due_limit OR lease_until > @lease_limit OR
 	((lease_until IS NULL OR lease_until <= @now) AND due_at > @now AND due_at > first_due)))`
 
 func (s *Store) inconsistentLanes(q sqldb.Querier) (lanes []int64, err error) {
@@ -87,28 +89,28 @@ func (s *Store) inconsistentAmong(tx *sqldb.Tx, some []int64) (lanes []int64, er
 	return sqldb.Select[int64](tx, "SELECT id FROM ("+someInconsistentLanesSQL+") inconsistent", values)
 }
 
-// latestDue is the first time that is later than any delay allows.
-func (s *Store) latestDue() int64 {
+// dueLimit is the exclusive bound of due times: the first time that is later than any delay allows.
+func (s *Store) dueLimit() int64 {
 	return s.now() + max(s.Longest, s.Lease).Milliseconds() + 1
 }
 
-// longestLease is longer than any lease that the configuration allows.
-const longestLease = 2 * time.Minute
+// leaseBound is the exclusive bound of leases: longer than any lease that the configuration allows.
+const leaseBound = 2 * time.Minute
 
-// latestLease is the first time that is later than the end of any lease.
-func (s *Store) latestLease() int64 { return s.now() + max(s.Lease, longestLease).Milliseconds() + 1 }
+// leaseLimit is the exclusive bound of the ends of leases: the first time that is later than any of them.
+func (s *Store) leaseLimit() int64 { return s.now() + max(s.Lease, leaseBound).Milliseconds() + 1 }
 
 // repair corrects inconsistent lanes, which must be locked.
 func (s *Store) repair(tx *sqldb.Tx, lanes []int64) error {
 	now := s.now()
 	err := tx.Exec("UPDATE deliveries SET due_at = ? WHERE lane_id IN ? AND state = 'pending' AND due_at > ?",
-		now, lanes, s.latestDue())
+		now, lanes, s.dueLimit())
 	if err != nil {
 		return err
 	}
 	until := now + s.Lease.Milliseconds()
 	err = tx.Exec("UPDATE lanes SET lease_until = ?, due_at = ? WHERE id IN ? AND lease_until > ?",
-		until, until, lanes, s.latestLease())
+		until, until, lanes, s.leaseLimit())
 	if err != nil {
 		return err
 	}
@@ -123,13 +125,13 @@ func (s *Store) repair(tx *sqldb.Tx, lanes []int64) error {
 
 // repairWaits ends the waits of receivers that are longer than any delay, which a wrong clock causes.
 func (s *Store) repairWaits(ctx context.Context) error {
-	n, err := sqldb.Value[int](s.read(ctx), "SELECT count(*) FROM receivers WHERE waits > ?", s.latestDue())
+	n, err := sqldb.Value[int](s.read(ctx), "SELECT count(*) FROM receivers WHERE waits > ?", s.dueLimit())
 	if err != nil || n == 0 {
 		return publicError(err)
 	}
 	defer s.wake()
 	return s.write(ctx, func(tx *sqldb.Tx) error {
-		return tx.Exec("UPDATE receivers SET waits = ? WHERE waits > ?", s.now(), s.latestDue())
+		return tx.Exec("UPDATE receivers SET waits = ? WHERE waits > ?", s.now(), s.dueLimit())
 	})
 }
 
@@ -184,7 +186,7 @@ func (s *Store) failExpired(tx *sqldb.Tx, listed []deliveryRow) error {
 	if err != nil {
 		return err
 	}
-	return s.logExpired(tx, expired...)
+	return s.noteExpired(tx, expired...)
 }
 
 // A delivery fails when its window is over. But a delivery without an attempt has one first: the server was stopped, or
@@ -196,13 +198,14 @@ func (h headRow) expired(now int64, open bool) bool {
 	return h.ExpiresAt <= now && (h.Attempts > 0 || open)
 }
 
-// expiredSQL is the same condition for deliveries d that are not in flight. Its parameters are the time,
-// webhook.BreakerThreshold and the time.
+// expiredSQL is the condition for deliveries d that are not in flight. It also covers deliveries that no claim handles:
+// parked ones, and those of receivers that asked for a pause. Its parameters are the time, webhook.BreakerThreshold and
+// the time.
 const expiredSQL = "d.expires_at <= ? AND (d.state = 'parked' OR d.attempts > 0 OR EXISTS (SELECT 1 FROM lanes l " +
 	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND (r.failures >= ? OR r.paused_until > ?)))"
 
-// logExpired counts expired deliveries, and logs a line for each.
-func (s *Store) logExpired(tx *sqldb.Tx, deliveries ...int64) error {
+// noteExpired counts expired deliveries, and logs a line for each.
+func (s *Store) noteExpired(tx *sqldb.Tx, deliveries ...int64) error {
 	if len(deliveries) == 0 {
 		return nil
 	}
@@ -223,5 +226,5 @@ func (s *Store) expireParked(tx *sqldb.Tx, event int64) error {
 		return err
 	}
 	s.countEnded(tx, stateFailed, int64(len(expired)))
-	return s.logExpired(tx, expired...)
+	return s.noteExpired(tx, expired...)
 }

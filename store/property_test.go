@@ -226,10 +226,10 @@ func (m *model) change(rt *rapid.T) {
 
 // drawHandoff decides whether the next change may hand off its deliveries.
 func (m *model) drawHandoff(rt *rapid.T) {
-	o := &webhook.Handoff{
-		Take:    func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
-		Deliver: func(d webhook.Delivery) { m.handedOff = append(m.handedOff, d) },
-		Release: func(int64) { m.fail("a lane was released") },
+	o := &webhook.HandoffFuncs{
+		Take:        func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
+		Deliver:     func(d webhook.Delivery) { m.handedOff = append(m.handedOff, d) },
+		ReleaseSlot: func(int64) { m.fail("a lane was released") },
 	}
 	if !rapid.Bool().Draw(rt, "handoff") {
 		o = nil
@@ -458,7 +458,7 @@ func (m *model) answer(w *worker, a webhook.Outcome) {
 	}
 	a.StartedAt = m.now()
 	w.answer = &a
-	if a.Verdict == webhook.Delivered && w.d.Replays == w.item.replays {
+	if a.Verdict == webhook.Delivered && w.d.Redeliveries == w.item.replays {
 		w.item.confirmed = true
 	}
 	m.rt.Logf("  %d is answered %d, %s", w.item.id, a.Status, a.Verdict)

@@ -24,11 +24,11 @@ func TestRedeliveredPendingDeliveryIsDueAtOnce(t *testing.T) {
 		t.Errorf("delivery: %+v", d)
 	}
 	again := f.claimOne()
-	if again.ID != first.ID || again.WebhookID != first.WebhookID || again.Replay || again.Attempt != 2 {
+	if again.ID != first.ID || again.WebhookID != first.WebhookID || again.Redelivery || again.Attempt != 2 {
 		t.Errorf("sent: %+v", again)
 	}
 	next := f.recordAnswer(again, answer(200))
-	if next == nil || next.ID != 2 || next.Replay {
+	if next == nil || next.ID != 2 || next.Redelivery {
 		t.Fatalf("after it: %+v", next)
 	}
 	f.finish(*next)
@@ -125,7 +125,7 @@ func TestReplayMakesPendingDeliveriesDue(t *testing.T) {
 		t.Fatalf("claimed %+v, want all four lanes", claimed)
 	}
 	for _, d := range claimed {
-		if d.Replay || d.Attempt != 2 {
+		if d.Redelivery || d.Attempt != 2 {
 			t.Errorf("sent: %+v", d)
 		}
 		for next := f.recordAnswer(d, answer(200)); next != nil; {

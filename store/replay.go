@@ -191,7 +191,7 @@ func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 }
 
 // CreateReplay stores a replay, which Work executes. It counts the deliveries on a reader's connection, since that may
-// take long. An error of the count matters only if no earlier request had the same Idempotency-Key.
+// take long. If the count fails, a repeated Idempotency-Key still gets its first answer.
 func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (gen.Replay, error) {
 	r := replayRow{
 		ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now(),
@@ -220,7 +220,7 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 }
 
 // count counts the deliveries of the replay, if the replay is allowed.
-func (r *replayRow) count(tx *sqldb.ReadTx) error {
+func (r *replayRow) count(tx *sqldb.Reader) error {
 	if err := r.admit(tx); err != nil {
 		return err
 	}
@@ -301,7 +301,7 @@ func (s *Store) replay(ctx context.Context) error {
 // that may take long.
 func (s *Store) replayPart(ctx context.Context, r replayRow) error {
 	var found []int64
-	err := s.snapshot(ctx, func(tx *sqldb.ReadTx) (err error) {
+	err := s.snapshot(ctx, func(tx *sqldb.Reader) (err error) {
 		found, err = r.next(tx)
 		return err
 	})

@@ -38,12 +38,12 @@ func TestRedeliveryKeepsIDAndOrder(t *testing.T) {
 		t.Errorf("delivery: %+v", d)
 	}
 	again := f.claimOne()
-	if again.ID != first.ID || again.WebhookID != first.WebhookID || !again.Replay || first.Replay ||
+	if again.ID != first.ID || again.WebhookID != first.WebhookID || !again.Redelivery || first.Redelivery ||
 		again.Attempt != 1 {
 		t.Errorf("redelivered: %+v", again)
 	}
 	next := f.record(again, webhook.Delivered, true)
-	if next == nil || next.Sequence != 2 || next.Replay {
+	if next == nil || next.Sequence != 2 || next.Redelivery {
 		t.Fatalf("after it: %+v", next)
 	}
 	f.finish(*next)
@@ -89,7 +89,7 @@ func TestResultFromBeforeARedeliveryDoesNotCount(t *testing.T) {
 				t.Errorf("delivery: %+v with the attempts %+v", l.Delivery, l.Attempts)
 			}
 			again := f.claimOne()
-			if again.ID != before.ID || !again.Replay || again.Attempt != 1 {
+			if again.ID != before.ID || !again.Redelivery || again.Attempt != 1 {
 				t.Errorf("redelivered: %+v", again)
 			}
 			f.finish(again)

@@ -146,7 +146,7 @@ type prunableTable struct {
 // skipped rows that have changed since.
 func (t prunableTable) prune(ctx context.Context, s *Store, last *int64) error {
 	var p span
-	err := s.snapshot(ctx, func(tx *sqldb.ReadTx) (err error) {
+	err := s.snapshot(ctx, func(tx *sqldb.Reader) (err error) {
 		p, err = t.span(tx)
 		return err
 	})

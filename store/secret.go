@@ -147,7 +147,8 @@ func (s *Store) RotateSecret(ctx context.Context, client string) (gen.Secret, er
 }
 
 // RollBackSecret undoes the last rotation: the previous secret is the newest again, and the one that replaced it stops
-// signing. A second call is refused until the next rotation, since it would end the day of an older secret.
+// signing. A second call is refused until the next rotation, since it would stop the restored secret without the day
+// that a rotation gives it.
 func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, error) {
 	return s.changeSecrets(ctx, client, true, func(list []signer, rolledBack bool) ([]signer, error) {
 		switch {

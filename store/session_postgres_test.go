@@ -253,7 +253,7 @@ func (g sessionStore) wantWorks() {
 	}
 	g.check(store.Verify(g.ctx, store.Options{URL: g.url}, func(c store.Check) {
 		if c.Count > 0 {
-			g.t.Errorf("%s: %q", c.Name, c.Faults)
+			g.t.Errorf("%s: %q", c.Name, c.Violations)
 		}
 	}))
 }

@@ -23,7 +23,7 @@ type Stats struct {
 // Backlog measures the lanes that are due and not leased.
 type Backlog struct {
 	Lanes  int
-	Oldest time.Duration // the time since which the oldest of them is due; 0 if there is none
+	Oldest time.Duration // how long the oldest of them has been due; 0 if there is none
 }
 
 // backlogSQL reads the index of due lanes, and no lane.
@@ -41,7 +41,7 @@ var countsSQL = fmt.Sprintf("SELECT (SELECT count(*) FROM deliveries WHERE state
 
 // Stats measures the pending work. It uses a reader's connection for some milliseconds, and does not block writers.
 func (s *Store) Stats(ctx context.Context) (m Stats, err error) {
-	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
+	err = s.snapshot(ctx, func(tx *sqldb.Reader) error {
 		if err := s.backlogs(tx, &m); err != nil {
 			return err
 		}

@@ -15,22 +15,22 @@ import (
 // following changes stale.
 const maxAhead = 5 * time.Minute
 
-// setting is a request that sets a status, with its result. It is a task of a Batcher.
-type setting struct {
-	ctx    context.Context
-	agent  AgentKey
-	update gen.AgentStatusUpdate
-	status gen.AgentStatus
-	due    bool // it enqueued deliveries that a claim must find
-	err    error
+// statusUpdate is a request that sets a status, with its result. It is a task of a Batcher.
+type statusUpdate struct {
+	ctx     context.Context
+	agent   AgentKey
+	request gen.AgentStatusUpdate
+	status  gen.AgentStatus
+	due     bool // it enqueued deliveries that a claim must find
+	err     error
 }
 
-func (t *setting) Context() context.Context { return t.ctx }
-func (t *setting) Key() any                 { return t.agent }
+func (u *statusUpdate) Context() context.Context { return u.ctx }
+func (u *statusUpdate) Key() any                 { return u.agent }
 
-func (t *setting) End(err error) {
+func (u *statusUpdate) End(err error) {
 	if err != nil {
-		t.status, t.err = gen.AgentStatus{}, err
+		u.status, u.err = gen.AgentStatus{}, err
 	}
 }
 
@@ -55,27 +55,27 @@ func (s *Store) Status(ctx context.Context, k AgentKey) (gen.AgentStatus, error)
 	return r.status(), err
 }
 
-// SetStatus sets an agent's status. If the status changes, the change and a delivery for each of the agent's events of
-// that type are durable when SetStatus returns.
-func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpdate) (gen.AgentStatus, error) {
-	t := &setting{ctx: ctx, agent: k, update: u}
-	s.settings.Do(t)
-	s.notifySet(t)
-	return t.status, t.err
+// SetStatus sets an agent's status. If the status changes, the change and a delivery for each of the agent's events
+// that the new status fires are durable when SetStatus returns. A delivery for a disabled event is parked.
+func (s *Store) SetStatus(ctx context.Context, k AgentKey, request gen.AgentStatusUpdate) (gen.AgentStatus, error) {
+	u := &statusUpdate{ctx: ctx, agent: k, request: request}
+	s.statusUpdates.Do(u)
+	s.notifySet(u)
+	return u.status, u.err
 }
 
 // notifySet notifies the readers of the feed and the dispatcher of a change. It counts a repeated status instead.
-func (s *Store) notifySet(t *setting) {
+func (s *Store) notifySet(u *statusUpdate) {
 	switch {
-	case t.err != nil || t.status.Stale:
+	case u.err != nil || u.status.Stale:
 		return
-	case !t.status.Changed:
-		s.repeats.note(t.status.Sequence, s.now())
+	case !u.status.Changed:
+		s.repeats.note(u.status.Sequence, s.now())
 		return
 	}
-	s.announce(t.agent.Client)
-	if t.due {
-		s.wakeFor(t.status.Sequence)
+	s.announce(u.agent.Client)
+	if u.due {
+		s.wakeFor(u.status.Sequence)
 	}
 }
 
@@ -86,84 +86,84 @@ const statusesPerCommit = 25
 // SetStatuses sets the statuses of several agents of a client, in order. A refused entry affects no other. After an
 // error, earlier statuses may be set.
 func (s *Store) SetStatuses(
-	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
+	ctx context.Context, client string, entries []gen.AgentStatusUpdateItem,
 ) (results []gen.AgentStatusResult, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		_, err := findClient(tx, client)
 		return err
 	})
-	results = make([]gen.AgentStatusResult, 0, len(items))
-	for part := range slices.Chunk(items, statusesPerCommit) {
+	results = make([]gen.AgentStatusResult, 0, len(entries))
+	for part := range slices.Chunk(entries, statusesPerCommit) {
 		if err != nil {
 			return nil, err
 		}
 		var done []gen.AgentStatusResult
-		done, err = s.setItems(ctx, client, part)
+		done, err = s.setEntries(ctx, client, part)
 		results = append(results, done...)
 	}
 	return results, err
 }
 
-// setItems sets statuses in one transaction.
-func (s *Store) setItems(
-	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
+// setEntries sets statuses in one transaction.
+func (s *Store) setEntries(
+	ctx context.Context, client string, entries []gen.AgentStatusUpdateItem,
 ) ([]gen.AgentStatusResult, error) {
-	tasks := each(items, func(i gen.AgentStatusUpdateItem) *setting {
-		return &setting{
+	updates := each(entries, func(i gen.AgentStatusUpdateItem) *statusUpdate {
+		return &statusUpdate{
 			ctx: ctx, agent: AgentKey{Client: client, Type: i.AgentType, ID: i.AgentID},
-			update: gen.AgentStatusUpdate{
+			request: gen.AgentStatusUpdate{
 				AgentStatus: i.AgentStatus, EventSource: i.EventSource, ChangedAt: i.ChangedAt,
 			},
 		}
 	})
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
-		_, err := s.setBatch(tx, tasks, true)
+		_, err := s.setBatch(tx, updates, true)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range tasks {
-		s.notifySet(t)
+	for _, u := range updates {
+		s.notifySet(u)
 	}
-	return each(tasks, (*setting).result), nil
+	return each(updates, (*statusUpdate).answer), nil
 }
 
-func (t *setting) result() gen.AgentStatusResult {
-	r := gen.AgentStatusResult{AgentType: t.agent.Type, AgentID: t.agent.ID}
+func (u *statusUpdate) answer() gen.AgentStatusResult {
+	r := gen.AgentStatusResult{AgentType: u.agent.Type, AgentID: u.agent.ID}
 	var refused *Error
-	if errors.As(t.err, &refused) {
+	if errors.As(u.err, &refused) {
 		body := refused.Body()
 		r.Error = &body
 	} else {
-		r.Status = &t.status
+		r.Status = &u.status
 	}
 	return r
 }
 
-// setBatch sets statuses, in waves with one setting of each agent. With wait false, it returns the settings whose
-// agents or lanes another transaction has locked.
-func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
-	for _, wave := range sqldb.Waves(tasks, func(t *setting) AgentKey { return t.agent }) {
-		more, err := s.setWave(tx, wave, wait)
+// setBatch sets statuses, in waves with one update of each agent. With wait false, it returns the updates whose agents
+// or lanes another transaction has locked.
+func (s *Store) setBatch(tx *sqldb.Tx, updates []*statusUpdate, wait bool) (locked []*statusUpdate, err error) {
+	for _, wave := range sqldb.Waves(updates, func(u *statusUpdate) AgentKey { return u.agent }) {
+		ofWave, err := s.setWave(tx, wave, wait)
 		if err != nil {
 			return nil, err
 		}
-		contended = append(contended, more...)
+		locked = append(locked, ofWave...)
 	}
-	return contended, nil
+	return locked, nil
 }
 
-// setWave sets statuses of different agents. It refuses invalid settings before its first write.
-func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
-	found, err := findAgents(tx, each(tasks, agentOf), tx.ForUpdate(wait))
+// setWave sets statuses of different agents. It refuses invalid updates before its first write.
+func (s *Store) setWave(tx *sqldb.Tx, updates []*statusUpdate, wait bool) (locked []*statusUpdate, err error) {
+	found, err := findAgents(tx, each(updates, agentOf), tx.ForUpdate(wait))
 	if err != nil {
 		return nil, err
 	}
-	absent, present := partition(tasks, func(t *setting) bool { _, is := found[t.agent]; return !is })
-	contended, err = refuseAbsent(tx, absent)
-	if err == nil && wait && len(contended) > 0 { // the agents were created in between
-		contended, err = s.setWave(tx, contended, wait)
+	absent, present := partition(updates, func(u *statusUpdate) bool { _, is := found[u.agent]; return !is })
+	locked, err = refuseAbsent(tx, absent)
+	if err == nil && wait && len(locked) > 0 { // the agents were created in between
+		locked, err = s.setWave(tx, locked, wait)
 	}
 	if err != nil {
 		return nil, err
@@ -172,70 +172,72 @@ func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []
 	if err := writeReported(tx, reported); err != nil {
 		return nil, err
 	}
-	more, err := s.applyChanges(tx, changes, wait)
-	return append(contended, each(more, func(c *statusChange) *setting { return c.setting })...), err
+	atLanes, err := s.applyChanges(tx, changes, wait)
+	return append(locked, each(atLanes, func(c *statusChange) *statusUpdate { return c.update })...), err
 }
 
-func agentOf(t *setting) AgentKey { return t.agent }
+func agentOf(u *statusUpdate) AgentKey { return u.agent }
 
-// refuseAbsent ends the settings of agents that do not exist with an error. It returns the settings of agents that
+// refuseAbsent ends the updates of agents that do not exist with an error. It returns the updates of agents that
 // another transaction has locked.
-func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (contended []*setting, err error) {
-	if len(tasks) == 0 {
+func refuseAbsent(tx *sqldb.Tx, updates []*statusUpdate) (locked []*statusUpdate, err error) {
+	if len(updates) == 0 {
 		return nil, nil
 	}
-	there, err := findAgents(tx, each(tasks, agentOf), "")
-	for i := 0; err == nil && i < len(tasks); i++ {
-		t := tasks[i]
-		if _, is := there[t.agent]; is {
-			contended = append(contended, t)
-		} else if t.err = missing(tx, t.agent); !isNotFound(t.err) {
-			err = t.err
+	there, err := findAgents(tx, each(updates, agentOf), "")
+	for i := 0; err == nil && i < len(updates); i++ {
+		u := updates[i]
+		if _, is := there[u.agent]; is {
+			locked = append(locked, u)
+		} else if u.err = missing(tx, u.agent); !isNotFound(u.err) {
+			err = u.err
 		}
 	}
-	return contended, err
+	return locked, err
 }
 
-// decideAll returns the changes. It also returns the agents whose reported time alone changes.
+// decideAll returns the changes. It also returns the agents for which only the time that the PBX reported changes.
 func (s *Store) decideAll(
-	tasks []*setting, found map[AgentKey]agentRow,
+	updates []*statusUpdate, found map[AgentKey]agentRow,
 ) (changes []*statusChange, reported []agentRow) {
-	for _, t := range tasks {
-		r := found[t.agent]
-		c, err := s.decide(t, r)
-		switch t.err = err; {
+	for _, u := range updates {
+		r := found[u.agent]
+		c, err := s.decide(u, r)
+		switch u.err = err; {
 		case err != nil:
 		case c.status != r.Status:
 			changes = append(changes, c)
-		case c.reported:
+		case c.storeTime:
 			reported = append(reported, *c.agent)
 		}
 	}
 	return changes, reported
 }
 
-// decide returns the change that a setting makes. Nothing changes if the agent has the status already, or if the
-// setting is stale. If the status is the same, a later time that the PBX reported is kept.
-func (s *Store) decide(t *setting, r agentRow) (*statusChange, error) {
+// decide fills the result of an update and returns its outcome. The outcome is a change only if its status differs from
+// the agent's: a stale update gets the agent's status. If the status is the same, a later time that the PBX reported is
+// stored.
+func (s *Store) decide(u *statusUpdate, r agentRow) (*statusChange, error) {
 	c := &statusChange{
-		ctx: t.ctx, setting: t, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now(),
+		ctx: u.ctx, update: u, agent: &r, status: u.request.AgentStatus, source: u.request.EventSource, at: s.now(),
 	}
 	if c.source == "" {
 		c.source = gen.EventSourceAPI
 	}
-	if at := t.update.ChangedAt; at != nil {
+	at := u.request.ChangedAt
+	if at != nil {
 		if err := s.checkAhead(*at); err != nil {
 			return nil, err
 		}
-		c.at, c.reported = at.UnixMilli(), true
+		c.at = at.UnixMilli()
 	}
-	t.status, t.due = r.status(), false
+	u.status, u.due = r.status(), false
 	switch {
-	case c.reported && c.at < r.ReportedAt:
-		t.status.Stale = true
-		c.status, c.reported = r.Status, false
+	case at != nil && c.at < r.ReportedAt:
+		u.status.Stale = true
+		c.status = r.Status
 	case c.status == r.Status:
-		c.reported = c.reported && c.at > r.ReportedAt
+		c.storeTime = at != nil && c.at > r.ReportedAt
 		r.ReportedAt = c.at
 	}
 	return c, nil

@@ -11,21 +11,21 @@ import (
 
 // statusChange is a change of an agent's status that is not stored yet.
 type statusChange struct {
-	ctx      context.Context // the context of the request, for its trace
-	agent    *agentRow       // after applyToAgent, the agent after the change
-	status   gen.AgentStatusValue
-	source   gen.EventSource
-	at       int64
-	reported bool // the PBX reported the time in at
+	ctx       context.Context // the context of the request, for its trace
+	agent     *agentRow       // after applyToAgent, the agent after the change
+	status    gen.AgentStatusValue
+	source    gen.EventSource
+	at        int64
+	storeTime bool // only the time at is stored: the PBX reported it, and the status is the same
 
-	setting *setting   // gets the result; nil for the logout of a deleted agent
-	events  []eventRow // the events that the change fires, including disabled ones
-	row     changeRow
+	update *statusUpdate // gets the result; nil for the logout of a deleted agent
+	events []eventRow    // the events that the change fires, including disabled ones
+	row    changeRow
 }
 
 // applyChanges stores status changes of different agents with their deliveries. With wait false, it returns the changes
 // whose lanes another transaction has locked.
-func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (contended []*statusChange, err error) {
+func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (locked []*statusChange, err error) {
 	if err := findEvents(tx, changes); err != nil {
 		return nil, err
 	}
@@ -33,11 +33,11 @@ func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (
 	if err != nil {
 		return nil, err
 	}
-	contended, changes = partition(changes, func(c *statusChange) bool { return !lanes.haveAll(c) })
+	locked, changes = partition(changes, func(c *statusChange) bool { return !lanes.haveAll(c) })
 	if len(changes) == 0 {
-		return contended, nil
+		return locked, nil
 	}
-	return contended, s.insertAll(tx, changes, lanes)
+	return locked, s.insertAll(tx, changes, lanes)
 }
 
 // insertAll inserts changes with their deliveries. The lanes must be locked.
@@ -50,7 +50,7 @@ func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLan
 	}
 	for _, c := range changes {
 		s.count(tx, func(n *Counts) { n.changed(c.status) })
-		s.skipped.changes.noteIn(tx, c.agent.Sequence)
+		s.skipped.changes.noteIn(tx, c.agent.Sequence) // retention may delete the agent's previous change from now on
 		c.applyToAgent()
 	}
 	rows := each(changes, func(c *statusChange) agentRow { return *c.agent })
@@ -85,14 +85,14 @@ func (s *Store) insertChanges(tx *sqldb.Tx, changes []*statusChange) error {
 	return err
 }
 
-// applyToAgent updates the agent's row in memory and the result of the setting.
+// applyToAgent updates the agent's row in memory and the result of the status update.
 func (c *statusChange) applyToAgent() {
 	r := c.agent
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, c.row.ID, c.at
 	r.ReportedAt = max(r.ReportedAt, c.at)
-	if c.setting != nil {
-		c.setting.status = r.status()
-		c.setting.status.Changed, c.setting.status.Deliveries = true, len(c.events)
+	if c.update != nil {
+		c.update.status = r.status()
+		c.update.status.Changed, c.update.status.Deliveries = true, len(c.events)
 	}
 }
 
@@ -119,8 +119,8 @@ type changeRow struct {
 func (changeRow) TableName() string { return "status_changes" }
 
 // Tracer begins the span of a status change in the trace of ctx. It returns the traceparent of the span, which may be
-// empty, and a function that is called once. The function gets the sequence number if the change is committed.
-// Otherwise it also gets the error, and another change will have that number. It runs in the writer and must not block.
+// empty, and a function that is called once. The function gets the sequence number if the change is committed. Without
+// a commit it gets an error, and must ignore the number. It runs in the writer and must not block.
 type Tracer func(ctx context.Context) (traceparent string, ended func(sequence int64, err error))
 
 func untraced(context.Context) (string, func(int64, error)) { return "", func(int64, error) {} }

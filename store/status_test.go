@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -97,7 +98,7 @@ func TestDeliveriesOfADeletedClientAreSent(t *testing.T) {
 	f.wantDrained()
 }
 
-// A setting that arrives during a commit is applied after it, even if the agent still has the new status.
+// A status update that arrives during a commit is applied after it, even if the agent still has the new status.
 func TestSettingsAreAppliedInOrderOfArrival(t *testing.T) {
 	pgtest.SQLiteOnly(t, "the test observes SQLite's commit")
 	f := open(t)
@@ -127,7 +128,7 @@ func TestSettingsAreAppliedInOrderOfArrival(t *testing.T) {
 	for waits := false; !waits; {
 		select {
 		case <-look.C:
-			waits = f.SettingsWaiting() > 0
+			waits = f.StatusUpdatesWaiting() > 0
 		case <-logout: // the defect: it did not wait
 			waits = true
 		}
@@ -136,7 +137,7 @@ func TestSettingsAreAppliedInOrderOfArrival(t *testing.T) {
 	<-login
 	<-logout
 	if is, err := f.Status(f.ctx, k); err != nil || is.AgentStatus != gen.AgentStatusValueLoggedOut {
-		t.Errorf("the last setting was logged_out, the agent is %s (%v)", is.AgentStatus, err)
+		t.Errorf("the last update was logged_out, the agent is %s (%v)", is.AgentStatus, err)
 	}
 }
 
@@ -168,5 +169,19 @@ func TestStatusOfAConcurrentlyCreatedAgentIsSet(t *testing.T) {
 	f.check(err)
 	if results[0].Status == nil || !results[0].Status.Changed || is.AgentStatus != gen.AgentStatusValueAvailable {
 		t.Errorf("the answer is %+v, and the status %+v", results[0], is)
+	}
+}
+
+// A missing agent in a bulk request affects no other entry.
+func TestMissingAgentFailsOnlyItsEntry(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	results, err := f.SetStatuses(f.ctx, "12", []gen.AgentStatusUpdateItem{
+		{AgentType: gen.AgentTypeLocal, AgentID: 4711, AgentStatus: gen.AgentStatusValueAvailable},
+		{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueAvailable},
+	})
+	f.check(err)
+	if results[0].Error == nil || results[1].Status == nil || !results[1].Status.Changed {
+		t.Errorf("got %s", fmt.Sprint(results))
 	}
 }

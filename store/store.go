@@ -89,16 +89,16 @@ type Store struct {
 	skipped      struct{ deliveries, changes skippedRows }
 	freshChanges freshChanges
 
-	monotonic func() time.Time // a clock that is never set; the tests replace it
+	monotonic func() time.Time // a clock that never steps; the tests replace it
 	downtimes *downtimes
 	asyncLog  asyncHandler // the log of maintenance, which may be written with a lock held
 	readiness readinessCheck
 	closed    atomic.Bool
 
 	requestCounter requestCounter
-	handoff        atomic.Pointer[webhook.Handoff]
+	handoff        atomic.Pointer[webhook.HandoffFuncs]
 	locked         atomic.Bool // another process encrypted a secret with a key that this process lacks
-	settings       *sqldb.Batcher[*setting]
+	statusUpdates  *sqldb.Batcher[*statusUpdate]
 	results        *sqldb.Batcher[*result]
 	counts         totalCounts
 }
@@ -146,7 +146,7 @@ func (s *Store) openAs(ctx context.Context) (err error) {
 		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
 	s.reader.Logger = s.downtimes.observe(s.reader.Logger)
-	s.settings, s.results = batcher(s, s.setBatch), batcher(s, s.recordBatch)
+	s.statusUpdates, s.results = batcher(s, s.setBatch), batcher(s, s.recordBatch)
 	return nil
 }
 
@@ -172,7 +172,7 @@ func (s *Store) Close() error {
 func (s *Store) now() int64 { return s.clock.use(s.Now().UnixMilli()) }
 
 // read returns the pool of readers for the queries of one request.
-func (s *Store) read(ctx context.Context) *sqldb.ReadTx { return sqldb.Read(ctx, s.reader) }
+func (s *Store) read(ctx context.Context) *sqldb.Reader { return sqldb.Read(ctx, s.reader) }
 
 // Readers returns the number of connections that read. A read holds one of them until it has its rows.
 func (s *Store) Readers() int { return s.engine.readers() }

@@ -229,7 +229,7 @@ func (f *fixture) verify() {
 	f.t.Helper()
 	err := store.Verify(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest}, func(c store.Check) {
 		if c.Count > 0 {
-			f.t.Errorf("%s: %d faults: %q", c.Name, c.Count, c.Faults)
+			f.t.Errorf("%s: %d faults: %q", c.Name, c.Count, c.Violations)
 		}
 	})
 	f.check(err)

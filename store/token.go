@@ -27,8 +27,8 @@ const (
 // ErrCredentials is returned if no application has this id and secret, or if its client is blocked.
 var ErrCredentials = errors.New("there is no application with this id and this secret")
 
-// ErrApplication is the ErrCredentials for an unknown id.
-var ErrApplication = fmt.Errorf("%w", ErrCredentials)
+// ErrUnknownApplication wraps ErrCredentials: no application has this id.
+var ErrUnknownApplication = fmt.Errorf("%w", ErrCredentials)
 
 // ErrToken is returned for a token that was never issued, has expired or was revoked.
 var ErrToken = errors.New("the token is unknown, expired or revoked")
@@ -82,7 +82,7 @@ func (s *Store) checkCredentials(q sqldb.Querier, id, secret string) error {
 	r, err := gorm.G[applicationRow](q.GORM(), sqldb.Locking(q)...).Where("id = ?", id).Take(q.Context())
 	switch {
 	case errors.Is(err, gorm.ErrRecordNotFound):
-		return ErrApplication
+		return ErrUnknownApplication
 	case err != nil:
 		return publicError(err)
 	case !r.hasSecret(secret):

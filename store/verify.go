@@ -13,20 +13,20 @@ import (
 
 // Check is the result of one check of Verify.
 type Check struct {
-	Name   string   // the invariant
-	Faults []string // the violations, at most 20 of them
-	Count  int      // the number of all violations
+	Name       string   // the invariant
+	Violations []string // the violations, at most 20 of them
+	Count      int      // the number of all violations
 }
 
-// maxFaults is the number of violations of an invariant that are reported.
-const maxFaults = 20
+// maxViolations is the number of violations of an invariant that are reported.
+const maxViolations = 20
 
-// rule is an invariant of the rows that holds whenever no transaction is open. Its query returns one text for each
-// violation. @now is the time, and @far the first time that is later than any delay allows.
-type rule struct{ name, query string }
+// invariant is a condition on the rows that holds whenever no transaction is open. Its query returns one text for each
+// violation. Its named parameters are those of bounds.
+type invariant struct{ name, query string }
 
-// sqliteRules are the invariants that only SQLite needs checked.
-var sqliteRules = []rule{
+// sqliteInvariants are invariants that PostgreSQL enforces itself.
+var sqliteInvariants = []invariant{
 	{
 		"every page and every row is sound",
 		"SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
@@ -35,9 +35,9 @@ var sqliteRules = []rule{
 		FROM pragma_foreign_key_check`},
 }
 
-// rules are the invariants of lanes, deliveries, status changes and receivers that the schema does not enforce. Both
-// engines execute them unchanged.
-var rules = []rule{
+// invariants are the invariants of lanes, deliveries, status changes and receivers that the schema does not enforce.
+// Both engines execute them unchanged.
+var invariants = []invariant{
 	{"a lane counts its pending deliveries, and is due when its head is", `SELECT 'lane ' || id || ': ' ||
 		actual || ' pending, its row says ' || pending || '; it is due at ' ||
 			coalesce(CAST(due_at AS TEXT), 'no time') ||
@@ -48,8 +48,8 @@ var rules = []rule{
 		', delivery ' || coalesce(l.delivery_id || coalesce(' (' || d.state || ' in lane ' || d.lane_id ||
 		')', ' (missing)'), 'none')
 		FROM lanes l LEFT JOIN deliveries d ON d.id = l.delivery_id
-		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @lease OR (l.lease_until > @now
-			AND (l.due_at IS DISTINCT FROM l.lease_until OR d.id IS NULL OR (d.state = 'pending'
+		WHERE (l.lease_until IS NULL AND l.delivery_id IS NOT NULL) OR l.lease_until > @lease_limit OR (
+			l.lease_until > @now AND (l.due_at IS DISTINCT FROM l.lease_until OR d.id IS NULL OR (d.state = 'pending'
 				AND d.lane_id <> l.id)))`},
 	{
 		"a delivery has an end time exactly if it has ended, and moves only if it is pending",
@@ -60,7 +60,7 @@ var rules = []rule{
 			AND state <> 'pending')`,
 	},
 	{"no delivery is due too late", `SELECT 'delivery ' || id || ': due at ' || due_at FROM deliveries
-		WHERE state = 'pending' AND due_at > @far`},
+		WHERE state = 'pending' AND due_at > @due_limit`},
 	{"a delivered delivery has a successful attempt, and no attempt is missing", `SELECT 'delivery ' || d.id || ': ' ||
 		d.state || ' after ' || d.attempts || ' attempts, of which ' || count(a.id) || ' are there'
 		FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id GROUP BY d.id
@@ -174,7 +174,8 @@ var rules = []rule{
 		`SELECT 'receiver ' || r.id ||
 		': ' || r.failures || ' failures, ' || r.probes || ' probes' || coalesce(', one by lane ' || r.probe, '') ||
 		coalesce(', waits until ' || r.waits, '') FROM receivers r LEFT JOIN lanes l ON l.id = r.probe
-		WHERE r.failures < 0 OR r.waits > @far OR (r.failures < @failures AND (r.probes <> 0 OR r.probe IS NOT NULL))
+		WHERE r.failures < 0 OR r.waits > @due_limit
+			OR (r.failures < @failures AND (r.probes <> 0 OR r.probe IS NOT NULL))
 			OR (r.failures >= @failures AND r.waits IS NULL) OR (r.probe IS NOT NULL
 				AND l.receiver_id IS DISTINCT FROM r.id)`,
 	},
@@ -209,7 +210,7 @@ func (s *Store) verify(ctx context.Context, done func(Check)) error {
 // checkAll runs all checks, and stops at the first error.
 func (s *Store) checkAll(ctx context.Context, pool *sql.DB, done func(Check)) error {
 	var checks []func(q sqldb.Querier) (Check, error)
-	for _, r := range s.engine.rules() {
+	for _, r := range s.engine.invariants() {
 		checks = append(checks, func(q sqldb.Querier) (Check, error) { return s.check(q, r) })
 	}
 	clock := s.databaseClock()
@@ -223,8 +224,8 @@ func (s *Store) checkAll(ctx context.Context, pool *sql.DB, done func(Check)) er
 	return nil
 }
 
-// checkNow runs a check in a snapshot of the database that is not later than the time of the store. A check is one
-// statement, so that changes between two checks are no violation.
+// checkNow runs a check in a snapshot of the database. It reads the clock after the snapshot, so that the snapshot has
+// no row that was written later. A check is one statement, so that changes between two checks are no violation.
 func (s *Store) checkNow(
 	ctx context.Context, pool *sql.DB, clock *postgres.Clock, check func(q sqldb.Querier) (Check, error),
 ) (c Check, err error) {
@@ -261,10 +262,10 @@ func (s *Store) firstRead(q sqldb.Querier) error {
 	return err
 }
 
-func (s *Store) check(q sqldb.Querier, r rule) (Check, error) {
+func (s *Store) check(q sqldb.Querier, r invariant) (Check, error) {
 	c := Check{Name: r.name}
-	err := sqldb.Each(q, func(fault string) error {
-		c.add(fault)
+	err := sqldb.Each(q, func(violation string) error {
+		c.add(violation)
 		return nil
 	}, r.query, s.bounds())
 	return c, err
@@ -298,16 +299,19 @@ const routesSQL = `SELECT DISTINCT x.url, x.lane_id, r.scheme, r.host, r.port FR
 	UNION ALL SELECT url, coalesce(moved_to, lane_id) FROM deliveries WHERE state = 'pending'
 ) x JOIN lanes l ON l.id = x.lane_id JOIN receivers r ON r.id = l.receiver_id`
 
-func (c *Check) add(fault string) {
-	if c.Count++; c.Count <= maxFaults {
-		c.Faults = append(c.Faults, fault)
+func (c *Check) add(violation string) {
+	if c.Count++; c.Count <= maxViolations {
+		c.Violations = append(c.Violations, violation)
 	}
 }
 
-// bounds are the named values in the queries of rules.
+// bounds are the named parameters in the queries of invariants.
 func (s *Store) bounds() map[string]any {
 	return map[string]any{
-		"now": s.now(), "far": s.latestDue(),
-		"lease": s.latestLease(), "failures": webhook.BreakerThreshold, "attempts": maxAttempts,
+		"now":         s.now(),
+		"due_limit":   s.dueLimit(),   // the first time that is later than any delay allows
+		"lease_limit": s.leaseLimit(), // the first time that is later than the end of any lease
+		"failures":    webhook.BreakerThreshold,
+		"attempts":    maxKeptAttempts,
 	}
 }

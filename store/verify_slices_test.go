@@ -18,7 +18,7 @@ func TestVerifyDoesNotBlockTheLog(t *testing.T) {
 	checks := 0
 	f.check(store.Verify(f.ctx, store.Options{URL: f.url, Now: f.clock.Now}, func(c store.Check) {
 		if f.login(k); c.Count > 0 {
-			t.Errorf("%s: %q", c.Name, c.Faults)
+			t.Errorf("%s: %q", c.Name, c.Violations)
 		}
 		f.logout(k)
 		var busy, pages, carried int

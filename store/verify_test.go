@@ -252,7 +252,7 @@ func (f *fixture) checks() map[string][]string {
 	f.t.Helper()
 	found := map[string][]string{}
 	err := store.Verify(f.ctx, store.Options{URL: f.url, Now: f.clock.Now}, func(c store.Check) {
-		found[c.Name] = c.Faults
+		found[c.Name] = c.Violations
 	})
 	f.check(err)
 	return found
@@ -295,7 +295,7 @@ func TestVerifyFindsADamagedPage(t *testing.T) {
 	f.check(os.WriteFile(file, content, 0o600))
 	var found []string
 	err = store.Verify(t.Context(), store.Options{URL: "sqlite:" + file, Now: f.clock.Now}, func(c store.Check) {
-		found = append(found, c.Faults...)
+		found = append(found, c.Violations...)
 	})
 	if len(found) == 0 && !strings.Contains(fmt.Sprint(err), "malformed") {
 		t.Errorf("no fault was found; %v", err)

@@ -9,27 +9,27 @@ import (
 
 // Delivery is one status change on its way to the URL of one event, as an outbox hands it out for one attempt.
 type Delivery struct {
-	ID        int64
-	WebhookID string // unique for ever; the same on every attempt
-	Lane      int64
-	Claim     int64     // fences the record: a later claim of the lane makes this one void
-	Lease     time.Time // end of the lane's lease, by this process's monotonic clock
-	Receiver  int64     // the receiver's row: client, scheme, host and port
-	URL       string
-	Method    gen.RequestMethod
-	EventType gen.EventType
-	Sequence  int64     // number of the status change, 1 and up; 0 in a test delivery
-	Epoch     string    // current epoch of sequence numbers; empty for none
-	ChangedAt time.Time // of the status change
-	CreatedAt time.Time // when the status change was stored
-	Attempt   int       // number of this attempt, 1 and up
-	Failures  int       // failed attempts so far that were its own failures, and not its receiver's
-	Replay    bool      // a redelivery: it had ended before
-	Replays   int       // redeliveries so far; fences the record of an attempt that began before the last one
-	More      bool      // others waited behind it in its lane when it was handed out
-	Test      bool      // a test delivery, without a status change
-	Data      gen.AgentEventData
-	Secrets   []string // each signs the request; the newest first
+	ID           int64
+	WebhookID    string // unique for ever; the same on every attempt
+	Lane         int64
+	Claim        int64     // fences the record: a later claim of the lane makes this one void
+	Lease        time.Time // end of the lane's lease, by this process's monotonic clock
+	Receiver     int64     // the receiver's row: client, scheme, host and port
+	URL          string
+	Method       gen.RequestMethod
+	EventType    gen.EventType
+	Sequence     int64     // number of the status change, 1 and up; 0 in a test delivery
+	Epoch        string    // current epoch of sequence numbers; empty for none
+	ChangedAt    time.Time // of the status change
+	CreatedAt    time.Time // when the status change was stored
+	Attempt      int       // number of this attempt, 1 and up
+	Failures     int       // failed attempts so far that were its own failures, not its receiver's (see Outcome)
+	Redelivery   bool      // a redelivery: it had ended before
+	Redeliveries int       // redeliveries so far; fences the record of an attempt that began before the last one
+	HasSuccessor bool      // others waited behind it in its lane when it was handed out
+	Test         bool      // a test delivery, without a status change
+	Data         gen.AgentEventData
+	Secrets      []string // each signs the request; the newest first
 
 	// DeployingUntil is the end of the time in which an answer of 3xx, 401, 403, 404 or 405 is tried again, since the
 	// receiver may be in deployment. It is by this process's monotonic clock. If it is zero, such an answer is final.
@@ -84,28 +84,33 @@ type ClaimLimits struct {
 	Full        []int64                   // receivers for which Take would return false; the claim may skip them
 }
 
-// Handoff lets an outbox hand new deliveries to the dispatcher when their change is committed, without a claim.
-type Handoff struct {
-	Take    func(receiver int64) bool // asked before each lane is leased; false leaves the lane for a claim
-	Deliver func(Delivery)            // called for each leased lane when the lease is durable. It does not block.
-	Release func(receiver int64)      // called instead of Deliver when the lease could not be stored
+// HandoffFuncs are the functions of a dispatcher by which an outbox hands off new deliveries. The outbox does so when
+// their change is committed, without a claim.
+type HandoffFuncs struct {
+	Take        func(receiver int64) bool // asked before each lane is leased; false leaves the lane for a claim
+	Deliver     func(Delivery)            // called for each leased lane when the lease is durable. It does not block.
+	ReleaseSlot func(receiver int64)      // called instead of Deliver when the lease could not be stored
 }
 
 // Outbox is the store of deliveries that a dispatcher needs. Its methods are safe for concurrent use. Their errors mean
 // that the store has failed, and that the same call may be repeated.
 type Outbox interface {
 	// SetHandoff has the outbox hand new deliveries to h. Nil ends it.
-	SetHandoff(h *Handoff)
+	SetHandoff(h *HandoffFuncs)
 
 	// Due signals that a lane may have become due. It never blocks its sender, and may signal too often.
 	Due() <-chan struct{}
 
-	// Claim leases due lanes and returns the first delivery of each, and the time until the next lane is due. That time
-	// is 0 if more lanes are due than the limits allow. It is negative if none is due, or if Fresh was set.
+	// Claim leases due lanes and returns the first delivery of each, and the time until the next claim.
+	//
+	// next is 0 if that claim may find more due lanes. It is negative if no later due time is known, as in most claims
+	// with Fresh. A lane that Take or PerReceiver left out does not count by itself: the dispatcher claims again when a
+	// slot is free.
 	Claim(ctx context.Context, limits ClaimLimits) (claimed []Delivery, next time.Duration, err error)
 
-	// Record stores an attempt and its consequences, unless the claim is void. With keepLane it keeps the lane and
-	// returns its next delivery, if one is due. Otherwise, and if it returns nil, the lane is released.
+	// Record stores an attempt. If the claim is valid, it also stores the consequences for delivery, lane and receiver.
+	// With keepLane it may keep the lane and return its next delivery, which is due. If it returns nil and no error, it
+	// has released the lane, unless the claim is void.
 	Record(ctx context.Context, d Delivery, o Outcome, keepLane bool) (next *Delivery, err error)
 
 	// Release releases a lane without an attempt, so that it is due at once.

@@ -62,7 +62,7 @@ func TestDeployingIsTriedUntilItsEnd(t *testing.T) {
 
 // The wait of a delivery for its receiver grows with the receiver's failures alone, and is never longer than the wait
 // for its own failures.
-func TestOutcome(t *testing.T) {
+func TestRecoveryDelayGrowsWithReceiverFailures(t *testing.T) {
 	s := Schedule{Delays: []time.Duration{time.Second, time.Hour}}
 	down := Attempt{Verdict: Retry, Error: "the receiver refused the connection"}
 	for _, test := range []struct {

@@ -35,9 +35,9 @@ type DispatcherOptions struct {
 // Dispatcher sends the deliveries of an outbox to their receivers. In each lane one is in flight at a time.
 type Dispatcher struct {
 	DispatcherOptions
-	limiter *limiter
-	freed   chan struct{}
-	turned  atomic.Int64
+	limiter   *limiter
+	freed     chan struct{}
+	heartbeat atomic.Int64
 
 	mu      sync.Mutex
 	process func(Delivery) // processes a lane; nil while the dispatcher does not run
@@ -61,9 +61,9 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	return &Dispatcher{DispatcherOptions: o, limiter: newLimiter(o.Slots, o.PerReceiver), freed: make(chan struct{}, 1)}
 }
 
-// Turned returns the time at which the loop of Run last turned, for readiness: at the end of a claim, even one that
-// failed, or when no slot was free. While the outbox answers, that is at least once a second, however long its backlog.
-func (d *Dispatcher) Turned() time.Time { return time.UnixMilli(d.turned.Load()) }
+// Heartbeat returns the end of the last claim, even of one that failed, or of the last round without a free slot. While
+// the outbox answers, it advances at least once a second, however long the backlog is.
+func (d *Dispatcher) Heartbeat() time.Time { return time.UnixMilli(d.heartbeat.Load()) }
 
 // Run sends deliveries until ctx ends. Then it takes no new ones, and returns when those in flight are recorded. After
 // 12 s it cuts them off, which does not count as a failure.
@@ -80,7 +80,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		for _, delivery := range claimed {
 			d.start(delivery)
 		}
-		d.turned.Store(time.Now().UnixMilli())
+		d.heartbeat.Store(time.Now().UnixMilli())
+		// A fresh claim does not know when the next lane is due. It keeps an earlier time from the last full claim.
 		if at := time.Now().Add(next); !fresh || at.Before(until) {
 			until = at
 		}
@@ -94,7 +95,7 @@ func (d *Dispatcher) begin(process func(Delivery)) {
 	d.mu.Lock()
 	d.process = process
 	d.mu.Unlock()
-	d.Outbox.SetHandoff(&Handoff{Take: d.limiter.take, Deliver: d.start, Release: d.free})
+	d.Outbox.SetHandoff(&HandoffFuncs{Take: d.limiter.take, Deliver: d.start, ReleaseSlot: d.releaseSlot})
 }
 
 // end accepts no more deliveries, and waits until the workers have finished.
@@ -113,7 +114,7 @@ func (d *Dispatcher) start(delivery Delivery) {
 	if process := d.process; process != nil {
 		d.workers.Go(func() { process(delivery) })
 	} else {
-		go d.giveUp(context.Background(), delivery)
+		go d.releaseLane(context.Background(), delivery)
 	}
 }
 
@@ -136,22 +137,23 @@ func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Du
 			return ok
 		},
 	})
-	d.giveBack(taken, claimed)
+	d.returnUnused(taken, claimed)
 	if err != nil {
 		if ctx.Err() == nil {
 			d.Log.Warn("claim failed", "error", err)
 		}
 		return nil, pollInterval
 	}
-	// A receiver that was refused is full in the next claim and does not count again, so that immediate claims end.
+	// If the claim took no lane, claim again immediately only if Take refused a receiver that was not in Full. The next
+	// claim has that receiver in Full, so this does not repeat for ever.
 	if next < 0 || (next == 0 && len(taken) == 0 && !refused) {
 		next = pollInterval
 	}
 	return claimed, min(next, pollInterval)
 }
 
-// giveBack releases slots that were taken for lanes that the claim did not return.
-func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
+// returnUnused releases slots that were taken for lanes that the claim did not return.
+func (d *Dispatcher) returnUnused(taken []int64, claimed []Delivery) {
 	unused := map[int64]int{}
 	for _, r := range taken {
 		unused[r]++
@@ -161,7 +163,7 @@ func (d *Dispatcher) giveBack(taken []int64, claimed []Delivery) {
 	}
 	for r, n := range unused {
 		for range n {
-			d.limiter.giveBack(r)
+			d.limiter.returnUnused(r)
 		}
 	}
 }
@@ -185,7 +187,7 @@ func (d *Dispatcher) wait(ctx context.Context, until time.Time) (fresh bool) {
 	return false
 }
 
-func (d *Dispatcher) free(receiver int64) {
+func (d *Dispatcher) releaseSlot(receiver int64) {
 	d.signal(d.limiter.release(receiver))
 }
 

@@ -54,7 +54,7 @@ func TestDispatchKeepsOrderOverRetries(t *testing.T) {
 }
 
 // A quick receiver has more lanes due than it has slots: the rest follow without a pause.
-func TestDispatchGoesOnWhereThereWasNoRoom(t *testing.T) {
+func TestFreedSlotIsUsedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{PerReceiver: 8}, after(15*time.Millisecond, says(200)))
 		for lane := range int64(50) {
@@ -74,7 +74,7 @@ func TestDispatchGoesOnWhereThereWasNoRoom(t *testing.T) {
 
 // With one slot and a lane of more than maxInARow deliveries, a lane that became due meanwhile is served before the
 // rest.
-func TestDispatchLetsOthersHaveTheirTurn(t *testing.T) {
+func TestLaneYieldsAfterMaxInARow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{Slots: 1}, says(200))
 		r.add(1, 1, 20)
@@ -129,7 +129,7 @@ func TestDispatchDoesWhatRetryAfterAsks(t *testing.T) {
 	})
 }
 
-func TestDispatchEndsWhatIsHopeless(t *testing.T) {
+func TestFinalVerdictIsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{}, func(req *http.Request) (*http.Response, error) {
 			return says(map[string]int{"1": 404, "2": 410, "3": 301}[lane(req)])(req)
@@ -327,7 +327,7 @@ func TestDispatchGoesOnAfterClaimsFail(t *testing.T) {
 	})
 }
 
-func TestDispatchRecordsOnceAfterTrouble(t *testing.T) {
+func TestRecordIsRetriedWhileTheStoreFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{}, says(200))
 		r.setTrouble("Record", fails)
@@ -441,7 +441,7 @@ func TestDispatchWakesWhenALaneIsDue(t *testing.T) {
 	})
 }
 
-func TestDispatchRests(t *testing.T) {
+func TestClaimsPerHourAreBounded(t *testing.T) {
 	for name, c := range map[string]struct {
 		slots, lanes, receivers int64
 		most                    int // claims in an hour
@@ -466,7 +466,7 @@ func TestDispatchRests(t *testing.T) {
 	}
 }
 
-func TestDispatchTurns(t *testing.T) {
+func TestHeartbeatAdvancesAtEachClaim(t *testing.T) {
 	for name, lanes := range map[string]int64{"without work": 0, "with a backlog": 40} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -477,27 +477,27 @@ func TestDispatchTurns(t *testing.T) {
 				r.run()
 				for range 400 {
 					r.pass(time.Second / 4)
-					if age := time.Since(r.d.Turned()); age > pollInterval {
-						t.Fatalf("turned %s ago", age)
+					if age := time.Since(r.d.Heartbeat()); age > pollInterval {
+						t.Fatalf("the heartbeat is %s old", age)
 					}
 				}
 				r.setTrouble("Claim", fails)
 				r.pass(time.Minute)
-				if age := time.Since(r.d.Turned()); age > pollInterval {
-					t.Errorf("turned %s ago while claims fail", age)
+				if age := time.Since(r.d.Heartbeat()); age > pollInterval {
+					t.Errorf("the heartbeat is %s old while claims fail", age)
 				}
 				r.setTrouble("Claim", blocks)
 				r.pass(time.Minute)
-				if age := time.Since(r.d.Turned()); age < time.Minute-pollInterval {
-					t.Errorf("turned %s ago while a claim hangs", age)
+				if age := time.Since(r.d.Heartbeat()); age < time.Minute-pollInterval {
+					t.Errorf("the heartbeat is %s old while a claim hangs", age)
 				}
 			})
 		})
 	}
 }
 
-// With no free slot the loop still turns.
-func TestDispatchTurnsSlowlyWhenFull(t *testing.T) {
+// With no free slot, the heartbeat still advances.
+func TestHeartbeatAdvancesSlowlyWhenAllSlotsAreTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := setUp(t, DispatcherOptions{Slots: 1}, hangs)
 		r.add(1, 1, 1)
@@ -505,7 +505,7 @@ func TestDispatchTurnsSlowlyWhenFull(t *testing.T) {
 		turns := map[time.Time]bool{}
 		for range 50 {
 			r.pass(100 * time.Millisecond)
-			turns[r.d.Turned()] = true
+			turns[r.d.Heartbeat()] = true
 		}
 		if len(turns) < 5 || len(turns) > 6 {
 			t.Errorf("%d turns in 5 s, want one a second", len(turns))
@@ -559,7 +559,7 @@ func TestDispatchIsObserved(t *testing.T) {
 }
 
 // With random failures every delivery arrives, in order, and no lane is leased in the end.
-func TestDispatchSurvivesAnything(t *testing.T) {
+func TestDispatchDeliversInOrderDespiteRandomFailures(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { survive(t, rand.New(rand.NewPCG(seed, seed))) })

@@ -107,7 +107,7 @@ func setHeaders(h http.Header, d Delivery, userAgent string, at time.Time) {
 	if d.Epoch != "" {
 		h.Set("Agentevents-Epoch", d.Epoch)
 	}
-	if d.Replay {
+	if d.Redelivery {
 		h.Set("Agentevents-Replay", "true")
 	}
 	if d.Test {

@@ -39,8 +39,10 @@ func (a Attempt) asksForTime() bool {
 	return a.Status == http.StatusServiceUnavailable && a.RetryAfter > 0
 }
 
-// RecoveryDelay is the wait before the next attempt at a receiver that is Down, after so many failed attempts: 5 s, 10
-// s, 30 s, then a minute. One delivery waits so or, if the breaker is open, all of the receiver.
+// RecoveryDelay returns the wait before the next attempt at a receiver that is Down: 5 s, 10 s, 30 s, then a minute.
+//
+// If the breaker is open, all deliveries of the receiver wait, and failed is the number of failed probes. Otherwise one
+// delivery waits, and failed is the number of its earlier failed attempts that were not its own failures.
 func RecoveryDelay(failed int) time.Duration {
 	delays := []time.Duration{5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute}
 	return delays[min(max(failed, 0), len(delays)-1)]

@@ -11,13 +11,13 @@ import (
 // soft ends, it begins no new attempt; when hard ends, it cuts off the one in flight.
 func (d *Dispatcher) processLane(soft, hard context.Context, delivery Delivery) {
 	for n := 1; ; n++ {
-		next, answered := d.deliver(soft, hard, delivery, n < maxInARow)
+		next, confirmedLast := d.deliver(soft, hard, delivery, n < maxInARow)
 		switch {
-		case answered:
+		case confirmedLast:
 			d.signal(d.limiter.recorded())
 			return
 		case next == nil:
-			d.free(delivery.Receiver)
+			d.releaseSlot(delivery.Receiver)
 			return
 		}
 		delivery = *next
@@ -25,29 +25,30 @@ func (d *Dispatcher) processLane(soft, hard context.Context, delivery Delivery) 
 }
 
 // deliver makes one attempt and records it. It begins none if less of the lease is left than an attempt may take: after
-// a suspension, another process may have sent later deliveries of the lane. answered reports that the receiver
-// confirmed the last delivery of the lane. Then the receiver's slot is free already, and only the record remains.
+// a suspension, another process may have sent later deliveries of the lane. confirmedLast reports that the receiver
+// confirmed the last delivery of the lane. The slot of the receiver is then free for other lanes before the attempt is
+// recorded.
 func (d *Dispatcher) deliver(
 	soft, hard context.Context, delivery Delivery, keepLane bool,
-) (next *Delivery, answered bool) {
+) (next *Delivery, confirmedLast bool) {
 	if soft.Err() != nil || time.Until(delivery.Lease) < d.Sender.Timeout() {
-		d.giveUp(hard, delivery)
+		d.releaseLane(hard, delivery)
 		return nil, false
 	}
 	observed := d.Observe(&delivery)
 	a := d.attempt(hard, delivery)
 	if a.CutOff {
 		observed(Outcome{})
-		d.giveUp(hard, delivery)
+		d.releaseLane(hard, delivery)
 		return nil, false
 	}
 	o := d.Schedule.Outcome(delivery, a)
 	observed(o)
 	d.log(delivery, o)
-	if answered = a.Verdict == Delivered && !delivery.More; answered {
-		d.signal(d.limiter.answered(delivery.Receiver))
+	if confirmedLast = a.Verdict == Delivered && !delivery.HasSuccessor; confirmedLast {
+		d.signal(d.limiter.releaseEarly(delivery.Receiver))
 	}
-	return d.record(hard, delivery, o, keepLane && !answered && soft.Err() == nil), answered
+	return d.record(hard, delivery, o, keepLane && !confirmedLast && soft.Err() == nil), confirmedLast
 }
 
 // attempt sends, and reports to the limiter when the attempt ends, and before that when it becomes slow.
@@ -91,8 +92,8 @@ func outlast(ctx context.Context, deadline time.Time) (context.Context, context.
 	return longer, func() { stop(); cancel() }
 }
 
-// giveUp releases a lane without an attempt. If that fails, the lane is free when its lease ends.
-func (d *Dispatcher) giveUp(ctx context.Context, delivery Delivery) {
+// releaseLane releases a lane without an attempt. If that fails, the lane is free when its lease ends.
+func (d *Dispatcher) releaseLane(ctx context.Context, delivery Delivery) {
 	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeGrace)
 	defer cancel()
 	if err := d.Outbox.Release(try, delivery); err != nil {
@@ -115,7 +116,7 @@ func (d *Dispatcher) log(delivery Delivery, o Outcome) {
 		"duration", o.Duration, "delay", o.Delay)
 }
 
-// TraceID is the second of a traceparent's four parts.
+// TraceID returns the second of a traceparent's four parts, the trace id. It returns "" for a text without a hyphen.
 func TraceID(traceparent string) string {
 	_, rest, _ := strings.Cut(traceparent, "-")
 	id, _, _ := strings.Cut(rest, "-")

@@ -84,7 +84,7 @@ func (l *limiter) take(receiver int64) bool {
 	defer l.mu.Unlock()
 	r := l.of(receiver)
 	defer l.place(receiver, r)
-	if !l.free(r) {
+	if !l.hasRoom(r) {
 		l.refused = true
 		return false
 	}
@@ -99,7 +99,7 @@ func (l *limiter) takeDue(receiver int64) bool {
 	ok := l.take(receiver)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.refused = l.refused || !l.free(l.of(receiver))
+	l.refused = l.refused || !l.hasRoom(l.of(receiver))
 	return ok
 }
 
@@ -108,16 +108,16 @@ func (l *limiter) release(receiver int64) (made bool) {
 	return l.change(receiver, func(r *receiverLimit) { r.used-- })
 }
 
-// answered gives a receiver's slot back before its attempt is recorded. Until then the attempt counts in the total. It
-// reports whether that made room.
-func (l *limiter) answered(receiver int64) (made bool) {
+// releaseEarly gives a receiver's slot back before its attempt is recorded. Until then the attempt counts in the total.
+// It reports whether that made room.
+func (l *limiter) releaseEarly(receiver int64) (made bool) {
 	return l.change(receiver, func(r *receiverLimit) {
 		r.used--
 		l.recording++
 	})
 }
 
-// recorded takes an attempt, after answered, out of the total, and reports whether that made room.
+// recorded takes an attempt, after releaseEarly, out of the total, and reports whether that made room.
 func (l *limiter) recorded() (made bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -126,9 +126,9 @@ func (l *limiter) recorded() (made bool) {
 	return made
 }
 
-// giveBack gives back a slot that its claim did not use. It reports no room: the claim would only fail to use it again.
-// The next release reports it.
-func (l *limiter) giveBack(receiver int64) {
+// returnUnused gives back a slot that its claim did not use. It reports no room: the claim would only fail to use it
+// again. The next release reports it.
+func (l *limiter) returnUnused(receiver int64) {
 	if l.release(receiver) {
 		l.mu.Lock()
 		l.refused = true
@@ -169,7 +169,7 @@ func (l *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.of(receiver)
-	free, before := l.free(r), l.under()
+	free, before := l.hasRoom(r), l.under()
 	l.used[r.kind()] -= r.used
 	how(r)
 	l.used[r.kind()] += r.used
@@ -177,7 +177,7 @@ func (l *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
 	for i, under := range l.under() {
 		made = made || under && !before[i]
 	}
-	made = l.refused && (made || !free && l.free(r))
+	made = l.refused && (made || !free && l.hasRoom(r))
 	l.refused = l.refused && !made
 	return made
 }
@@ -193,7 +193,7 @@ func (l *limiter) place(receiver int64, r *receiverLimit) {
 		return
 	}
 	delete(l.busy, receiver)
-	if r.kind() == unknown && l.free(r) {
+	if r.kind() == unknown && l.hasRoom(r) {
 		delete(l.receivers, receiver)
 		return
 	}
@@ -215,7 +215,7 @@ func (l *limiter) room() (free int, full []int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, r := range l.busy {
-		if !l.free(r) {
+		if !l.hasRoom(r) {
 			full = append(full, id)
 		}
 	}
@@ -233,7 +233,7 @@ func (l *limiter) room() (free int, full []int64) {
 	return free, full
 }
 
-func (l *limiter) free(r *receiverLimit) bool {
+func (l *limiter) hasRoom(r *receiverLimit) bool {
 	kind := r.kind()
 	return l.all() < l.total && r.used < r.allowed && (l.under()[kind] || kind == quick && r.used == 0)
 }

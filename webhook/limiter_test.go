@@ -460,7 +460,7 @@ func ids(first, n int64) (all []int64) {
 	return all
 }
 
-func TestDispatchServesTheHealthyAtOnce(t *testing.T) {
+func TestHangingReceiversDelayNoOther(t *testing.T) {
 	for _, slots := range []int{1024, 64} {
 		t.Run(fmt.Sprint(slots), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -58,7 +58,7 @@ type record struct {
 var _ Outbox = (*memory)(nil)
 
 // SetHandoff implements Outbox: every delivery is claimed.
-func (m *memory) SetHandoff(*Handoff) {}
+func (m *memory) SetHandoff(*HandoffFuncs) {}
 
 func newMemory() *memory {
 	return &memory{
@@ -297,7 +297,7 @@ func (l *memoryLane) head(lease time.Time) *Delivery {
 	}
 	l.held, l.dueAt = true, lease
 	d := x.Delivery
-	d.Claim, d.Lease, d.More = l.claim, lease, len(l.pending) > 1
+	d.Claim, d.Lease, d.HasSuccessor = l.claim, lease, len(l.pending) > 1
 	return &d
 }
 

@@ -18,7 +18,7 @@ const (
 // Schedule sets the delays between attempts. The first attempt is made at once.
 type Schedule struct {
 	Delays []time.Duration // before the second attempt, the third, …; the last one repeats; none: hourly
-	Jitter float64         // random variation of a delay, as a part of it, 0 to 1: 0.2 is ±20 %
+	Jitter float64         // maximum random variation, as a fraction of the delay, 0 to 1: 0.2 is ±20 %
 	Random func() float64  // in [0, 1); nil is math/rand/v2
 }
 
@@ -50,9 +50,10 @@ func (s Schedule) Outcome(d Delivery, a Attempt) Outcome {
 		return Outcome{Attempt: a}
 	}
 	o := Outcome{Attempt: a, Delay: s.Delay(d.Failures+1, a.RetryAfter)}
-	if deploying(a.Status) && a.Error == "" {
+	if deploying(a.Status) && a.Error == "" { // the last attempt of the deploy window is due at its end
 		o.Delay = max(0, min(o.Delay, time.Until(d.DeployingUntil)))
 	}
+	// The argument is the number of earlier failed attempts that were not the delivery's own failures.
 	o.Recovery = min(o.Delay, s.vary(RecoveryDelay(d.Attempt-1-d.Failures)))
 	return o
 }

@@ -21,7 +21,7 @@ func TestScheduleDefault(t *testing.T) {
 	}
 }
 
-func TestScheduleOddAttempts(t *testing.T) {
+func TestScheduleClampsTheFailureNumber(t *testing.T) {
 	s := Schedule{Delays: []time.Duration{time.Second, time.Minute}}
 	for attempt, want := range map[int]time.Duration{
 		-1: time.Second, 0: time.Second, 1: time.Second, 1 << 40: time.Minute,

@@ -122,7 +122,7 @@ func wantAttempt(t *testing.T, got Attempt, status int, verdict Verdict, errorTe
 	}
 }
 
-func TestSendArrives(t *testing.T) {
+func TestRequestArrivesUnchanged(t *testing.T) {
 	s := loopbackSender(t, ample)
 	type arrival struct{ line, body, agent, id, encoding string }
 	arrived := make(chan arrival, 1)
@@ -179,7 +179,7 @@ func TestSendEveryStatus(t *testing.T) {
 }
 
 // The failures of a receiver on the wire. Those that never end by themselves get a brief timeout.
-func TestSendTrouble(t *testing.T) {
+func TestSendDescribesEachConnectionFailure(t *testing.T) {
 	const (
 		timeout   = "" // its text depends on the timeout
 		closed    = "the receiver closed the connection before its answer was complete"
@@ -335,7 +335,7 @@ func wantNoSecret(t *testing.T, got Attempt) {
 	}
 }
 
-func TestSendNobodyThere(t *testing.T) {
+func TestSendToAClosedPort(t *testing.T) {
 	s := loopbackSender(t, ample)
 	listener := listen(t, "127.0.0.1:0")
 	listener.Close()

@@ -74,7 +74,7 @@ func TestRequestsAreSigned(t *testing.T) {
 }
 
 // Nothing is signed or verified with a malformed secret.
-func TestBadSecret(t *testing.T) {
+func TestMalformedSecretIsRefused(t *testing.T) {
 	short := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 23))
 	long := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 65))
 	for _, secret := range []string{"", "whsec_", "whsec_!", short, long, strings.TrimSuffix(vectorSecret, "w")} {

@@ -78,7 +78,7 @@ func verify(t *testing.T, url string) {
 	t.Helper()
 	err := store.Verify(t.Context(), store.Options{URL: url}, func(c store.Check) {
 		if c.Count > 0 {
-			t.Errorf("%s: %q", c.Name, c.Faults)
+			t.Errorf("%s: %q", c.Name, c.Violations)
 		}
 	})
 	if err != nil {

@@ -87,7 +87,8 @@ func (h handlers) feedStart(ctx context.Context, r api.ListStatusChangesRequestO
 	case start != "" && r.Params.After != nil:
 		return nil, request.Invalid(gen.FieldError{Field: "start", Message: "must not be given together with after"})
 	case start == gen.FeedStartNewest:
-		return h.store.NewestChange(ctx, r.ClientID)
+		newest, err := h.store.NewestChange(ctx, r.ClientID)
+		return &newest, err
 	}
 	return r.Params.After, nil
 }

@@ -41,7 +41,7 @@ func RefuseToken(code, message string) *TokenRefusal {
 func RefuseCredentials(err error, id string) *TokenRefusal {
 	refusal := RefuseToken(codeInvalidClient, err.Error())
 	refusal.claimedID = id
-	if !errors.Is(err, store.ErrApplication) {
+	if !errors.Is(err, store.ErrUnknownApplication) {
 		refusal.application = id
 	}
 	return refusal

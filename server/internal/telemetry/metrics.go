@@ -86,7 +86,7 @@ func (m *Metrics) Attempt(d *webhook.Delivery) func(webhook.Outcome) {
 		if o.Verdict != "" {
 			m.attempts.WithLabelValues(string(o.Verdict)).Inc()
 		}
-		if o.Verdict == webhook.Delivered && !d.Replay {
+		if o.Verdict == webhook.Delivered && !d.Redelivery {
 			answered := o.StartedAt.Add(o.Duration)
 			m.arrival.WithLabelValues(firstOrLater(d.Attempt)).Observe(answered.Sub(d.CreatedAt).Seconds())
 		}

@@ -70,11 +70,11 @@ func (db *DB) open(ctx context.Context, alongside bool) (err error) {
 	return checkWritable(ctx, db.writers)
 }
 
-// Writers returns the pool of connections that write.
-func (db *DB) Writers() *sql.DB { return db.writers }
+// WritePool returns the pool of connections that write.
+func (db *DB) WritePool() *sql.DB { return db.writers }
 
-// Readers returns the pool of connections that read.
-func (db *DB) Readers() *sql.DB { return db.readers }
+// ReadPool returns the pool of connections that read.
+func (db *DB) ReadPool() *sql.DB { return db.readers }
 
 // Close closes the connections.
 func (db *DB) Close() error {

@@ -96,8 +96,8 @@ func disconnect(conn *pgx.Conn) {
 	_ = conn.Close(ctx)
 }
 
-// LockUnserved takes the served lock exclusively, and reports whether it could. Until the connection ends, no process
-// can begin to serve the database.
+// LockUnserved takes the lock that each serving process shares (see Listen), exclusively, and reports whether it could.
+// Until the connection ends, no process can begin to serve the database.
 func LockUnserved(ctx context.Context, conn *pgx.Conn) (locked bool, err error) {
 	err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock("+servedLock+")").Scan(&locked)
 	return locked, err

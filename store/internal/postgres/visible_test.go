@@ -11,9 +11,9 @@ import (
 // Later committed numbers do not raise the high-water mark while the transaction is open.
 func TestHighWaterMarkStaysBelowOpenTransactions(t *testing.T) {
 	db := openTest(t)
-	reader, err := ORM(db.Readers(), logger.Discard)
+	reader, err := ORM(db.ReadPool(), logger.Discard)
 	check(t, err)
-	_, err = db.Writers().ExecContext(t.Context(), "CREATE SEQUENCE numbers")
+	_, err = db.WritePool().ExecContext(t.Context(), "CREATE SEQUENCE numbers")
 	check(t, err)
 	want := func(n int64, when string) {
 		t.Helper()
@@ -38,7 +38,7 @@ func TestHighWaterMarkStaysBelowOpenTransactions(t *testing.T) {
 
 func begin(t *testing.T, db *DB) *sql.Tx {
 	t.Helper()
-	tx, err := db.Writers().BeginTx(t.Context(), nil)
+	tx, err := db.WritePool().BeginTx(t.Context(), nil)
 	check(t, err)
 	t.Cleanup(func() { _ = tx.Rollback() })
 	return tx

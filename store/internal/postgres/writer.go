@@ -27,8 +27,8 @@ func NewWriter(db *gorm.DB, clock *Clock, mapError func(error) error) *Writer {
 	return &Writer{db: db, clock: clock, mapError: mapError}
 }
 
-// DB implements sqldb.Writer.
-func (w *Writer) DB() *gorm.DB { return w.db }
+// ORM implements sqldb.Writer.
+func (w *Writer) ORM() *gorm.DB { return w.db }
 
 // Close implements sqldb.Writer. The owner of the pool closes the connections.
 func (w *Writer) Close() error { return nil }

@@ -36,7 +36,7 @@ func openWriter(t *testing.T) *testWriter {
 
 func newWriter(t *testing.T, db *DB) *Writer {
 	t.Helper()
-	orm, err := ORM(Queued(db.Writers()), logger.Discard)
+	orm, err := ORM(Queued(db.WritePool()), logger.Discard)
 	check(t, err)
 	return NewWriter(orm, nil, func(err error) error { return errors.Join(errUnknown, err) })
 }

@@ -29,8 +29,8 @@ type Task interface {
 // Batcher processes simultaneous tasks in one transaction, with as many statements for all of them as for one. Tasks
 // that arrive during a transaction wait for the next one.
 //
-// A task is contended if it needs a row that another transaction has locked for long. Contended tasks run in
-// transactions of their own, and so do later tasks with the same key. Other tasks do not wait for them.
+// A task is contended if it needs a row that another transaction has locked for long. The contended tasks of one key,
+// and later tasks with that key, share transactions apart from all others. Other tasks do not wait for them.
 type Batcher[T Task] struct {
 	BatcherOptions[T]
 
@@ -68,14 +68,14 @@ type call[T Task] struct {
 	done  chan struct{}
 }
 
-// Do returns when the result of a task is durable.
+// Do processes a task and returns after its End. The result is then durable, or End got the error.
 func (b *Batcher[T]) Do(t T) {
 	c := &call[T]{task: t, done: make(chan struct{})}
 	b.add(c)
 	<-c.done
 }
 
-// Waiting returns the number of tasks that wait for a transaction.
+// Waiting returns the number of tasks that wait for a shared transaction, for tests.
 func (b *Batcher[T]) Waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -97,9 +97,8 @@ func (b *Batcher[T]) add(c *call[T]) {
 	}
 }
 
-// run processes the queue, one batch in each transaction. It takes a batch only when the batch before has ended, and on
-// a goroutine of its own, so that tasks gather meanwhile. Batches that the writer's goroutine took at once were
-// smaller, and left less processor time on SQLite for sending.
+// run processes the queue, one batch in each transaction. It takes a batch only when the batch before has ended. It
+// does not take a batch in the writer's goroutine: batches would be smaller, and sending would get less processor time.
 func (b *Batcher[T]) run() {
 	for batch := b.take(); batch != nil; batch = b.take() {
 		b.requeue(b.transact(batch, false))
@@ -159,7 +158,8 @@ func (b *Batcher[T]) finish(batch []*call[T], locked []T, err error, contended b
 	return left
 }
 
-// context returns the context of the only call, if there is one call.
+// context returns the context of the only call. If there are several, it returns context.Background, since no caller
+// may cancel the others.
 func (b *Batcher[T]) context(batch []*call[T]) context.Context {
 	if len(batch) == 1 {
 		return batch[0].task.Context()

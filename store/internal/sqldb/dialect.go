@@ -5,7 +5,7 @@ import "gorm.io/gorm"
 // Dialect is the SQL dialect of an engine.
 type Dialect int
 
-// The engines.
+// The dialects.
 const (
 	SQLite   Dialect = iota // one writer at a time, which needs no row locks
 	Postgres                // concurrent writers, which lock rows

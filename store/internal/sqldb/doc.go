@@ -1,7 +1,7 @@
 // Package sqldb has the building blocks of the store's transactions, for both engines. It knows SQL and GORM, and
 // nothing of agents, lanes or deliveries.
 //
-//   - tx.go: Tx, a transaction that writes, and ReadTx, which only reads. Both are a Querier.
+//   - tx.go: Tx, a transaction that writes, and Reader, which only reads. Both are a Querier.
 //   - writer.go: Writer, the interface by which an engine runs transactions.
 //   - batcher.go: Batcher runs the simultaneous tasks of several callers in one transaction.
 //   - query.go: Select, Get and Value read rows; scan.go assigns columns to fields.

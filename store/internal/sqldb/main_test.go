@@ -56,7 +56,7 @@ func open(t testing.TB) *testDB {
 
 func (db *testDB) openSQLite() {
 	file := openFile(db.t)
-	db.Writer, db.reader = sqlite.NewWriter(file, asIs), file.Reader()
+	db.Writer, db.reader = sqlite.NewWriter(file, asIs), file.ReadORM()
 	db.t.Cleanup(func() { check(db.t, db.Close(), file.Close(), file.Unlock()) })
 }
 
@@ -73,10 +73,10 @@ func openFile(t testing.TB) *sqlite.DB {
 func (db *testDB) openPostgres() {
 	server, err := postgres.Open(context.Background(), postgres.Options{URL: pgtest.Database(db.t)})
 	check(db.t, err)
-	writers, err := postgres.ORM(postgres.Queued(server.Writers()), logger.Discard)
+	writers, err := postgres.ORM(postgres.Queued(server.WritePool()), logger.Discard)
 	check(db.t, err)
 	db.Writer = postgres.NewWriter(writers, nil, asIs)
-	db.reader, err = postgres.ORM(server.Readers(), logger.Discard)
+	db.reader, err = postgres.ORM(server.ReadPool(), logger.Discard)
 	check(db.t, err)
 	db.t.Cleanup(func() { check(db.t, db.Close(), server.Close()) })
 }
@@ -97,7 +97,7 @@ func (db *testDB) write(text string, args ...any) {
 }
 
 // read returns the pool of readers.
-func (db *testDB) read() *sqldb.ReadTx { return sqldb.Read(db.t.Context(), db.reader) }
+func (db *testDB) read() *sqldb.Reader { return sqldb.Read(db.t.Context(), db.reader) }
 
 func check(t testing.TB, errs ...error) {
 	t.Helper()

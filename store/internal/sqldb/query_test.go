@@ -180,7 +180,7 @@ func TestSnapshotDoesNotSeeLaterCommits(t *testing.T) {
 		check(t, err)
 		return n
 	}
-	check(t, sqldb.Snapshot(t.Context(), db.reader, func(tx *sqldb.ReadTx) error {
+	check(t, sqldb.Snapshot(t.Context(), db.reader, func(tx *sqldb.Reader) error {
 		before := count(tx)
 		db.write("INSERT INTO things (amount, name) VALUES (1, 'a')")
 		if after := count(tx); before != 0 || after != 0 {

@@ -27,7 +27,7 @@ func tapped(db *testDB, refuse func(text string) error) *[]string {
 		}
 		return note("before")(text, values)
 	}
-	sqldb.AddTap(db.DB(), before, note("after"))
+	sqldb.AddTap(db.ORM(), before, note("after"))
 	sqldb.AddTap(db.reader, nil, note("read"))
 	return &seen
 }

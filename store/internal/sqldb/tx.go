@@ -9,57 +9,58 @@ import (
 	"gorm.io/gorm"
 )
 
-// Querier is a *Tx or a *ReadTx: a transaction or a pool that executes queries.
+// Querier is a *Tx or a *Reader: a transaction or a pool that executes queries.
 type Querier interface {
 	Context() context.Context
 	Dialect() Dialect
 	// GORM returns the transaction or pool for GORM's own queries.
 	GORM() *gorm.DB
-	// ForUpdate is the end of a query that locks the rows that it finds. It is empty for a ReadTx and on SQLite. With
+	// ForUpdate is the end of a query that locks the rows that it finds. It is empty for a Reader and on SQLite. With
 	// wait false, the query skips rows that another transaction has locked.
 	ForUpdate(wait bool) string
 }
 
-// ReadTx is a transaction that only reads, or a pool on which each query is a transaction.
-type ReadTx struct {
+// Reader is a transaction that only reads, or a pool on which each query is a transaction.
+type Reader struct {
 	db      *gorm.DB
 	dialect Dialect
 }
 
 // Read returns a pool whose queries end with ctx.
-func Read(ctx context.Context, db *gorm.DB) *ReadTx {
-	return &ReadTx{db.WithContext(ctx), dialectOf(db)}
+func Read(ctx context.Context, db *gorm.DB) *Reader {
+	return &Reader{db.WithContext(ctx), dialectOf(db)}
 }
 
 // Context is the context of the queries.
-func (t *ReadTx) Context() context.Context { return t.db.Statement.Context }
+func (t *Reader) Context() context.Context { return t.db.Statement.Context }
 
-// Dialect is the engine.
-func (t *ReadTx) Dialect() Dialect { return t.dialect }
+// Dialect returns the SQL dialect.
+func (t *Reader) Dialect() Dialect { return t.dialect }
 
 // GORM returns the transaction for GORM's own queries.
-func (t *ReadTx) GORM() *gorm.DB { return t.db }
+func (t *Reader) GORM() *gorm.DB { return t.db }
 
 // ForUpdate is empty: a reader locks no row.
-func (t *ReadTx) ForUpdate(bool) string { return "" }
+func (t *Reader) ForUpdate(bool) string { return "" }
 
 // Snapshot runs fn in a transaction that only reads, and that sees the database at one moment.
-func Snapshot(ctx context.Context, db *gorm.DB, fn func(tx *ReadTx) error) error {
+func Snapshot(ctx context.Context, db *gorm.DB, fn func(tx *Reader) error) error {
 	var options []*sql.TxOptions
 	if dialectOf(db) == Postgres {
 		options = append(options, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	}
-	read := func(tx *gorm.DB) error { return fn(&ReadTx{tx, dialectOf(db)}) }
+	read := func(tx *gorm.DB) error { return fn(&Reader{tx, dialectOf(db)}) }
 	return db.WithContext(ctx).Transaction(read, options...)
 }
 
-// Tx is a transaction that writes, for one unit of work.
+// Tx is one unit of work in a transaction that writes. On SQLite, several units may share one transaction.
 //
-// It has three hooks for its end, which differ in the goroutine that runs them. The functions of WriterOnEnd and
-// WriterOnCommit run in the writer, before it continues, so they must not block. The functions of CallerOnCommit run in
-// the goroutine that waits for the transaction, so they may block.
+// It has three hooks for its end. The functions of WriterOnEnd and WriterOnCommit run before the writer takes other
+// work, so they must not block. The functions of CallerOnCommit run in the goroutine that called Writer.Do or Try, so
+// they may block that goroutine. On PostgreSQL, it runs the other hooks, too. For a batch, it is the Batcher's, whose
+// next batch then waits.
 type Tx struct {
-	ReadTx
+	Reader
 	Begun time.Time // by the local clock
 
 	writerHooks []func(error)
@@ -68,7 +69,7 @@ type Tx struct {
 
 // NewTx returns the Tx of a transaction that db is in. Its statements end with ctx.
 func NewTx(ctx context.Context, db *gorm.DB) *Tx {
-	return &Tx{ReadTx: *Read(ctx, db), Begun: time.Now()}
+	return &Tx{Reader: *Read(ctx, db), Begun: time.Now()}
 }
 
 // Run runs a function in the transaction. It returns a panic as an error.
@@ -127,7 +128,7 @@ type Queuer interface {
 	Fetch(ctx context.Context, text string, values []any, read func(Rows) error) error
 }
 
-// WriterOnEnd registers fn. The writer calls it when the transaction has ended, with nil if that was a commit.
+// WriterOnEnd registers fn. The writer calls it when the transaction has ended, with nil if the unit is committed.
 func (t *Tx) WriterOnEnd(fn func(error)) { t.writerHooks = append(t.writerHooks, fn) }
 
 // WriterOnCommit registers fn. The writer calls it when the transaction is committed.
@@ -139,7 +140,8 @@ func (t *Tx) WriterOnCommit(fn func()) {
 	})
 }
 
-// CallerOnCommit registers fn. The goroutine that waits for the transaction calls it when the transaction is committed.
+// CallerOnCommit registers fn. The goroutine that called the writer calls it after the commit, unless it has stopped
+// waiting.
 func (t *Tx) CallerOnCommit(fn func()) { t.callerHooks = append(t.callerHooks, fn) }
 
 // RunWriterHooks calls the functions of WriterOnEnd and WriterOnCommit. err is the error of the transaction.

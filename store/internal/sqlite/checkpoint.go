@@ -32,7 +32,7 @@ type checkpoints struct {
 	wal     string // the path of the log
 	readers *sql.DB
 	log     *slog.Logger
-	now     func() time.Time // a clock that is never set
+	now     func() time.Time // a monotonic clock: it never steps
 	commits int              // since the writer last looked at the log; only for the writer
 
 	mu          sync.Mutex
@@ -61,7 +61,7 @@ func (db *DB) Stats() Stats {
 }
 
 // CheckpointIfDue makes a checkpoint on the connection that writes if the log has grown; it is called after each
-// commit. It leaves many pages, as after a long read, to Maintain, which uses another connection, so that no write
+// commit. If many pages are due, as after a long read, Maintain writes them on another connection, so that no write
 // waits.
 func (db *DB) CheckpointIfDue() {
 	c := db.checkpoints

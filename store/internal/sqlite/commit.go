@@ -53,7 +53,7 @@ func (w *Writer) beginTransaction() error {
 
 // exec runs a statement of the transaction itself, such as BEGIN.
 func (w *Writer) exec(statement string) error {
-	return sqldb.NewTx(context.Background(), w.DB()).Exec(statement)
+	return sqldb.NewTx(context.Background(), w.ORM()).Exec(statement)
 }
 
 // takeWaiting removes all units from the queue.
@@ -89,7 +89,7 @@ func (w *Writer) runUnit(u *unit) error {
 	if err := u.ctx.Err(); err != nil {
 		return err
 	}
-	u.tx = sqldb.NewTx(context.WithoutCancel(u.ctx), w.DB())
+	u.tx = sqldb.NewTx(context.WithoutCancel(u.ctx), w.ORM())
 	return u.tx.Run(u.work)
 }
 

@@ -32,11 +32,11 @@ type Options struct {
 	File      string           // the result of Path
 	Alongside bool             // another process may serve the file; its schema must be up to date
 	Log       *slog.Logger     // for the state of the file; it is written with locks held, so it must not block
-	Now       func() time.Time // a clock that is never set
+	Now       func() time.Time // a monotonic clock: it never steps
 	ORMLog    logger.Interface // for failed statements
 }
 
-// DB is an open file. Its methods are safe for concurrent use, except for those of the writer. Writer,
+// DB is an open file. Its methods are safe for concurrent use, except for those of the writer. WriteORM,
 // TransactionEnded, CheckpointIfDue and CloseWriter are for one goroutine at a time.
 type DB struct {
 	path  string
@@ -157,14 +157,14 @@ func (db *DB) startWatch(now func() time.Time) error {
 	return nil
 }
 
-// Writer returns GORM on the connection that writes.
-func (db *DB) Writer() *gorm.DB { return db.writer }
+// WriteORM returns GORM on the connection that writes.
+func (db *DB) WriteORM() *gorm.DB { return db.writer }
 
 // Conn returns the connection that writes.
 func (db *DB) Conn() *sql.Conn { return db.conn }
 
-// Reader returns GORM on the connections that read.
-func (db *DB) Reader() *gorm.DB { return db.reader }
+// ReadORM returns GORM on the connections that read.
+func (db *DB) ReadORM() *gorm.DB { return db.reader }
 
 // TransactionEnded reports whether the connection that writes has no transaction any more. SQLite itself ends a
 // transaction if, for example, the disk is full. A savepoint would then begin a new transaction.

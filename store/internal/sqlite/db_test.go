@@ -13,11 +13,11 @@ func TestConnectionsHaveTheirPragmas(t *testing.T) {
 		"auto_vacuum": "2", "temp_store": "2",
 	} {
 		var got string
-		if err := f.Writer().Raw("PRAGMA " + pragma).Scan(&got).Error; err != nil || got != want {
+		if err := f.WriteORM().Raw("PRAGMA " + pragma).Scan(&got).Error; err != nil || got != want {
 			t.Errorf("PRAGMA %s is %q, want %q (%v)", pragma, got, want, err)
 		}
 	}
-	if err := f.Reader().Exec("DELETE FROM probes").Error; err == nil {
+	if err := f.ReadORM().Exec("DELETE FROM probes").Error; err == nil {
 		t.Error("a reader may write")
 	}
 }

@@ -26,8 +26,8 @@ func IsDuplicate(err error) bool {
 	return is && (e.ExtendedCode == sqlite3.ErrConstraintUnique || e.ExtendedCode == sqlite3.ErrConstraintPrimaryKey)
 }
 
-// IsContended reports whether another transaction was in the way. The next transaction may succeed.
-func IsContended(err error) bool {
+// IsBusy reports whether SQLite was busy, locked or interrupted. The next transaction may succeed.
+func IsBusy(err error) bool {
 	e, is := asError(err)
 	return is && (e.Code == sqlite3.ErrBusy || e.Code == sqlite3.ErrLocked || e.Code == sqlite3.ErrInterrupt)
 }

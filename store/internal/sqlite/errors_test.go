@@ -11,12 +11,12 @@ import (
 // The class of an error decides whether a request is answered with 503, is retried, or is logged as a defect.
 func TestErrorsAreClassified(t *testing.T) {
 	for _, c := range []struct {
-		err                                        error
-		unavailable, contended, duplicate, damaged bool
+		err                                   error
+		unavailable, busy, duplicate, damaged bool
 	}{
-		{err: sqlite3.Error{Code: sqlite3.ErrBusy}, unavailable: true, contended: true},
-		{err: sqlite3.Error{Code: sqlite3.ErrLocked}, unavailable: true, contended: true},
-		{err: sqlite3.Error{Code: sqlite3.ErrInterrupt}, unavailable: true, contended: true},
+		{err: sqlite3.Error{Code: sqlite3.ErrBusy}, unavailable: true, busy: true},
+		{err: sqlite3.Error{Code: sqlite3.ErrLocked}, unavailable: true, busy: true},
+		{err: sqlite3.Error{Code: sqlite3.ErrInterrupt}, unavailable: true, busy: true},
 		{err: sqlite3.Error{Code: sqlite3.ErrFull}, unavailable: true},
 		{err: sqlite3.Error{Code: sqlite3.ErrReadonly}, unavailable: true},
 		{err: sqlite3.Error{Code: sqlite3.ErrIoErr}, unavailable: true, damaged: true},
@@ -29,8 +29,8 @@ func TestErrorsAreClassified(t *testing.T) {
 		{err: errors.New("a defect of the program")},
 	} {
 		for _, err := range []error{c.err, fmt.Errorf("status: %w", c.err)} {
-			got := []bool{IsUnavailable(err), IsContended(err), IsDuplicate(err), isDamaged(err)}
-			want := []bool{c.unavailable, c.contended, c.duplicate, c.damaged}
+			got := []bool{IsUnavailable(err), IsBusy(err), IsDuplicate(err), isDamaged(err)}
+			want := []bool{c.unavailable, c.busy, c.duplicate, c.damaged}
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%q: %v, want %v", err, got, want)
 			}

@@ -11,7 +11,7 @@ import (
 
 // inTransaction runs work like the writer, without its queue.
 func (f *testFile) inTransaction(ctx context.Context, work sqldb.Work) error {
-	return f.Writer().WithContext(ctx).Transaction(func(db *gorm.DB) error { return work(sqldb.NewTx(ctx, db)) })
+	return f.WriteORM().WithContext(ctx).Transaction(func(db *gorm.DB) error { return work(sqldb.NewTx(ctx, db)) })
 }
 
 func (f *testFile) size() int64 {

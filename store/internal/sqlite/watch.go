@@ -25,14 +25,14 @@ type watch struct {
 	files []openFile
 	log   *slog.Logger
 
-	lost atomic.Pointer[error] // the reason why the file takes no writes; nil if it does
+	lost atomic.Pointer[error] // the reason why the file takes no writes; nil if it takes them
 
 	mu   sync.Mutex
 	size int64 // the size at the last successful check
 }
 
-// LostFile returns the known reason why the file takes no writes. It returns nil if the file does, or if another
-// process serves it.
+// LostFile returns the known reason why the file takes no writes. It returns nil if the file takes writes, or if
+// another process serves it.
 func (db *DB) LostFile() error {
 	if db.watch == nil {
 		return nil

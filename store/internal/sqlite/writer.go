@@ -58,8 +58,8 @@ func NewWriter(file *DB, mapError func(error) error) *Writer {
 	return w
 }
 
-// DB implements sqldb.Writer.
-func (w *Writer) DB() *gorm.DB { return w.file.Writer() }
+// ORM implements sqldb.Writer.
+func (w *Writer) ORM() *gorm.DB { return w.file.WriteORM() }
 
 // Waiting returns the number of units that wait for a transaction.
 func (w *Writer) Waiting() int {

@@ -115,7 +115,7 @@ func (w *watched) queued(n int) {
 func (w *watched) want(ids ...string) {
 	w.t.Helper()
 	var got []string
-	if err := w.file.Reader().Raw("SELECT id FROM things ORDER BY id").Scan(&got).Error; err != nil {
+	if err := w.file.ReadORM().Raw("SELECT id FROM things ORDER BY id").Scan(&got).Error; err != nil {
 		w.t.Fatal(err)
 	}
 	if !slices.Equal(got, ids) {
@@ -196,7 +196,7 @@ func TestDoReturnsAfterTheCommit(t *testing.T) {
 				t.Error(err)
 			}
 			var n int
-			err := w.file.Reader().Raw("SELECT count(*) FROM things WHERE id = ?", fmt.Sprint(i)).Scan(&n).Error
+			err := w.file.ReadORM().Raw("SELECT count(*) FROM things WHERE id = ?", fmt.Sprint(i)).Scan(&n).Error
 			if err != nil || n != 1 {
 				t.Errorf("another connection sees %d rows of write %d (%v)", n, i, err)
 			}
@@ -330,7 +330,7 @@ func TestUnitsSurviveATransactionThatTheirFirstEnded(t *testing.T) {
 func TestFailedBeginFailsAllWaitingUnits(t *testing.T) {
 	w := openWatched(t)
 	begun := 0
-	sqldb.AddTap(w.DB(), func(statement string, _ []any) error {
+	sqldb.AddTap(w.ORM(), func(statement string, _ []any) error {
 		if statement == "BEGIN IMMEDIATE" {
 			if begun++; begun == 2 { // the transaction of the waiting units
 				return errors.New("database is locked")
@@ -430,7 +430,7 @@ func TestUnitsDuringCloseAreCommittedOrRefused(t *testing.T) {
 	close(hold)
 	all.Wait()
 	var n int64
-	check(t, w.file.Reader().Raw("SELECT count(*) FROM things WHERE id <> 'first'").Scan(&n).Error)
+	check(t, w.file.ReadORM().Raw("SELECT count(*) FROM things WHERE id <> 'first'").Scan(&n).Error)
 	if n != stored.Load() {
 		t.Errorf("%d writes were done, and %d rows are stored", stored.Load(), n)
 	}
