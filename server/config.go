@@ -31,6 +31,7 @@ type settings struct {
 	Keep               string `group:"Store" default:"720h" help:"${keep}"`
 	KeepRows           string `group:"Store" default:"1000000" help:"${keep_rows}"`
 	AllowNetworks      string `group:"Deliveries" placeholder:"CIDR,..." help:"${allow_networks}"`
+	DenyNetworks       string `group:"Deliveries" placeholder:"CIDR,..." help:"${deny_networks}"`
 	Timeout            string `group:"Deliveries" default:"10s" help:"${timeout}"`
 	RetryWindow        string `group:"Deliveries" default:"24h" help:"${retry_window}"`
 	RetrySchedule      string `group:"Deliveries" default:"5s,30s,2m,10m,30m,1h" help:"${retry_schedule}"`
@@ -68,6 +69,7 @@ type config struct {
 	metricsAddr    string // empty for none
 	databaseURL    string
 	networks       []netip.Prefix
+	denied         []netip.Prefix
 	trustedProxies []netip.Prefix
 	timeout        time.Duration
 	retryWindow    time.Duration
@@ -96,6 +98,8 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("database-url", checkDatabaseURL(s.DatabaseURL))
 	c.networks, err = parseNetworks(s.AllowNetworks)
 	wrong.add("allow-networks", err)
+	c.denied, err = parseNetworks(s.DenyNetworks)
+	wrong.add("deny-networks", err)
 	c.trustedProxies, err = parseNetworks(s.TrustedProxies)
 	wrong.add("trusted-proxies", err)
 	c.timeout, err = parseDuration(s.Timeout, 100*time.Millisecond, time.Minute,

@@ -21,6 +21,7 @@ var helpTexts = kong.Vars{
 	"keep":                 "Time to keep finished deliveries.",
 	"keep_rows":            "Number of deliveries, and of changes, to keep.",
 	"allow_networks":       "Private networks that receivers may be in.",
+	"deny_networks":        "Networks that receivers must not be in.",
 	"timeout":              "Longest time of one attempt.",
 	"retry_window":         "Time to retry a delivery for.",
 	"retry_schedule":       "Delays between attempts. The last one repeats.",

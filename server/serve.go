@@ -80,7 +80,7 @@ func bootstrap(ctx context.Context, c config, st *store.Store, stdout io.Writer)
 func serveAndDeliver(
 	signalled context.Context, c config, st *store.Store, on listeners, tr *telemetry.Traces, log *slog.Logger,
 ) error {
-	guard := webhook.NewGuard(c.networks)
+	guard := webhook.NewGuard(webhook.GuardOptions{Allow: c.networks, Deny: c.denied, OwnPorts: on.secretPorts()})
 	b := build()
 	sender := webhook.NewSender(webhook.SenderOptions{
 		Guard: guard, Timeout: c.timeout, UserAgent: "agentevents/" + b.version,

@@ -40,19 +40,26 @@ func (ls *liveServer) sendTest() (m gen.EventTestResult) {
 }
 
 // The guard of deliveries also guards test deliveries: the answer says that the URL is forbidden, and nothing is sent.
+// It has no address. The log has it.
 func TestContractTestDeliveryToForbiddenURL(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
-		"http://10.0.0.1/x":              "the address 10.0.0.1 is not allowed",
-		"http://169.254.169.254/latest":  "the address 169.254.169.254 is not allowed",
-		"http://[::ffff:192.168.0.1]/":   "is not allowed",
+		"http://10.0.0.1/x":              "the receiver's address is not allowed",
+		"http://169.254.169.254/latest":  "the receiver's address is not allowed",
+		"http://[::ffff:192.168.0.1]/":   "the receiver's address is not allowed",
 		"ftp://example.com/":             "http or https",
-		"http://u:secret@10.0.0.1/?k=v1": "the address 10.0.0.1 is not allowed",
+		"http://u:secret@10.0.0.1/?k=v1": "the receiver's address is not allowed",
 	} {
 		ls := newLiveServerWithEvent(t, url)
 		m := ls.sendTest()
 		if !strings.Contains(m.Attempt.Error, want) || m.Attempt.Status != 0 || m.Attempt.Verdict != "failed" {
 			t.Errorf("the test of %s: %+v, want %s", url, m.Attempt, want)
+		}
+		if strings.Contains(m.Attempt.Error, "0.") {
+			t.Errorf("the test of %s shows the address: %s", url, m.Attempt.Error)
+		}
+		if log := ls.log.String(); url[:4] == "http" && !strings.Contains(log, "is not public") {
+			t.Errorf("the log of the test of %s has no detail:\n%s", url, log)
 		}
 		if m.Request.Curl == "" || m.Request.URL == "" {
 			t.Errorf("the test of %s shows %+v", url, m.Request)

@@ -29,6 +29,10 @@ func (h handlers) sendTest(
 	traced := h.traces.TestAttempt(ctx, &d)
 	attempt := h.sender.Send(ctx, d)
 	traced(webhook.Outcome{Attempt: attempt})
+	if attempt.Detail != "" {
+		h.log.InfoContext(ctx, "test delivery not sent", "client", k.Client, "event", event, "webhook_id", d.WebhookID,
+			"error", attempt.Error, "detail", attempt.Detail)
+	}
 	stored, err := h.store.SaveTestDelivery(ctx, event, k.Type, d, attempt)
 	if err != nil {
 		return result, err

@@ -37,7 +37,7 @@ func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
 	ls := &liveServer{TB: t, log: &lab.Log{}}
 	log := telemetry.NewLog(ls.log, slog.LevelDebug, false)
 	ls.openStore(log)
-	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	guard := webhook.NewGuard(webhook.GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	router, err := NewRouter(Options{
 		Store: ls.store, Guard: guard, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}), Log: log,
 		LoopTurned: ls.loopTurned, TrustedProxies: proxies,

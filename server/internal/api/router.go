@@ -49,6 +49,7 @@ type handlers struct {
 	tokens      *auth.TokenCache
 	throttle    *auth.Throttle
 	testLimiter *testDeliveryLimiter
+	log         *slog.Logger
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -57,7 +58,7 @@ func newHandlers(o Options) handlers {
 	return handlers{
 		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
 		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
-		throttle: auth.NewThrottle(o.Store.Now), testLimiter: newTestDeliveryLimiter(),
+		throttle: auth.NewThrottle(o.Store.Now), testLimiter: newTestDeliveryLimiter(), log: o.Log,
 	}
 }
 
