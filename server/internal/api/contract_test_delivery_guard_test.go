@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -116,6 +117,38 @@ func TestContractTestDeliveryLimit(t *testing.T) {
 	tests.Wait()
 	go func() { <-reached }()
 	ls.sendTest()
+}
+
+// If other clients take all places with tests that hang, a client's test is sent nevertheless. The test that it evicts
+// is answered 429.
+func TestContractTestDeliveryOfQuietClient(t *testing.T) {
+	t.Parallel()
+	reached := make(chan struct{}, maxTestDeliveries)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hang" {
+			reached <- struct{}{}
+			<-r.Context().Done()
+		}
+	}))
+	defer receiver.Close()
+	ls := newLiveServerWithEvent(t, receiver.URL+"/hang")
+	evicted := make(chan liveResponse, 1)
+	go func() { evicted <- ls.call("POST", testEventPath, "") }()
+	<-reached
+	for i := range maxTestDeliveries - 1 {
+		if _, ok := ls.testLimiter.acquire(fmt.Sprint("other", i), func() {}); !ok {
+			t.Fatal("there is no room")
+		}
+	}
+	ls.expect(ls.call("PUT", "/client/13", `{}`), http.StatusCreated, "")
+	ls.expect(ls.call("PUT", "/client/13/agent/local/1", `{"extension_name":"a"}`), http.StatusCreated, "")
+	event, err := ls.store.CreateEvent(t.Context(), store.AgentKey{Client: "13", Type: gen.AgentTypeLocal, ID: 1},
+		gen.AgentEventCreate{URL: receiver.URL, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ls.expect(ls.call("POST", fmt.Sprintf("/client/13/agent/local/1/event/%d/test", event.ID), ""), http.StatusOK, "")
+	ls.expect(<-evicted, http.StatusTooManyRequests, "")
 }
 
 // A test delivery is stored even if the client closes the connection.

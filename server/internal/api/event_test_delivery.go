@@ -12,7 +12,7 @@ import (
 )
 
 // sendTest sends a test delivery to the URL of an event, and stores what came of it. It does both even if the client
-// closes the connection meanwhile.
+// closes the connection meanwhile. A test that is evicted is not stored.
 func (h handlers) sendTest(
 	ctx context.Context, k store.AgentKey, event int64,
 ) (result gen.EventTestResult, err error) {
@@ -20,15 +20,20 @@ func (h handlers) sendTest(
 	if err != nil {
 		return result, err
 	}
-	if !h.testLimiter.acquire(k.Client) {
-		return result, request.RefuseAs(http.StatusTooManyRequests, "too_many_tests",
-			"too many tests are under way, try again")
-	}
-	defer h.testLimiter.release(k.Client)
 	ctx = context.WithoutCancel(ctx)
+	exchange, cancel := context.WithCancel(ctx)
+	defer cancel()
+	release, ok := h.testLimiter.acquire(k.Client, cancel)
+	if !ok {
+		return result, tooManyTests()
+	}
+	defer release()
 	traced := h.traces.TestAttempt(ctx, &d)
-	attempt := h.sender.Send(ctx, d)
+	attempt := h.sender.Send(exchange, d)
 	traced(webhook.Outcome{Attempt: attempt})
+	if attempt.CutOff {
+		return result, tooManyTests()
+	}
 	if attempt.Detail != "" {
 		h.log.InfoContext(ctx, "test delivery not sent", "client", k.Client, "event", event, "webhook_id", d.WebhookID,
 			"error", attempt.Error, "detail", attempt.Detail)
@@ -38,6 +43,10 @@ func (h handlers) sendTest(
 		return result, err
 	}
 	return h.testResult(ctx, stored)
+}
+
+func tooManyTests() error {
+	return request.RefuseAs(http.StatusTooManyRequests, "too_many_tests", "too many tests are under way, try again")
 }
 
 // testResult is a stored test delivery as the caller may see it.

@@ -29,7 +29,9 @@ type liveServer struct {
 	store      *store.Store
 	closeStore func()
 	log        *lab.Log
-	loopAge    atomic.Int64 // nanoseconds since the dispatcher's loop seems to have turned
+
+	testLimiter *testDeliveryLimiter
+	loopAge     atomic.Int64 // nanoseconds since the dispatcher's loop seems to have turned
 }
 
 func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
@@ -38,10 +40,13 @@ func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
 	log := telemetry.NewLog(ls.log, slog.LevelDebug, false)
 	ls.openStore(log)
 	guard := webhook.NewGuard(webhook.GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
-	router, err := NewRouter(Options{
+	o := Options{
 		Store: ls.store, Guard: guard, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}), Log: log,
 		LoopTurned: ls.loopTurned, TrustedProxies: proxies,
-	})
+	}
+	h := newHandlers(o)
+	ls.testLimiter = h.testLimiter
+	router, err := h.router(o)
 	if err != nil {
 		t.Fatal(err)
 	}
