@@ -54,11 +54,14 @@ func (h handlers) testResult(ctx context.Context, s store.TestDelivery) (gen.Eve
 	at := gen.Time{Time: s.Attempt.StartedAt}
 	s.Sent.URL = redactURL(ctx, s.Sent.URL)
 	sent, err := h.sender.Render(s.Sent, s.Attempt.StartedAt, s.Attempt.Signature)
-	return gen.EventTestResult{ID: s.ID, At: at, Request: redactRequest(ctx, sent), Attempt: gen.Attempt{
+	attempt := gen.Attempt{
 		Number: 1, StartedAt: at, DurationMs: float64(s.Attempt.Duration.Microseconds()) / 1000,
 		Status: s.Attempt.Status, Verdict: string(s.Attempt.Verdict), Error: s.Attempt.Error, Answer: s.Attempt.Excerpt,
 		Traceparent: s.Sent.Traceparent,
-	}}, err
+	}
+	return gen.EventTestResult{
+		ID: s.ID, At: at, Request: redactRequest(ctx, sent), Attempt: redactAttempt(ctx, attempt),
+	}, err
 }
 
 func (h handlers) testResults(ctx context.Context, k store.AgentKey, event int64) ([]gen.EventTestResult, error) {
