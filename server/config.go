@@ -216,6 +216,10 @@ func checkOperator(id, secret string) error {
 	case !validSecret.MatchString(secret):
 		return fmt.Errorf("has a secret in %s that is not 16 to 128 characters of A-Z a-z 0-9 . _ ~ -",
 			variable(operatorSecret))
+	case isGuessable(secret):
+		return fmt.Errorf("has a secret in %s that is easy to guess: it must have %d different characters, and be "+
+			"neither repeated nor a series, such as what `openssl rand -hex 32` prints", variable(operatorSecret),
+			minDistinct)
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	for _, name := range unknown {
 		log.Warn("unknown variable", "name", name)
 	}
+	warnOfExposedFiles(log, s.OperatorSecretFile, s.EncryptionKeyFile)
 	tr, err := telemetry.NewTraces(ctx, build().version, log)
 	if err != nil {
 		return err
