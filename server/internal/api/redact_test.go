@@ -33,7 +33,8 @@ func TestReadOnlySeesNoSecretsOfURLs(t *testing.T) {
 	a := ts.client("12").local(136)
 	for _, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
 		_, err := ts.store.CreateEvent(t.Context(), a.key, gen.AgentEventCreate{
-			URL: "https://user:hidden@somehost.com/services/hidden?token=hidden", Method: method, EventType: gen.EventTypeAgentLogin,
+			URL: "https://user:hidden@somehost.com/services/hidden?token=hidden", Method: method,
+			EventType: gen.EventTypeAgentLogin,
 		})
 		ts.must(err)
 	}
