@@ -5,8 +5,8 @@ import (
 	"os"
 )
 
-// minDistinct is how many different characters a secret must have at least. A random one of 16 hexadecimal digits has 10
-// on average.
+// minDistinct is how many different characters a secret must have at least. A random one of 16 hexadecimal digits has
+// 10 on average.
 const minDistinct = 8
 
 // isGuessable reports whether a secret is so regular that an attacker would try it: it has few different characters, it

@@ -48,6 +48,7 @@ type handlers struct {
 	stopping    <-chan struct{}
 	tokens      *auth.TokenCache
 	throttle    *auth.Throttle
+	tokenRate   *auth.TokenRate
 	testLimiter *testDeliveryLimiter
 	log         *slog.Logger
 }
@@ -58,7 +59,8 @@ func newHandlers(o Options) handlers {
 	return handlers{
 		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
 		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
-		throttle: auth.NewThrottle(o.Store.Now), testLimiter: newTestDeliveryLimiter(), log: o.Log,
+		throttle: auth.NewThrottle(o.Store.Now), tokenRate: auth.NewTokenRate(o.Store.Now),
+		testLimiter: newTestDeliveryLimiter(), log: o.Log,
 	}
 }
 
