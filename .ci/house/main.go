@@ -29,7 +29,7 @@ var figures = []figure{
 	{"store", "Go files directly in store, tests apart", 40, filesIn("store")},
 	{"server", "Go files directly in server, tests apart", 20, filesIn("server")},
 	{"concepts", "concepts that a status change needs, as store/doc.go lists them", 28, concepts},
-	{"harness", "lines of server/{bench,crash,demo,lab}, tests apart; 4800 is the aim", 6430, linesIn(
+	{"harness", "lines of server/{bench,crash,demo,lab}, tests apart", 4800, linesIn(
 		"server/bench", "server/crash", "server/demo", "server/lab")},
 	{"paths", "paths that the guides in .github name and that are not there", 0, missingPaths},
 	{"links", "links of the guides that lead to no file or heading", 0, brokenLinks},

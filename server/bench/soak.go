@@ -1,16 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,115 +15,97 @@ import (
 	"github.com/agentevents/agentevents/store/benchfill"
 )
 
-const (
-	soaked = "soaked" // the client of soak
-	// sampleEvery is the time from one sample to the next.
-	sampleEvery = 5 * time.Second
-	// deleteWithin is how long a row may be there that is too many.
-	deleteWithin = time.Minute
-)
-
-// samples are what the program and its store take at moments of a phase, by units.
-type samples map[string][]float64
-
 // soak measures whether file, memory and latency stay the same: changes come at a steady rate to a program that keeps
 // few of them. In the first quarter of the time it has room for them; after that it deletes rows all the time.
-func soak(x *trial) error {
-	quarter, busy := x.lasts/4, agents(soaked, x.agents, 0, 1, x.urls)
-	before := x.rows - int(x.rate(0)*quarter.Seconds())
-	if before < x.agents {
-		return errors.New("needs more rows than agents and than come in a quarter of the time")
+func soak(m *measurement) ([]scenario, error) {
+	quarter, c := m.lasts/4, m.client(m.name).addAgents(m.agents, 0, 1, m.urls)
+	before := m.rows - int(m.rate*quarter.Seconds())
+	if before < m.agents {
+		return nil, errors.New("needs more rows than agents and than come in a quarter of the time")
 	}
-	x.plan = plan{
-		clients: [][]*agent{busy},
-		env: []string{
-			"AGENTEVENTS_METRICS_ADDR=127.0.0.1:0", fmt.Sprintf("AGENTEVENTS_KEEP_ROWS=%d", x.rows),
-		},
-		measured: []string{soaked},
-		warm:     []stream{{busy, before, 0}},
-		streams:  []stream{steadily(shuffled(busy), x.rate(0), x.lasts)},
+	s := scenario{
+		clients: []*client{c}, measured: []*client{c},
+		env:     []string{"AGENTEVENTS_METRICS_ADDR=127.0.0.1:0", fmt.Sprintf("AGENTEVENTS_KEEP_ROWS=%d", m.rows)},
+		warm:    []stream{{c.agents, before, 0}},
+		streams: []stream{{c.agents, int(m.rate * m.lasts.Seconds()), m.rate}},
 	}
 	for _, part := range []string{"when=headroom", "when=first", "when=middle", "when=last"} {
-		taken := samples{}
-		x.phases = append(x.phases, phase{part: part, do: func(ctx context.Context, c *caller) error {
-			for began := time.Now(); time.Since(began) < quarter; {
-				if err := x.take(ctx, c, taken); err != nil {
-					return err
-				}
-				_ = lab.Pause(ctx, min(sampleEvery, quarter-time.Since(began)))
-			}
-			return nil
-		}, values: func([]*lab.Arrival) []value { return taken.medians() }})
+		medians := values{}
+		s.phases = append(s.phases, phase{part: part, values: medians, do: func(ctx context.Context) error {
+			return m.sample(ctx, quarter, medians)
+		}})
+	}
+	return []scenario{s}, nil
+}
+
+// sample takes samples for a time, and sets the median of each number: an outlier does not move it.
+func (m *measurement) sample(ctx context.Context, lasts time.Duration, medians values) error {
+	samples := map[string][]float64{}
+	for began := time.Now(); time.Since(began) < lasts; {
+		now, err := m.takeSample(ctx)
+		if err != nil {
+			return err
+		}
+		for unit, number := range now {
+			samples[unit] = append(samples[unit], number)
+		}
+		if err := lab.Pause(ctx, min(5*time.Second, lasts-time.Since(began))); err != nil {
+			return err
+		}
+	}
+	for unit, numbers := range samples {
+		slices.Sort(numbers)
+		medians[unit] = percentile(numbers, 50)
 	}
 	return nil
 }
 
-// take takes a sample, after a garbage collection of the program.
-func (x *trial) take(ctx context.Context, c *caller, to samples) error {
-	if _, err := fetch(ctx, c.stats+"/debug/pprof/heap?gc=1&debug=1"); err != nil {
-		return err
+// takeSample returns what the program and its store take, after a garbage collection of the program.
+func (m *measurement) takeSample(ctx context.Context) (values, error) {
+	if _, err := m.fetch("/debug/pprof/heap?gc=1"); err != nil {
+		return nil, err
 	}
-	metrics, err := fetchMetrics(ctx, c.stats)
+	metrics, err := m.fetch("/metrics")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	rows, changes, err := benchfill.CountRows(ctx, c.store)
+	rows, changes, err := benchfill.CountRows(ctx, m.store)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	now := map[string]float64{
-		"resident-B": metrics["process_resident_memory_bytes"], "heap-B": metrics["go_memstats_heap_alloc_bytes"],
-		"goroutines": metrics["go_goroutines"], "open-files": metrics["process_open_fds"],
-		"deliveries": float64(rows), "changes": float64(changes),
+	most, allowed := max(rows, changes), m.rows+int(m.rate*time.Minute.Seconds()) // older ones must be deleted
+	m.neverIf(most > allowed, "%s: %d rows, allowed are %d", m.where, most, allowed)
+	now := values{"deliveries": float64(rows), "changes": float64(changes)}
+	for unit, name := range map[string]string{
+		"resident-B": "process_resident_memory_bytes", "heap-B": "go_memstats_heap_alloc_bytes",
+		"goroutines": "go_goroutines", "open-files": "process_open_fds",
+	} {
+		now[unit] = metric(metrics, name)
 	}
 	for unit, suffix := range map[string]string{"file-B": "", "wal-B": "-wal"} {
-		if info, err := os.Stat(sqliteFile(c.store) + suffix); err == nil { // on SQLite
+		if info, err := os.Stat(sqliteFile(m.store) + suffix); err == nil { // on SQLite
 			now[unit] = float64(info.Size())
 		}
 	}
-	for unit, number := range now {
-		to[unit] = append(to[unit], number)
-	}
-	most, allowed := max(rows, changes), x.rows+int(x.rate(0)*deleteWithin.Seconds())
-	x.neverIf(most > allowed, "%s: %d rows, allowed are %d", x.where, most, allowed)
-	x.show("%s: %v", x.where, now)
-	return nil
+	return now, nil
 }
 
-// medians are those of all samples.
-func (s samples) medians() (all []value) {
-	for _, unit := range slices.Sorted(maps.Keys(s)) {
-		all = append(all, value{median(s[unit]), unit})
-	}
-	return all
-}
-
-func fetch(ctx context.Context, url string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+func (i *instance) fetch(path string) (string, error) {
+	resp, err := http.Get(i.stats + path) //nolint:noctx // takes milliseconds
 	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", url, resp.Status)
+		err = fmt.Errorf("%s: %s", path, resp.Status)
 	}
-	return body, err
+	return string(body), err
 }
 
-// fetchMetrics returns the metrics of a program, by their names with their labels.
-func fetchMetrics(ctx context.Context, url string) (map[string]float64, error) {
-	body, err := fetch(ctx, url+"/metrics")
-	values := map[string]float64{}
-	for text := range bytes.Lines(body) {
-		name, number, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-		if v, err := strconv.ParseFloat(number, 64); err == nil {
-			values[name] = v
-		}
-	}
-	return values, err
+// metric is the value of one that has no labels, in Prometheus' text format; 0 if it is not there.
+func metric(text, name string) (value float64) {
+	_, tail, _ := strings.Cut(text, "\n"+name+" ")
+	_, _ = fmt.Sscan(tail, &value)
+	return value
 }

@@ -1,121 +1,148 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"slices"
-	"strconv"
 	"time"
+
+	"github.com/agentevents/agentevents/server/lab"
 )
 
-// shape is how much of everything a workload has. Each flag of the same name overrides it.
-type shape struct {
-	count     int // rounds
-	agents    int // of isolation for each receiver
-	changes   int // in all; of backlog for each agent
-	receivers int // of burst, steady, shift and fanout for each agent, else in all
-	rows      int // deliveries and changes that the program keeps
-	rates     []float64
+// settings are the numbers of a workload. Each has a flag of the same name.
+type settings struct {
+	count     int     // rounds
+	agents    int     // of isolation for each receiver
+	changes   int     // in all; of backlog for each agent
+	receivers int     // of burst, steady, shift and fanout for each agent, else in all
+	rows      int     // deliveries and changes that the program keeps
+	rate      float64 // changes per second; of burst, shift and fanout 0, which is as fast as they are taken
 	lasts     time.Duration
 }
 
-// workload is one thing to measure.
+// workload is one thing to measure. Its function returns the scenarios that each round has.
 type workload struct {
-	name     string
-	variants int                // of each round, if there are others than one for each rate
-	makePlan func(*trial) error // for each trial
-	shape
+	name      string
+	hasFloors bool // they are measured too
+	scenarios func(*measurement) ([]scenario, error)
+	settings
 }
 
-// workloads are those that there are. All of throughput have as many rounds as benchstat needs for an interval.
+// workloads returns all of them. Those that have floors have as many rounds as benchstat needs for an interval.
 func workloads() []workload {
 	return []workload{
-		{"burst", 0, throughput, shape{count: 6, agents: 2000, changes: 20_000, receivers: 1}},
-		{"steady", 0, throughput, shape{
-			count: 6, agents: 2000, receivers: 1, rates: []float64{50, 200}, lasts: 10 * time.Second,
+		{"burst", true, throughput, settings{count: 6, agents: 2000, changes: 20_000, receivers: 1}},
+		{"steady", true, throughput, settings{count: 6, agents: 2000, receivers: 1, lasts: 10 * time.Second}},
+		{"shift", true, throughput, settings{count: 6, agents: 101_000, changes: 100_000, receivers: 1}},
+		{"fanout", true, throughput, settings{count: 6, agents: 500, changes: 2000, receivers: 10}},
+		{"isolation", false, isolation, settings{
+			count: 2, agents: 5, receivers: 1000, rate: 150, lasts: 50 * time.Second,
 		}},
-		{"shift", 0, throughput, shape{count: 6, agents: 101_000, changes: 100_000, receivers: 1}}, // and a warm-up
-		{"fanout", 0, throughput, shape{count: 6, agents: 500, changes: 2000, receivers: 10}},
-		{"isolation", 2, isolation, shape{
-			count: 2, agents: 5, receivers: 1000, rates: []float64{150}, lasts: 50 * time.Second,
+		{"backlog", false, backlog, settings{
+			count: 1, agents: 5000, changes: 10, receivers: 2, rate: 25, lasts: 42 * time.Second,
 		}},
-		{"backlog", 0, backlog, shape{
-			count: 1, agents: 5000, changes: 10, receivers: 2, rates: []float64{25}, lasts: 42 * time.Second,
-		}},
-		{"soak", 0, soak, shape{
-			count: 1, agents: 500, receivers: 50, rows: 20_000, rates: []float64{300}, lasts: 4 * time.Minute,
+		{"soak", false, soak, settings{
+			count: 1, agents: 500, receivers: 50, rows: 20_000, rate: 300, lasts: 4 * time.Minute,
 		}},
 	}
 }
 
-// rate is how many changes a variant has per second, 0 for as many as are taken.
-func (s shape) rate(variant int) float64 {
-	if len(s.rates) == 0 {
-		return 0
+// override replaces the numbers that others have.
+func (s *settings) override(by settings) {
+	*s = settings{
+		count: cmp.Or(by.count, s.count), agents: cmp.Or(by.agents, s.agents), changes: cmp.Or(by.changes, s.changes),
+		receivers: cmp.Or(by.receivers, s.receivers), rows: cmp.Or(by.rows, s.rows), rate: cmp.Or(by.rate, s.rate),
+		lasts: cmp.Or(by.lasts, s.lasts),
 	}
-	return s.rates[min(variant, len(s.rates)-1)]
 }
 
-// parse reads the arguments: the options of all workloads, and the workloads that are named, or all if there are none.
-// The flags of a shape override that of each.
-func parse(args []string, stderr io.Writer) (o options, chosen []workload, err error) {
-	flags := flagSet(&o, &shape{}, stderr)
-	if err := flags.Parse(args); err != nil {
-		return o, nil, err
+// throughput is burst, steady, shift and fanout: the floors and the program get the same changes. The agents log in and
+// out in turn.
+func throughput(m *measurement) (all []scenario, err error) {
+	rates := []float64{m.rate}
+	if m.name == "steady" && m.rate == 0 {
+		rates = []float64{50, 200}
 	}
-	if err := o.check(); err != nil {
-		return o, nil, err
-	}
-	all := workloads()
-	for _, name := range flags.Args() {
-		if !slices.ContainsFunc(all, func(w workload) bool { return w.name == name }) {
-			return o, nil, fmt.Errorf("there is no workload %q", name)
+	c := m.client(m.name).addAgents(m.agents, 0, len(m.urls), m.urls)
+	for _, rate := range rates {
+		part, n := "", m.changes
+		if rate > 0 {
+			part, n = fmt.Sprintf("rate=%.0f", rate), max(1, int(rate*m.lasts.Seconds()))
 		}
-	}
-	for _, w := range all {
-		if flags.NArg() == 0 || slices.Contains(flags.Args(), w.name) {
-			_ = flagSet(&options{}, &w.shape, io.Discard).Parse(args) // as it did above
-			chosen = append(chosen, w)
-		}
-	}
-	return o, chosen, nil
-}
-
-var errNotPositive = errors.New("must be above 0")
-
-// flagSet has a flag for each option, and for each field of a shape.
-func flagSet(o *options, s *shape, stderr io.Writer) *flag.FlagSet {
-	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.StringVar(&o.binaries, "binary", "bin/agentevents", "the `program` to measure, or several, in turn: old,new")
-	f.StringVar(&o.onEngines, "engines", "sqlite,postgres", "the `databases` to measure it on")
-	f.StringVar(&o.floors, "floors", "raw,relay,ledger", "the `floors` to hold it against, or none")
-	for _, n := range []struct {
-		name, usage string
-		to          *int
-	}{
-		{"count", "`rounds` of each workload", &s.count},
-		{"agents", "`agents`; of isolation those of each receiver", &s.agents},
-		{"changes", "status `changes` in all; of backlog those of each agent", &s.changes},
-		{"receivers", "`receivers`; of burst, steady, shift and fanout those that get each change", &s.receivers},
-		{"rows", "`deliveries` and changes that the program keeps in soak", &s.rows},
-	} {
-		f.Func(n.name, n.usage, func(text string) (err error) {
-			if *n.to, err = strconv.Atoi(text); err == nil && *n.to < 1 {
-				err = errNotPositive
-			}
-			return err
+		warm := min(n/20, 1000)
+		turn := warm % len(c.agents) // whose turn it is after the warm-up
+		all = append(all, scenario{
+			clients: []*client{c}, measured: []*client{c}, clone: true,
+			warm:    []stream{{c.agents, warm, rate}},
+			streams: []stream{{slices.Concat(c.agents[turn:], c.agents[:turn]), n, rate}},
+			phases:  []phase{{part: part}},
+			finish: func() {
+				v := m.used.values(deliveries(c.sent))
+				v["deliveries/s"] = c.deliveryRate()
+				m.phases[0].values = v
+			},
 		})
 	}
-	f.Func("rate", "`changes` per second", func(text string) error {
-		rate, err := strconv.ParseFloat(text, 64)
-		if s.rates = []float64{rate}; err == nil && rate <= 0 {
-			err = errNotPositive
-		}
-		return err
-	})
-	f.DurationVar(&s.lasts, "lasts", s.lasts, "`time` of changes at a rate, or of an outage of backlog")
-	return f
+	return all, nil
+}
+
+// deliveryRate is how many deliveries arrived per second, from the first change to the last arrival.
+func (c *client) deliveryRate() float64 {
+	if len(c.sent) == 0 || len(c.arrived) == 0 {
+		return 0
+	}
+	first := slices.MinFunc(c.sent, func(a, b *change) int { return a.sent.Compare(b.sent) }).sent
+	return float64(len(c.arrived)) / c.arrived[len(c.arrived)-1].At.Sub(first).Seconds()
+}
+
+const (
+	// undetected is how long the program cannot know that receivers hang, and a little more: until the first attempts
+	// at them have failed.
+	undetected = 12 * time.Second
+	// rush is the time in which each receiver that hangs gets its first change: so no breaker can be open when all hang
+	// together. In a shorter one these changes alone would take longer than they do when all answer.
+	rush = 2 * time.Second
+)
+
+// isolation compares the latency at healthy receivers while all receivers answer with that while three of ten hang
+// until the attempt's timeout, under the same load: most agents change at a steady rate. In the warm-up all receivers
+// have shown that they are quick: that is the worst case, since each may have 32 requests at a time then. Some
+// receivers more get their first request meanwhile.
+func isolation(m *measurement) (all []scenario, err error) {
+	n := len(m.urls)
+	hang, answer := n*3/10, n-max(1, n/20) // the numbers of the first receivers that answer, and that are fresh
+	if hang < 1 {
+		return nil, errors.New("needs at least 4 receivers")
+	}
+	hanging := m.client("hanging").addAgents(hang*m.agents, 0, 1, m.urls[:hang])
+	healthy := m.client("healthy").addAgents((answer-hang)*m.agents, hang, 1, m.urls[hang:answer])
+	fresh := m.client("fresh").addAgents(n-answer, answer, 1, m.urls[answer:]) // its receivers get one delivery each
+	mixed := slices.Concat(hanging.agents[hang:], healthy.agents)
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // every run has the same order
+	random.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
+	for _, when := range []string{"when=calm", "when=hang"} {
+		all = append(all, scenario{
+			clients: []*client{hanging, healthy, fresh}, measured: []*client{healthy, fresh},
+			warm: []stream{{hanging.agents, 2 * len(hanging.agents), 0}, {healthy.agents, 2 * len(healthy.agents), 0}},
+			streams: []stream{
+				{mixed, int(m.rate * m.lasts.Seconds()), m.rate},
+				{fresh.agents, len(fresh.agents), float64(len(fresh.agents)) / m.lasts.Seconds()},
+				{hanging.agents[:hang], hang, float64(hang) / rush.Seconds()},
+			},
+			phases: []phase{{part: "part=undetected/" + when, do: func(ctx context.Context) error {
+				if when == "when=hang" {
+					hanging.reply.Store(&lab.Reply{Hold: make(chan struct{})})
+				}
+				return lab.Pause(ctx, min(undetected, m.lasts/2))
+			}}, {part: "part=later/" + when}}, // in the beginning there is more to do in both
+			finish: func() {
+				most := values{"requests-at-a-time": float64(hanging.maxConcurrent())}
+				m.print("client=hanging/"+when, deliveries(hanging.sent), most)
+			},
+		})
+	}
+	return all, nil
 }

@@ -10,55 +10,59 @@ import (
 
 const (
 	pbx       = "http://server" + lab.APIPath + "/client/12" // the router knows where the servers are
+	agents    = 16                                           // plain ones; a quarter as many are busy
 	firstBusy = 1001                                         // the ids of busy agents begin here
-	common    = 2                                            // receivers that all agents have registrations at
 )
 
-// agent is how an agent stands, as far as servers have said so. One writer alone changes it.
+// agent is an agent as servers have described it in their answers. One writer alone changes it.
 type agent struct {
-	id            int64
-	wants         []wanted
-	known         bool // it was created
-	status        gen.AgentStatusValue
-	sequence      int64 // of its last change
-	registrations []*registration
-	unsure        bool // a request about it was cut off: how it stands must be looked up
-	doubted       bool // one was before, and a server that was held up may still carry it out
-	made          int  // how many registrations it has had
+	id       int64
+	exists   bool
+	status   gen.AgentStatusValue
+	sequence int64 // of its last change
+	events   []*event
+	inDoubt  bool // a request about it got no answer: how it stands must be looked up
+	delayed  bool // one got none before, and a server that was suspended may still carry it out
 }
 
-// wanted is a registration that an agent must have.
-type wanted struct {
-	event    gen.EventType
+// event is one of the AgentEvents that an agent must have. When it was deleted it is created again.
+type event struct {
+	on      gen.EventType
+	at      int // the receiver at which it is created
+	created int // how often; each time its URL has another path
+	eventState
+	inDoubt bool // a request about it got no answer
+}
+
+// eventState is how an event stands; without a path it does not exist.
+type eventState struct {
+	path     string // of its URL
+	id       int64
 	receiver int
+	disabled bool
 }
 
-// groups are the agents of each writer: plain agents, and a quarter as many busy ones, which have a writer each.
-// Registrations are at one receiver and the other in turn, so that with more than two some share a lane. The first
-// agent has some at the receiver with one lane too.
+// groups are the agents of each writer: plain agents, and busy ones, which have a writer each. A plain agent has two
+// pairs of events in one lane and one pair in another; the first has a pair at the receiver with one lane too.
 func (c *crash) groups() [][]*agent {
-	plain := 4
-	if !c.single() {
-		plain = min(4*c.options.replicas, c.agents) // some of which wait for a server that is frozen
+	writers := 4 * len(c.servers) // some of which wait for a server that is suspended
+	groups := make([][]*agent, writers)
+	groups[0] = []*agent{newAgent(1, reliable, flaky, reliable, oneLane)}
+	for id := 2; id <= agents; id++ {
+		groups[id%writers] = append(groups[id%writers], newAgent(id, reliable, flaky, reliable))
 	}
-	groups := make([][]*agent, plain)
-	for id := range c.agents {
-		groups[id%plain] = append(groups[id%plain], newAgent(int64(id+1), c.registrations))
-	}
-	first := groups[0][0]
-	first.wants = append(first.wants, wanted{gen.EventTypeAgentLogin, alone}, wanted{gen.EventTypeAgentLogout, alone})
-	for id := range c.agents / 4 {
-		groups = append(groups, []*agent{newAgent(int64(firstBusy+id), common)})
+	for i := range agents / 4 {
+		groups = append(groups, []*agent{newAgent(firstBusy+i, reliable, flaky)})
 	}
 	return groups
 }
 
-func newAgent(id int64, registrations int) *agent {
-	a := &agent{id: id}
-	a.forget()
-	for i := range registrations {
-		at := i % common
-		a.wants = append(a.wants, wanted{gen.EventTypeAgentLogin, at}, wanted{gen.EventTypeAgentLogout, at})
+// newAgent returns an agent that must have an event for login and one for logout at each of some receivers.
+func newAgent(id int, at ...int) *agent {
+	a := &agent{id: int64(id), status: gen.AgentStatusValueLoggedOut}
+	for _, receiver := range at {
+		a.events = append(a.events,
+			&event{on: gen.EventTypeAgentLogin, at: receiver}, &event{on: gen.EventTypeAgentLogout, at: receiver})
 	}
 	return a
 }
@@ -68,38 +72,12 @@ func (a *agent) busy() bool { return a.id >= firstBusy }
 // url is that of something of the agent's in the API.
 func (a *agent) url(path string) string { return fmt.Sprintf("%s/agent/local/%d%s", pbx, a.id, path) }
 
-// lineOf is the order in which an arrival has its place: its lane or, if its agent is busy, its registration, which has
-// one delivery in flight wherever it moves.
-func lineOf(a *lab.Arrival) string { return lineAt(a.Path, a.Receiver) }
-
-// lineAt is that of a registration, whose path begins with the agent's id, at a receiver.
-func lineAt(path string, number int) string {
-	id, _, _ := strings.Cut(path, "-")
-	if len(id) == len("/1001") {
-		return path
-	}
-	return fmt.Sprintf("%s@%d", id, number)
+// eventURL is that of something of one of its events.
+func (a *agent) eventURL(id int64, path string) string {
+	return a.url(fmt.Sprintf("/event/%d%s", id, path))
 }
 
-// fired lists the registrations that get a delivery of a change to a status.
-func (a *agent) fired(to gen.AgentStatusValue) (all []*registration) {
-	event := gen.EventTypeAgentLogout
-	if to == gen.AgentStatusValueAvailable {
-		event = gen.EventTypeAgentLogin
-	}
-	for _, r := range a.registrations {
-		if a.wants[r.want].event == event {
-			all = append(all, r)
-		}
-	}
-	return all
-}
-
-// forget is what the end of an agent leaves of it. What is pending stays pending.
-func (a *agent) forget() {
-	a.known, a.unsure, a.status, a.sequence, a.registrations = false, false, gen.AgentStatusValueLoggedOut, 0, nil
-}
-
+// other is the status that the agent does not have.
 func (a *agent) other() gen.AgentStatusValue {
 	if a.status == gen.AgentStatusValueAvailable {
 		return gen.AgentStatusValueLoggedOut
@@ -107,60 +85,66 @@ func (a *agent) other() gen.AgentStatusValue {
 	return gen.AgentStatusValueAvailable
 }
 
-// expect notes what must arrive because of a change.
-func (c *crash) expect(a *agent, s gen.AgentStatus) {
-	for _, r := range a.fired(s.AgentStatus) {
-		at := r.receiver
+// fired lists the events that get a delivery of a change to a status.
+func (a *agent) fired(to gen.AgentStatusValue) (all []*event) {
+	for _, e := range a.events {
+		if e.path != "" && (e.on == gen.EventTypeAgentLogin) == (to == gen.AgentStatusValueAvailable) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// clear is what a deletion leaves of an agent. What is pending stays pending.
+func (a *agent) clear() {
+	a.exists, a.inDoubt, a.status, a.sequence = false, false, gen.AgentStatusValueLoggedOut, 0
+	for _, e := range a.events {
+		e.eventState, e.inDoubt = eventState{}, false
+	}
+}
+
+// lineOf is the order in which an arrival has its place: its lane or, if its agent is busy, its event, which has one
+// delivery in flight wherever it moves.
+func lineOf(a *lab.Arrival) string { return lineAt(a.Path, a.Receiver) }
+
+// lineAt is that of an event, whose path begins with the agent's id, at a receiver.
+func lineAt(path string, receiver int) string {
+	id, _, _ := strings.Cut(path, "-")
+	if len(id) == len("/1001") {
+		return path
+	}
+	return fmt.Sprintf("%s@%d", id, receiver)
+}
+
+// adopt takes over an agent's status from an answer, and expects the deliveries of its change. It compares the answer
+// with what was answered before: after a request for a status it must be that one, and after a look (where wanted is
+// empty) there may be one change in doubt.
+func (c *crash) adopt(a *agent, wanted gen.AgentStatusValue, s gen.AgentStatus) {
+	var fired []*event
+	if s.AgentStatus != a.status {
+		fired = a.fired(s.AgentStatus)
+	}
+	changed, newer := s.AgentStatus != a.status, s.Sequence > a.sequence
+	asWanted := s.AgentStatus == wanted && s.Changed == changed && s.Deliveries == len(fired) && !s.Stale
+	asBefore := wanted == "" && (a.inDoubt || a.exists && !newer)
+	lost := s.Sequence < a.sequence || !a.exists && !a.inDoubt
+	if lost || changed != newer || !asWanted && !asBefore {
+		kind := map[bool]lab.Kind{true: lab.Lost, false: lab.Mismatched}[lost]
+		c.record.Wrong(kind, "agent %d was %s by change %d, and the answer after a request for %q is %+v",
+			a.id, a.status, a.sequence, wanted, s)
+	}
+	a.status, a.sequence = s.AgentStatus, s.Sequence
+	if changed {
+		c.tally.add(statusSet, 1)
+	}
+	for _, e := range fired {
+		at := e.receiver
 		if a.busy() {
 			at = lab.Anywhere
 		}
 		c.record.Expect(lab.Expected{
-			Key: lab.Key{Path: r.path, Sequence: s.Sequence}, Agent: a.id, Status: string(s.AgentStatus),
-			Receiver: at, Line: lineAt(r.path, r.receiver),
+			Key: lab.Key{Path: e.path, Sequence: s.Sequence}, Agent: a.id, Status: string(s.AgentStatus),
+			Receiver: at, Line: lineAt(e.path, e.receiver),
 		})
 	}
-}
-
-// learn takes over what a server says of an agent's status.
-func (c *crash) learn(a *agent, s gen.AgentStatus) {
-	changed := s.AgentStatus != a.status
-	if changed != (s.Sequence > a.sequence) {
-		c.record.Wrong(lab.Mismatched, "agent %d was %s by change %d and is %s by change %d",
-			a.id, a.status, a.sequence, s.AgentStatus, s.Sequence)
-	}
-	if changed {
-		c.expect(a, s)
-	}
-	a.status, a.sequence = s.AgentStatus, s.Sequence
-}
-
-// said compares the answer to a status with what it must be, and takes it over.
-func (c *crash) said(a *agent, to gen.AgentStatusValue, s gen.AgentStatus) {
-	changed, deliveries := to != a.status, 0
-	if changed {
-		deliveries = len(a.fired(to))
-		defer c.tally.add(statusSet, 1)
-	}
-	if s.AgentStatus != to || s.Changed != changed || s.Stale || s.Deliveries != deliveries {
-		c.record.Wrong(lab.Mismatched, "agent %d was %s, must be %s with %d deliveries, and the answer is %+v",
-			a.id, a.status, to, deliveries, s)
-	}
-	a.unsure = false
-	c.learn(a, s)
-}
-
-// looked compares how an agent stands with what was answered before, and takes over what was cut off.
-func (c *crash) looked(a *agent, s gen.AgentStatus) {
-	switch {
-	case s.Sequence < a.sequence:
-		c.record.Wrong(lab.Lost, "change %d of agent %d was answered 200, its last is %d", a.sequence, a.id, s.Sequence)
-	case !a.unsure && !a.known:
-		c.record.Wrong(lab.Lost, "the deletion of agent %d is undone", a.id)
-	case !a.unsure && s.Sequence > a.sequence:
-		c.record.Wrong(lab.Mismatched, "agent %d has a change %d that no request has made", a.id, s.Sequence)
-	case s.Sequence > a.sequence:
-		c.tally.add(foundStored, 1)
-	}
-	c.learn(a, s)
-	a.known, a.unsure, a.doubted = true, false, a.doubted || a.unsure
 }

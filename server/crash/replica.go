@@ -2,20 +2,28 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/agentevents/agentevents/server/lab"
-)
+	"github.com/prometheus/procfs"
 
-// checks is after how many lives of the only server its store is verified.
-const checks = 10
+	"github.com/agentevents/agentevents/server/lab"
+	"github.com/agentevents/agentevents/store/pgtest"
+)
 
 // repairLine is what a server logs when it has repaired lanes.
 const repairLine = "lanes repaired"
@@ -23,22 +31,14 @@ const repairLine = "lanes repaired"
 // replica is one of the servers, or the only one, through all its lives.
 type replica struct {
 	*crash
-	number int    // from 1
-	url    string // of the database, as it sees it
-	proxy  *proxy // to PostgreSQL
-	busy   atomic.Bool
-	undo   func() error         // ends the fault that it has
-	began  time.Time            // its last start
-	life   atomic.Pointer[life] // nil while it is down
-	logs   []*lab.Log           // of all its lives
-
-	damagedLife int // how many lives it had had when a lane was damaged last; 0 for never
-}
-
-// life is a server that has requests.
-type life struct {
-	*lab.Server
-	http http.Client
+	number    int                        // from 1
+	url       string                     // of the database, as it sees it
+	proxy     *proxy                     // to PostgreSQL
+	disturbed atomic.Bool                // it has a fault
+	began     time.Time                  // its last start
+	pid       atomic.Int64               // of its last process
+	life      atomic.Pointer[lab.Server] // nil while it is down
+	logs      []*lab.Log                 // of all its lives
 }
 
 // newReplica prepares a server, with a proxy to the database if that is PostgreSQL.
@@ -49,52 +49,50 @@ func newReplica(c *crash, number int) (*replica, error) {
 	}
 	u, err := url.Parse(r.url)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	if r.proxy, err = newProxy(c.database.network, c.database.address); err != nil {
-		return r, err
+	if r.proxy, err = newProxy(u.Host); err != nil {
+		return nil, err
 	}
+	c.closers = append(c.closers, r.proxy.listener.Close)
 	u.Host = r.proxy.listener.Addr().String()
-	q := u.Query()
-	q.Set("application_name", r.application())
-	u.RawQuery = q.Encode()
+	u.RawQuery += "&application_name=" + application(number)
 	r.url = u.String()
 	return r, nil
 }
 
-// application is the name that the database knows it by, empty for all.
-func (r *replica) application() string {
-	if r.number == 0 {
-		return ""
-	}
-	return fmt.Sprintf("replica-%d", r.number)
-}
+// application is the name by which the database knows a server.
+func application(number int) string { return fmt.Sprintf("replica-%d", number) }
 
 // launch starts a server on a database.
 func (c *crash) launch(ctx context.Context, url string) (*lab.Server, error) {
-	env := []string{"AGENTEVENTS_RETRY_SCHEDULE=" + schedule, "AGENTEVENTS_TIMEOUT=1m"} // only a kill ends what is held
-	if !c.single() {
-		env = append(env[:1], "AGENTEVENTS_TIMEOUT="+timeout.String(), "AGENTEVENTS_LOG_LEVEL=debug")
+	schedule, timeout := "AGENTEVENTS_RETRY_SCHEDULE="+retrySchedule, "AGENTEVENTS_TIMEOUT="+attemptTimeout.String()
+	if c.single() {
+		timeout = "AGENTEVENTS_TIMEOUT=1m" // only its end ends what receivers hold
 	}
-	return lab.Start(context.WithoutCancel(ctx), c.binary, url, env...)
+	return lab.Start(context.WithoutCancel(ctx), c.binary, url, schedule, timeout, "AGENTEVENTS_LOG_LEVEL=debug")
 }
 
 // start starts it. While the database has a fault a start may fail, and is tried again.
 func (r *replica) start(ctx context.Context) error {
-	for {
+	for token := ""; ; {
 		r.began = time.Now()
 		s, err := r.launch(ctx, r.url)
 		if err != nil {
 			return err
 		}
+		r.pid.Store(int64(s.PID()))
 		r.logs = append(r.logs, s.Log)
 		if err = s.Ready(ctx); err == nil {
-			base := watcher{&http.Transport{MaxIdleConnsPerHost: 64}, r.crash}
-			r.life.Store(&life{s, http.Client{Timeout: patience, Transport: &lab.Operator{URL: s.URL, Base: base}}})
+			token, err = lab.Token(&http.Client{Timeout: patience}, s.URL, lab.OperatorID, lab.OperatorSecret)
+		}
+		if err == nil {
+			r.token.Store(&token)
+			r.life.Store(s)
 			return nil
 		}
 		err = errors.Join(s.Explain(err), ignoreEnd(s.Kill()))
-		if ctx.Err() != nil || !r.timeline.troubled(0, r.began, everything) {
+		if ctx.Err() != nil || !r.timeline.disturbed(everyServer, r.began, everything) {
 			return fmt.Errorf("server %d: %w", r.number, err)
 		}
 		if err := lab.Pause(ctx, 100*time.Millisecond); err != nil {
@@ -111,10 +109,10 @@ func ignoreEnd(err error) error {
 	return err
 }
 
-// kill is kill -9. Until the process is gone the owners of connections are found by it.
+// kill is kill -9.
 func (r *replica) kill(ctx context.Context) error {
-	err := r.life.Load().Kill()
-	return errors.Join(r.life.Swap(nil).Explain(err), r.gone(ctx))
+	s := r.life.Swap(nil)
+	return errors.Join(s.Explain(s.Kill()), r.gone(ctx))
 }
 
 // stop stops it in order. Without a database it cannot write what it has counted, and reports that by its exit code.
@@ -122,7 +120,7 @@ func (r *replica) stop(ctx context.Context) error {
 	began := time.Now()
 	err := r.life.Load().Stop()
 	s := r.life.Swap(nil)
-	if err != nil && !r.timeline.troubled(r.number, began, everything) {
+	if err != nil && !r.timeline.disturbed(r.number, began, everything) {
 		return fmt.Errorf("server %d: %w", r.number, s.Explain(err))
 	}
 	return r.gone(ctx)
@@ -134,45 +132,187 @@ func (r *replica) gone(ctx context.Context) error {
 		return nil
 	}
 	err := r.settle(ctx)
-	if err == nil && len(r.logs)%checks == 0 && !r.damaged() {
+	if err == nil && len(r.logs)%10 == 0 {
 		err = r.verify(ctx, r.url)
 	}
 	return err
 }
 
-// damaged says whether a lane may still be as the test has damaged it: no server has reported since that it repaired
-// one, and the last ones may have been killed before they could.
-func (r *replica) damaged() bool {
-	return r.damagedLife > 0 && !slices.ContainsFunc(r.logs[r.damagedLife:], func(l *lab.Log) bool {
-		return strings.Contains(l.String(), repairLine)
-	})
+// checkLogs notes what servers should never print: repairs of lanes that were not damaged on purpose, and errors other
+// than those of the database.
+func (c *crash) checkLogs() {
+	damaged := c.tally.of(laneDamaged)
+	for _, r := range c.servers {
+		for line := range strings.Lines(r.log()) {
+			wrong := strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") ||
+				strings.Contains(line, "level=ERROR") && r.single()
+			if strings.Contains(line, repairLine) {
+				damaged--
+				wrong = damaged < 0
+			}
+			if wrong {
+				r.record.Wrong(complaint, "server %d printed: %s", r.number, strings.TrimSpace(line))
+			}
+		}
+	}
 }
 
-// abandon ends what still runs.
-func (r *replica) abandon() error {
-	if r.proxy != nil {
-		r.proxy.close()
+// log is what it printed in all its lives.
+func (r *replica) log() string {
+	var s strings.Builder
+	for i, l := range r.logs {
+		fmt.Fprintf(&s, "life %d:\n%s\n", i+1, l)
 	}
-	if s := r.life.Swap(nil); s != nil {
-		return ignoreEnd(s.Kill())
+	return s.String()
+}
+
+// verify has the program look through a database that no server has.
+func (c *crash) verify(ctx context.Context, url string) error {
+	cmd := exec.CommandContext(ctx, c.binary, "verify", "--database-url", url) //nolint:gosec // named by the user
+	out, err := cmd.CombinedOutput()
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for line := range strings.Lines(string(out)) {
+		if !strings.HasPrefix(line, "ok ") {
+			c.record.Wrong(complaint, "verify: %s", strings.TrimSpace(line))
+		}
 	}
 	return nil
 }
 
-// complain notes what it printed that it should never have to, but for a number of lanes whose rows were damaged, which
-// the safety net has to find. Errors of the database may happen to replicas.
-func (r *replica) complain(damaged int) (left int) {
-	for _, log := range r.logs {
-		for line := range strings.SplitSeq(log.String(), "\n") {
-			repaired := strings.Contains(line, repairLine)
-			wrong := strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") ||
-				strings.Contains(line, "level=ERROR") && r.single()
-			if repaired && damaged > 0 {
-				damaged--
-			} else if repaired || wrong {
-				r.record.Wrong(complaint, "server %d printed: %s", r.number, line)
-			}
+// database is where the servers store everything: a SQLite file, or a database on PostgreSQL. A SQLite file is read
+// only while no server has it.
+type database struct {
+	*sql.DB
+	url       string
+	cluster   *pgtest.Cluster // nil if the server is not ours
+	exclusive sync.Mutex      // is held while a fault is injected into it
+}
+
+func (c *crash) openDatabase(ctx context.Context) (err error) {
+	d, driver, file := &c.database, "pgx", filepath.Join(c.dir, "agentevents.db")
+	source := &d.url
+	switch {
+	case c.single():
+		d.url, driver = "sqlite:"+file, "sqlite3"
+		source = new("file:" + (&url.URL{Path: file}).EscapedPath() + "?mode=rw")
+	case c.postgres != "":
+		server := pgtest.At(c.postgres)
+		d.url, err = server.Create(ctx)
+		c.closers = append(c.closers, func() error { return server.Drop(context.WithoutCancel(ctx), d.url) })
+	default:
+		err = os.Chmod(c.dir, 0o755) //nolint:gosec // the server may run as another user
+		if err == nil {
+			d.cluster, err = pgtest.Start(ctx, pgtest.Options{
+				Dir: filepath.Join(c.dir, "postgres"), Settings: map[string]string{"max_connections": "200"},
+			})
+		}
+		if err == nil {
+			c.closers = append(c.closers, d.cluster.Stop)
+			d.url, err = d.cluster.Create(ctx)
 		}
 	}
-	return damaged
+	if err != nil {
+		return err
+	}
+	d.DB, err = sql.Open(driver, *source)
+	d.SetMaxIdleConns(0)
+	c.closers = append(c.closers, d.Close)
+	return err
+}
+
+// alone injects a fault while no other one is injected into the database.
+func (d *database) alone(inject func() error) error {
+	d.exclusive.Lock()
+	defer d.exclusive.Unlock()
+	return inject()
+}
+
+// proxy is the network between a server and the database. It can withhold what goes through, unnoticed by both.
+type proxy struct {
+	listener net.Listener
+	target   string       // HOST:PORT of the database
+	gate     sync.RWMutex // is held for writing while nothing goes through
+}
+
+func newProxy(target string) (*proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // does not wait
+	if err != nil {
+		return nil, err
+	}
+	p := &proxy{listener: l, target: target}
+	go func() {
+		for near, err := l.Accept(); err == nil; near, err = l.Accept() {
+			go p.connect(near)
+		}
+	}()
+	return p, nil
+}
+
+// connect carries what is sent over a connection, until either side ends it.
+func (p *proxy) connect(near net.Conn) {
+	defer near.Close()
+	far, err := net.Dial("tcp", p.target) //nolint:noctx // on this machine
+	if err != nil {
+		return
+	}
+	defer far.Close()
+	ended := make(chan struct{}, 2)
+	carry := func(to, from net.Conn) {
+		_, _ = io.Copy(gated{to, &p.gate}, from)
+		ended <- struct{}{}
+	}
+	go carry(near, far)
+	go carry(far, near)
+	<-ended
+}
+
+// gated is a connection to which only an open gate lets anything through.
+type gated struct {
+	io.Writer
+	gate *sync.RWMutex
+}
+
+func (g gated) Write(text []byte) (int, error) {
+	g.gate.RLock()
+	defer g.gate.RUnlock()
+	return g.Writer.Write(text)
+}
+
+// owner returns the number of the server that has made a connection, as an *atomic.Int32: it is 0 until that is known,
+// and always on a machine without proc(5).
+func (c *crash) owner(conn net.Conn) any {
+	number := new(atomic.Int32)
+	go func() {
+		socket := socketOf(conn)
+		for _, r := range c.servers {
+			p, _ := procfs.NewProc(int(r.pid.Load()))
+			if all, err := p.FileDescriptorTargets(); err == nil && slices.Contains(all, socket) {
+				number.Store(int32(r.number)) //nolint:gosec // from 1 to 4
+			}
+		}
+	}()
+	return number
+}
+
+// socketOf is what a file descriptor of the socket at the other end of a connection links to.
+func socketOf(conn net.Conn) string {
+	port := func(a net.Addr) uint64 { return uint64(netip.MustParseAddrPort(a.String()).Port()) }
+	proc, _ := procfs.NewDefaultFS()
+	sockets, _ := proc.NetTCP() //nolint:staticcheck // what replaces it is another dependency
+	for _, s := range sockets {
+		if s.LocalPort == port(conn.RemoteAddr()) && s.RemPort == port(conn.LocalAddr()) {
+			return fmt.Sprintf("socket:[%d]", s.Inode)
+		}
+	}
+	return ""
+}
+
+// senderOf is which server has sent a request, 0 if that is not known.
+func senderOf(a *lab.Arrival) int {
+	if number, ok := a.Peer.(*atomic.Int32); ok {
+		return int(number.Load())
+	}
+	return 0
 }

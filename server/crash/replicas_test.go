@@ -19,8 +19,7 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// TestReplicas is the second part of make crash, in short. Which troubles there are is chance, and no matter of this
-// test.
+// TestReplicas is the second part of make crash, in short. Which faults there are is chance, and not tested.
 func TestReplicas(t *testing.T) {
 	binary := build(t)
 	tmp := temporary(t)
@@ -30,13 +29,13 @@ func TestReplicas(t *testing.T) {
 	if url := os.Getenv(pgtest.ServerVariable); url != "" {
 		args = append(args, "-postgres", url)
 	}
-	err := run(t.Context(), args, &out, io.Discard, false)
+	err := run(t.Context(), args, &out, io.Discard)
 	t.Logf("\n%s", out.String())
 	pgtest.Need(t, err)
 	for _, row := range []string{
-		`changes answered 200 +[1-9]`, `requests arrived +[1-9]`, `each follower of the feed saw +[1-9]`, `lost +0\n`,
+		`changes of status +[1-9]`, `requests arrived +[1-9]`, `each follower of the feed saw +[1-9]`, `lost +0\n`,
 		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `complaints +0\n`,
-		`lanes that waited at a return +[1-9]`, `late to a receiver that was back +0\n`,
+		`lanes that waited at a return +[1-9]`, `late +0\n`,
 	} {
 		if !regexp.MustCompile(row).MatchString(out.String()) {
 			t.Errorf("there is no %q", row)
@@ -82,12 +81,12 @@ func TestExcuses(t *testing.T) {
 		"nor for what was confirmed": {"stopped in order", at(1, 2), at(9, 1), false},
 		"but for what was in flight": {"stopped in order", inFlight, at(9, 1), true},
 	} {
-		x := &trouble{fault: named(t, c.fault), who: 2}
-		x.from, x.to = start.Add(4*time.Second), start.Add(6*time.Second)
-		if x.fault.how&ofAll != 0 {
-			x.who = 0
+		f := named(t, c.fault)
+		x := &incident{excuses: f.excuses, who: 2, from: start.Add(4 * time.Second), to: start.Add(6 * time.Second)}
+		if f.all {
+			x.who = everyServer
 		}
-		l := timeline{faults: []*trouble{x}}
+		l := timeline{incidents: []*incident{x}}
 		if got := l.excuses(c.before, c.again); got != c.want {
 			t.Errorf("%s: %t", name, got)
 		}
@@ -97,7 +96,7 @@ func TestExcuses(t *testing.T) {
 // named is a fault of the table.
 func named(t *testing.T, name string) *fault {
 	t.Helper()
-	for _, f := range faults() {
+	for _, f := range slices.Concat(sqliteFaults, postgresFaults, clusterFaults) {
 		if f.name == name {
 			return &f
 		}
@@ -115,7 +114,7 @@ func TestJudgeReplicas(t *testing.T) {
 	judge := func(server int32, arrivals ...*lab.Arrival) lab.Verdict {
 		number.Store(server)
 		c := newCrash(options{replicas: 3}, "", nil)
-		c.timeline.faults = []*trouble{{fault: named(t, "kill -9"), who: 1, from: now, to: now.Add(time.Second)}}
+		c.timeline.incidents = []*incident{{excuses: everything, who: 1, from: now, to: now.Add(time.Second)}}
 		c.timeouts = map[benchfill.Attempt]bool{{WebhookID: first.ID, Number: 1}: again.Attempt == 2}
 		v := lab.Check(lab.History{
 			Expected: []*lab.Expected{expected(1, 1), expected(1, 2)}, Arrivals: arrivals, Line: lineOf,
@@ -142,37 +141,23 @@ func TestJudgeReplicas(t *testing.T) {
 	}
 }
 
-// The seed alone decides about the faults, and in a deck there is each of them that there can be.
-func TestDeck(t *testing.T) {
-	deal := func(seed uint64, replicas int, private bool) (all []stroke) {
-		d := &deck{random: rand.New(rand.NewPCG(seed, 0)), replicas: replicas, private: private}
-		for range 60 {
-			s := *d.next()
-			all = append(all, stroke{fault: named(t, s.name), replica: s.replica, lasts: s.lasts, pause: s.pause})
+// The seed alone decides about an order, in which each element comes once before any comes again.
+func TestShuffled(t *testing.T) {
+	order := func(seed uint64) (all []mode) {
+		next := shuffled(rand.New(rand.NewPCG(seed, 0)), outages)
+		for range 6 * len(outages) {
+			all = append(all, next())
 		}
 		return all
 	}
-	same := func(a, b []stroke) bool {
-		return slices.EqualFunc(a, b, func(a, b stroke) bool {
-			return a.name == b.name && a.replica == b.replica && a.lasts == b.lasts && a.pause == b.pause
-		})
+	all := order(7)
+	if !slices.Equal(all, order(7)) || slices.Equal(all, order(8)) {
+		t.Error("the seed does not decide")
 	}
-	for _, replicas := range []int{0, 3} {
-		all := deal(7, replicas, true)
-		if !same(all, deal(7, replicas, true)) || same(all, deal(8, replicas, true)) {
-			t.Error("the seed does not decide")
-		}
-		size := 0
-		for _, f := range faults() {
-			size += f.count(replicas == 0, true)
-		}
-		for _, f := range faults() {
-			is := func(s stroke) bool { return s.name == f.name }
-			if there := f.count(replicas == 0, true) > 0; there != slices.ContainsFunc(all[:size], is) {
-				t.Errorf("%s, with %d replicas: in the deck: %t", f.name, replicas, !there)
-			}
-			if f.how&private != 0 && slices.ContainsFunc(deal(7, 3, false), is) {
-				t.Errorf("%s of another's server", f.name)
+	for round := range slices.Chunk(all, len(outages)) {
+		for _, m := range outages {
+			if !slices.Contains(round, m) {
+				t.Errorf("%v is not in the round %v", m, round)
 			}
 		}
 	}
@@ -203,11 +188,11 @@ func TestProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	p, err := newProxy("tcp", l.Addr().String())
+	p, err := newProxy(l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.close()
+	defer p.listener.Close()
 	near, err := net.Dial("tcp", p.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +203,7 @@ func TestProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer far.Close()
-	restore := p.cut()
+	p.gate.Lock()
 	if _, err := near.Write([]byte("held up")); err != nil {
 		t.Fatal(err)
 	}
@@ -228,9 +213,7 @@ func TestProxy(t *testing.T) {
 		t.Errorf("it heard %q, %v, of what is cut off", text[:n], err)
 	}
 	_ = far.SetReadDeadline(time.Time{})
-	if err := restore(); err != nil {
-		t.Fatal(err)
-	}
+	p.gate.Unlock()
 	if _, err := io.ReadFull(far, text); err != nil || string(text) != "held up" {
 		t.Errorf("it heard %q, %v", text, err)
 	}

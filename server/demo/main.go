@@ -14,30 +14,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// patience is how long a step may take that normally takes milliseconds.
-const patience = 10 * time.Second
+func main() { lab.Main("demo", run) }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(),
-		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, lab.IsTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "")
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "\ndemo:", err)
-		os.Exit(1) //nolint:gocritic // the process ends, and with it what stop would undo
-	}
-}
-
-// run shows the story and leaves nothing behind, however it ends.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer, colour bool) (err error) {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	binary := flags.String("binary", "bin/agentevents", "the `program` that is shown")
@@ -48,19 +33,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, colour bo
 	if *try {
 		return serve(ctx, *binary, stdout, stderr)
 	}
+	return show(ctx, *binary, stdout)
+}
+
+// show runs receiver and server around the story, and leaves nothing behind, however it ends.
+func show(ctx context.Context, binary string, stdout io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "agentevents-demo-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	return show(ctx, *binary, dir, &printer{w: stdout, colour: colour})
-}
-
-// show runs receiver and server around the story.
-func show(ctx context.Context, binary, dir string, out *printer) error {
 	began := time.Now()
-	s := &story{out: out, arrivals: make(chan *lab.Arrival, 100)}
-	r, err := lab.NewReceiver(lab.NewRecord(nil), 0, s.receive)
+	s := &story{ctx: ctx, out: stdout, record: lab.NewRecord(nil), tokens: map[string]string{}}
+	r, err := lab.NewReceiver(s.record, 0, nil)
 	if err != nil {
 		return err
 	}
@@ -71,21 +56,16 @@ func show(ctx context.Context, binary, dir string, out *printer) error {
 	}
 	if err = server.Ready(ctx); err == nil {
 		s.server, s.receiver = server.URL, r.URL+script
-		err = s.play(ctx)
+		err = s.play()
 	}
-	if stopped := server.Stop(); err == nil {
-		err = stopped
-	}
-	if err == nil {
-		err = s.quiet()
-	}
-	if ctx.Err() != nil {
-		return errors.New("interrupted")
+	err = errors.Join(err, server.Stop())
+	if more := s.record.Arrivals()[s.webhooks:]; err == nil && len(more) > 0 {
+		err = fmt.Errorf("the receiver got one more request: %v", &more[0])
 	}
 	if err != nil {
 		return server.Explain(err)
 	}
-	out.end("The server was stopped by SIGTERM and ended with exit code 0; the receiver got nothing else.\n"+
-		"All this took %.1f s. The temporary files are removed.", time.Since(began).Seconds())
+	fmt.Fprintf(stdout, "\nThe server was stopped by SIGTERM and ended with exit code 0; the receiver got nothing "+
+		"else.\nAll this took %.1f s. The temporary files are removed.\n", time.Since(began).Seconds())
 	return nil
 }

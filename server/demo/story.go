@@ -4,253 +4,184 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
 )
 
+// patience is how long a step may take that normally takes milliseconds.
+const patience = 10 * time.Second
+
 const (
-	local     = "/client/12/agent/local/136"
-	remote    = "/client/12/agent/remote/7"
-	asLocal   = `{"extension_name":"000*094@ringme.ru"}`
-	asRemote  = `{"agent_number":"+7 (812) 336-42-42"}`
-	available = `{"agent_status":"available"}`
-	script    = "/fordel/show.php" // the path of the receiver in the manual
+	local    = "/client/12/agent/local/136"
+	remote   = "/client/12/agent/remote/7"
+	asLocal  = `{"extension_name":"000*094@ringme.ru"}`
+	asRemote = `{"agent_number":"+7 (812) 336-42-42"}`
+	script   = "/fordel/show.php" // the path of the receiver in the manual
 )
 
-// story plays the example. After an error its methods do nothing.
+// story makes requests of the API, and shows each as a step. After an error its methods do nothing.
 type story struct {
+	ctx              context.Context
+	out              io.Writer
 	server, receiver string // URLs
-	arrivals         chan *lab.Arrival
-	out              *printer
-	ctx              context.Context // of the step
-	tokens           map[string]string
+	record           *lab.Record
+	tokens           map[string]string // by name
+	steps, webhooks  int               // so far
 	err              error
 }
 
 // play plays the example of the manual, and what follows from it.
-func (s *story) play(ctx context.Context) error {
-	s.out.begin(s.server, s.receiver)
-	s.tokens = map[string]string{}
-	for _, part := range []func(){s.access, s.local, s.remote} {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		s.ctx = ctx
-		part()
-		cancel()
-	}
+func (s *story) play() error {
+	fmt.Fprintf(s.out, "The server runs with an empty store in a temporary directory. For this demo it may send to\n"+
+		"loopback, where a receiver waits at %s. In the commands:\n\n    SERVER=%s\n    API=$SERVER%s\n",
+		s.receiver, s.server, lab.APIPath)
+
+	s.token("The PBX gets a token. It is an operator and may do everything; the server was started with its secret.",
+		"OPERATOR", lab.OperatorID, lab.OperatorSecret)
+	s.put("The PBX makes its client 12 known.", "/client/12", `{"name":"Ringme"}`,
+		"there is a client 12", `"id":"12"`)
+	crm := request[gen.ApplicationSecret](s, "For the client's CRM it makes an application, which may manage events.",
+		"OPERATOR", "POST", "/client/12/application/", `{"access":"call_api","name":"CRM"}`, 201)
+	s.print("    ok: 201, its id is %s and its secret, shown this once, %s\n", crm.ID, crm.Secret)
+	s.token("The CRM gets a token. It sees nothing of other clients, and changes neither agents nor their status.",
+		"CRM", crm.ID, crm.Secret)
+
+	s.put("The client has a local agent 136, which is assigned to the internal number 000*094.", local, asLocal,
+		"agent 136 is 000*094@ringme.ru, logged_out", `"extension_name":"000*094@ringme.ru"`, `"logged_out"`)
+	s.event("An event is added to this agent that is generated when it enters the queue.",
+		"local/136", 1, "GET", "agent-login")
+	s.set("The agent logs in to the queue.", local, `{"agent_status":"available"}`,
+		"changed: true, deliveries: 1, sequence: 1", "the receiver has printed the manual's lines",
+		"1 GET agent_status=available&agent_type=local&event_source=api&agent_id=136&extension_name=000*094@ringme.ru")
+	s.set("The agent logs in once more, and nothing is sent.", local, `{"agent_status":"available"}`,
+		"changed: false, deliveries: 0, sequence: 1", "what the receiver gets next will prove it", "")
+	s.event("Another event is added, for the logout and by POST.", "local/136", 2, "POST", "agent-logout")
+	// One agent's events arrive at one receiver in the order of the changes.
+	s.set("The agent logs out by a command dialled on its phone.", local,
+		`{"agent_status":"logged_out","event_source":"phone"}`, "changed: true, deliveries: 1, sequence: 2",
+		"it is the next one after the login: the second login has sent nothing",
+		"2 POST agent_status=logged_out&agent_type=local&event_source=phone&agent_id=136&"+
+			"extension_name=000*094@ringme.ru")
+
+	s.put("The client also has a remote agent 7, on an external number.", remote, asRemote,
+		"agent 7 is +7 (812) 336-42-42, logged_out", `"agent_number":"+7 (812) 336-42-42"`, `"logged_out"`)
+	s.event("An event for its login is added in the same way.", "remote/7", 3, "GET", "agent-login")
+	s.set("The remote agent logs in, from its phone.", remote, `{"agent_status":"available","event_source":"phone"}`,
+		"changed: true, deliveries: 1, sequence: 3", "the number came through as it is",
+		"3 GET agent_status=available&agent_type=remote&event_source=phone&agent_id=7&agent_number=+7 (812) 336-42-42")
 	return s.err
 }
 
-func (s *story) access() {
-	s.step("The PBX gets a token. It is an operator and may do everything; the server was started with its secret.")
-	s.token("OPERATOR", lab.OperatorID, lab.OperatorSecret)
-
-	s.step("The PBX makes its client 12 known.")
-	s.call(http.MethodPut, "/client/12", `{"name":"Ringme"}`, 201, `"id":"12"`)
-	s.saw("201, there is a client 12")
-
-	s.step("For the client's CRM it makes an application, which may manage events.")
-	const crm = `{"access":"call_api","name":"CRM"}`
-	made := s.call(http.MethodPost, "/client/12/application/", crm, 201)
-	s.saw("201, its id is %s and its secret, shown this once, %s", made["id"], made["secret"])
-
-	s.step("The CRM gets a token. It sees nothing of other clients, and changes neither agents nor their status.")
-	s.token("CRM", fmt.Sprint(made["id"]), fmt.Sprint(made["secret"]))
+// step announces a step, and shows its command.
+func (s *story) step(title, command string) {
+	s.steps++
+	s.print("\n%2d. %s\n%s\n", s.steps, title, indented(command))
 }
 
-func (s *story) local() {
-	s.step("The client has a local agent 136, which is assigned to the internal number 000*094.")
-	s.call(http.MethodPut, local, asLocal, 201, `"extension_name":"000*094@ringme.ru"`, `"logged_out"`)
-	s.saw("201, agent 136 is 000*094@ringme.ru, logged_out")
-
-	s.step("An event is added to this agent that is generated when it enters the queue.")
-	s.event("local/136", 1, http.MethodGet, "agent-login")
-
-	s.step("The agent logs in to the queue.")
-	s.call(http.MethodPut, local+"/status", available, 200, `"changed":true`, `"deliveries":1`, `"sequence":1`)
-	s.arrives(http.MethodGet, 1, "available", "local", "api", "136", "extension_name", "000*094@ringme.ru")
-	s.saw("200, changed: true, deliveries: 1; the receiver has printed the manual's lines")
-
-	s.step("The agent logs in once more, and nothing is sent.")
-	s.call(http.MethodPut, local+"/status", available, 200, `"changed":false`, `"deliveries":0`, `"sequence":1`)
-	s.saw("200, changed: false, deliveries: 0; what the receiver gets next will prove it")
-
-	s.step("Another event is added, for the logout and by POST.")
-	s.event("local/136", 2, http.MethodPost, "agent-logout")
-
-	s.step("The agent logs out by a command dialled on its phone.")
-	const logout = `{"agent_status":"logged_out","event_source":"phone"}`
-	s.call(http.MethodPut, local+"/status", logout, 200, `"changed":true`, `"deliveries":1`, `"sequence":2`)
-	// One agent's events arrive at one receiver in the order of the changes.
-	s.arrives(http.MethodPost, 2, "logged_out", "local", "phone", "136", "extension_name", "000*094@ringme.ru")
-	s.saw("200, changed: true, deliveries: 1; it is the next one after the login: the second login has sent nothing")
-}
-
-func (s *story) remote() {
-	s.step("The client also has a remote agent 7, on an external number.")
-	s.call(http.MethodPut, remote, asRemote, 201, `"agent_number":"+7 (812) 336-42-42"`, `"logged_out"`)
-	s.saw("201, agent 7 is +7 (812) 336-42-42, logged_out")
-
-	s.step("An event for its login is added in the same way.")
-	s.event("remote/7", 3, http.MethodGet, "agent-login")
-
-	s.step("The remote agent logs in, from its phone.")
-	const login = `{"agent_status":"available","event_source":"phone"}`
-	s.call(http.MethodPut, remote+"/status", login, 200, `"changed":true`, `"deliveries":1`, `"sequence":3`)
-	s.arrives(http.MethodGet, 3, "available", "remote", "phone", "7", "agent_number", "+7 (812) 336-42-42")
-	s.saw("200, changed: true, deliveries: 1; the number came through as it is")
-}
-
-func (s *story) step(text string) {
+// token gets a token for an application.
+func (s *story) token(title, name, id, secret string) {
+	s.step(title, fmt.Sprintf("curl \"$API/oauth/token\" -d grant_type=client_credentials \\\n"+
+		"  -d client_id=%s -d client_secret=%s", id, secret))
 	if s.err == nil {
-		s.out.step(text)
+		s.tokens[name], s.err = lab.Token(http.DefaultClient, s.server+lab.APIPath, id, secret)
 	}
+	s.print("    ok: 200, a token for an hour; from here on %s=%s\n", name, s.tokens[name])
 }
 
-func (s *story) saw(format string, args ...any) {
+// request makes a request with a token, of which the answer must have a status.
+func request[T any](s *story, title, by, method, path, body string, status int) (answer T) {
+	s.step(title, curl(by, method, path, body))
 	if s.err == nil {
-		s.out.saw(format, args...)
-	}
-}
-
-// request makes a request of the API with a token, shown as a command, and returns the answer, which must have a
-// status.
-func (s *story) request(token, method, path, contentType, body string, status int) (answer []byte) {
-	if s.err != nil {
-		return nil
-	}
-	req, err := http.NewRequestWithContext(s.ctx, method, s.server+lab.APIPath+path, strings.NewReader(body))
-	if s.err = err; err != nil {
-		return nil
-	}
-	req.Header.Set("Content-Type", contentType)
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+s.tokens[token])
-	}
-	if s.err = s.out.command(req, s.server); s.err != nil {
-		return nil
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if s.err = err; err != nil {
-		return nil
-	}
-	defer resp.Body.Close()
-	answer, s.err = io.ReadAll(resp.Body)
-	if s.err == nil && resp.StatusCode != status {
-		s.err = &lab.StatusError{Status: resp.StatusCode, Want: status, Body: string(answer)}
+		as := &http.Client{Transport: &lab.Operator{Token: s.tokens[by]}, Timeout: patience}
+		answer, s.err = lab.Call[T](s.ctx, as, status, method, s.server+lab.APIPath+path, body)
 	}
 	return answer
 }
 
-// call makes a request as the operator and returns the fields of the answer, in which there must be certain parts.
-func (s *story) call(method, path, body string, status int, parts ...string) (fields map[string]any) {
-	answer := s.request("OPERATOR", method, path, "application/json", body, status)
+// curl is the command that makes a request.
+func curl(by, method, path, body string) string {
+	return fmt.Sprintf(`curl -X %s "$API%s" -H "Authorization: Bearer $%s" -H 'Content-Type: application/json' \
+  -d '%s'`, method, path, by, body)
+}
+
+// put has the PBX make something, of which the answer says certain parts.
+func (s *story) put(title, path, body, seen string, parts ...string) {
+	answer := string(request[json.RawMessage](s, title, "OPERATOR", "PUT", path, body, 201))
 	for _, part := range parts {
-		if s.err == nil && !bytes.Contains(answer, []byte(part)) {
-			s.err = fmt.Errorf("the answer is %s, without %s", answer, part)
-		}
+		s.must(strings.Contains(answer, part), "the answer is %s, without %s", answer, part)
 	}
-	if s.err == nil {
-		s.err = json.Unmarshal(answer, &fields)
-	}
-	return fields
+	s.print("    ok: 201, %s\n", seen)
 }
 
-// token gets a token for an application, which has a name in commands.
-func (s *story) token(name, id, secret string) {
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
-	const kind = "application/x-www-form-urlencoded"
-	var answer struct {
-		AccessToken string `json:"access_token"`
-		ExpiresIn   int    `json:"expires_in"`
-	}
-	content := s.request("", http.MethodPost, "/oauth/token", kind, form.Encode(), 200)
-	if s.err == nil {
-		s.err = json.Unmarshal(content, &answer)
-	}
-	s.tokens[name] = answer.AccessToken
-	s.saw("200, a token for %d s; from here on %s=%s", answer.ExpiresIn, name, answer.AccessToken)
-	s.out.name(answer.AccessToken, name)
-}
-
-// event registers an event, and compares every character of the answer: the order of its fields is the manual's.
-func (s *story) event(agent string, id int, method, eventType string) {
-	path := "/client/@me/agent/" + agent + "/event/"
+// event has the CRM register an event, and compares every character of the answer: the order of its fields is the
+// manual's.
+func (s *story) event(title, agent string, id int, method, eventType string) {
 	body := fmt.Sprintf(`{"url":%q,"method":%q,"event_type":%q}`, s.receiver, method, eventType)
-	got := s.request("CRM", http.MethodPost, path, "application/json", body, 201)
-	want := fmt.Sprintf("{\n  \"url\": %q,\n  \"id\": %d,\n  \"method\": %q,\n  \"event_type\": %q\n}",
-		s.receiver, id, method, eventType)
-	var answer bytes.Buffer
-	if s.err == nil {
-		s.err = json.Indent(&answer, bytes.TrimSpace(got), "", "  ")
-	}
-	if s.err == nil && answer.String() != want {
-		s.err = fmt.Errorf("the answer is\n%s\nand not\n%s", answer.String(), want)
-	}
-	if s.err == nil {
-		s.out.block("System response:", want)
-	}
-	s.saw("201, event %d is registered", id)
+	want := fmt.Sprintf(`{"url":%q,"id":%d,"method":%q,"event_type":%q}`, s.receiver, id, method, eventType)
+	answer := request[json.RawMessage](s, title, "CRM", "POST", "/client/@me/agent/"+agent+"/event/", body, 201)
+	var shown bytes.Buffer
+	_ = json.Indent(&shown, answer, "", "  ") // it is JSON
+	s.print("    System response:\n%s\n", indented(shown.String()))
+	s.must(string(answer) == want, "the answer is not %s", want)
+	s.print("    ok: 201, event %d is registered\n", id)
 }
 
-// arrives waits for the next request at the receiver, prints what the manual's script would, and compares it with the
-// AgentEventData of a change, in the order of the manual's example.
-func (s *story) arrives(method string, sequence int64, status, kind, source, id, nameKey, name string) {
-	if s.err != nil {
+// set has the PBX set the status of an agent, looks at what the answer says, and waits for what the receiver gets, if
+// anything: the change's sequence, the method, and AgentEventData in the order of the manual's example.
+func (s *story) set(title, agent, body, says, seen, arrives string) {
+	a := request[gen.AgentStatus](s, title, "OPERATOR", "PUT", agent+"/status", body, 200)
+	said := fmt.Sprintf("changed: %t, deliveries: %d, sequence: %d", a.Changed, a.Deliveries, a.Sequence)
+	s.must(said == says, "the answer says %s and not %s", said, says)
+	if s.err == nil && arrives != "" {
+		s.arrives(arrives)
+	}
+	s.print("    ok: 200, %s; %s\n", said, seen)
+}
+
+// arrives waits for the next request at the receiver, prints what the manual's script would, and compares it.
+func (s *story) arrives(want string) {
+	if s.err = lab.Until(s.ctx, patience, func() bool { return s.record.Count() > s.webhooks }); s.err != nil {
+		s.err = fmt.Errorf("the receiver got nothing: %w", s.err)
 		return
 	}
-	want := []lab.Pair{
-		{Key: "agent_status", Value: status},
-		{Key: "agent_type", Value: kind},
-		{Key: "event_source", Value: source},
-		{Key: "agent_id", Value: id},
-		{Key: nameKey, Value: name},
-	}
-	select {
-	case a := <-s.arrivals:
-		got := lab.Pairs(a.Form())
-		s.out.block("The receiver's log, after a "+a.Method+":", phpLog(a.At, got))
-		if a.Method != method || a.Sequence != sequence || !slices.Equal(got, want) {
-			s.err = fmt.Errorf("expected is change %d, by %s:\n%s", sequence, method, phpLog(a.At, want))
-		}
-	case <-s.ctx.Done():
-		s.err = errors.New("the receiver got nothing")
+	a := s.record.Arrivals()[s.webhooks]
+	s.webhooks++
+	s.print("    The receiver's log, after a %s:\n%s\n", a.Method, indented(phpLog(a.At, a.Form())))
+	form, _ := url.QueryUnescape(a.Form()) // what cannot be read is empty
+	got := fmt.Sprintf("%d %s %s", a.Sequence, a.Method, form)
+	s.must(a.Path == script && got == want, "the receiver got %s at %s and not %s", got, a.Path, want)
+}
+
+// must ends the story with an error unless something is so.
+func (s *story) must(so bool, format string, args ...any) {
+	if s.err == nil && !so {
+		s.err = fmt.Errorf(format, args...)
 	}
 }
 
-// receive is the receiver's program.
-func (s *story) receive(a *lab.Arrival) lab.Reply {
-	if a.Path != script {
-		return lab.Reply{Status: http.StatusBadRequest}
+// phpLog is what the manual's PHP script leaves in the log of its web server, of a form in its order.
+func phpLog(at time.Time, form string) string {
+	log := fmt.Sprintf("[%s] ------", at.Format(time.ANSIC))
+	for element := range strings.SplitSeq(form, "&") {
+		key, value, _ := strings.Cut(element, "=")
+		value, _ = url.QueryUnescape(value) // likewise
+		log += fmt.Sprintf("\n[%s] %s => %s", at.Format(time.ANSIC), key, value)
 	}
-	s.arrivals <- a
-	return lab.Reply{}
+	return log
 }
 
-// quiet returns an error for a request that no step has waited for.
-func (s *story) quiet() error {
-	select {
-	case a := <-s.arrivals:
-		return fmt.Errorf("the receiver got one more request: %v", a)
-	default:
-		return nil
+// print prints to the story.
+func (s *story) print(format string, args ...any) {
+	if s.err == nil {
+		fmt.Fprintf(s.out, format, args...)
 	}
 }
 
-// phpLog is what the manual's PHP script leaves in the log of its web server.
-func phpLog(at time.Time, pairs []lab.Pair) string {
-	var b strings.Builder
-	line := func(text string) { fmt.Fprintf(&b, "[%s] %s\n", at.Format(time.ANSIC), text) }
-	line("------")
-	for _, p := range pairs {
-		line(p.Key + " => " + p.Value)
-	}
-	return b.String()
-}
+func indented(text string) string { return "      " + strings.ReplaceAll(text, "\n", "\n      ") }

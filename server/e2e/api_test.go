@@ -19,7 +19,8 @@ const pbxClient = "12"
 
 func newAPI(t *testing.T, p *process) api {
 	t.Helper()
-	c, err := lab.NewClient(p.URL, nil)
+	c, err := client.NewClientWithResponses(p.URL+lab.APIPath,
+		client.WithHTTPClient(&http.Client{Transport: &lab.Operator{URL: p.URL}}))
 	if err != nil {
 		t.Fatal(err)
 	}

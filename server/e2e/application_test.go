@@ -101,8 +101,8 @@ func TestRevokedAndBlockedApplicationsLoseAccess(t *testing.T) {
 func getsNoToken(t *testing.T, p *process, made gen.ApplicationSecret) {
 	t.Helper()
 	token, refusal := tokenOf(t, p, made)
-	if token != "" || !strings.Contains(refusal,
-		"400 Bad Request there is no application with this id and this secret") {
+	if token != "" || !strings.Contains(refusal, "the answer is 400 ") ||
+		!strings.Contains(refusal, `"message":"there is no application with this id and this secret"`) {
 		t.Errorf("it gets the token %q, %s", token, refusal)
 	}
 }

@@ -56,7 +56,7 @@ func restored(t *testing.T, r *receiver, file string, sequence int64, was page) 
 	equal(t, "the first sequence number of the copy", changed.Sequence, sequence+1)
 	eventually(t, "the copy's own change arrives", func() bool {
 		return slices.ContainsFunc(r.arrivals()[sent:], func(got lab.Arrival) bool {
-			return got.Value("agent_id") == "5"
+			return formValue(got.Form(), "agent_id") == "5"
 		})
 	})
 	epoch := a.follow(nil, nil).epoch

@@ -169,7 +169,10 @@ func must(t testing.TB, want int, resp interface {
 }, err error,
 ) {
 	t.Helper()
-	if err := lab.Answered(want, resp, err); err != nil {
+	if err != nil {
 		t.Fatal(err)
+	}
+	if resp.StatusCode() != want {
+		t.Fatal(&lab.StatusError{Status: resp.StatusCode(), Want: want, Body: string(resp.GetBody())})
 	}
 }

@@ -287,7 +287,7 @@ func (l *load) judge(t *testing.T) {
 	requests := l.receiver.arrivals()
 	last, seen := map[string]int64{}, map[string]bool{}
 	for _, a := range requests {
-		agent := a.Value("agent_id")
+		agent := formValue(a.Form(), "agent_id")
 		if !seen[a.ID] && a.Sequence < last[agent] {
 			t.Errorf("change %d of agent %s came after %d", a.Sequence, agent, last[agent])
 		}

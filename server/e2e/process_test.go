@@ -44,7 +44,7 @@ func start(t *testing.T, databaseURL string, env ...string) *process {
 	}
 	p := &process{Server: server, stopped: make(chan struct{})}
 	go func() {
-		<-server.Exited()
+		<-server.Exited
 		p.until = time.Now()
 		close(p.stopped)
 	}()
@@ -89,7 +89,7 @@ func (p *process) ready() bool {
 
 func (p *process) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
-	if err := p.Signal(s); err != nil {
+	if err := p.Cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -98,7 +98,7 @@ func (p *process) signal(t *testing.T, s syscall.Signal) {
 func (p *process) wait(t *testing.T) int {
 	t.Helper()
 	eventually(t, "the server ends", p.ended)
-	return p.ExitCode()
+	return p.Cmd.ProcessState.ExitCode()
 }
 
 // stop stops the server in order and returns its exit code.

@@ -270,7 +270,9 @@ func replicaOf(t *testing.T, store string, env []string) replica {
 // trouble has three deliveries be pending, two of them under way, and others end in every way. Both replicas take part.
 func trouble(t *testing.T, one, two replica, r *receiver) {
 	t.Helper()
-	r.hold(func(a *lab.Arrival) bool { return a.Value("agent_id") == "2" || a.Value("agent_id") == "3" })
+	r.hold(func(a *lab.Arrival) bool {
+		return formValue(a.Form(), "agent_id") == "2" || formValue(a.Form(), "agent_id") == "3"
+	})
 	one.login(r, 2, 4)
 	two.login(r, 3, 5)
 	statuses := newScriptedReceiver(t, func(a *lab.Arrival) lab.Reply {

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -95,4 +97,24 @@ func (r *receiver) wait(t testing.TB, n int) []lab.Arrival {
 	t.Helper()
 	eventually(t, "the receiver gets "+strconv.Itoa(n), func() bool { return r.record.Count() >= n })
 	return r.arrivals()
+}
+
+// formValue is the value of a key in a form, empty if there is none.
+func formValue(form, key string) string {
+	values, _ := url.ParseQuery(form)
+	return values.Get(key)
+}
+
+// pair is an element of a form.
+type pair struct{ key, value string }
+
+// readForm reads a form in its order, which url.ParseQuery does not keep. What cannot be read is empty.
+func readForm(form string) (all []pair) {
+	for element := range strings.SplitSeq(form, "&") {
+		key, value, _ := strings.Cut(element, "=")
+		key, _ = url.QueryUnescape(key)
+		value, _ = url.QueryUnescape(value)
+		all = append(all, pair{key, value})
+	}
+	return all
 }

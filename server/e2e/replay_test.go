@@ -79,7 +79,9 @@ func TestReplay(t *testing.T) {
 
 // of are the arrivals about an agent.
 func of(arrivals []lab.Arrival, agent string) []lab.Arrival {
-	return slices.DeleteFunc(slices.Clone(arrivals), func(a lab.Arrival) bool { return a.Value("agent_id") != agent })
+	return slices.DeleteFunc(slices.Clone(arrivals), func(a lab.Arrival) bool {
+		return formValue(a.Form(), "agent_id") != agent
+	})
 }
 
 func sameAgain(t *testing.T, before, after []lab.Arrival) {

@@ -226,7 +226,7 @@ func inOrder(t *testing.T, arrivals []lab.Arrival) {
 	t.Helper()
 	last := map[string]int64{}
 	for _, a := range arrivals {
-		agent := a.Value("agent_id")
+		agent := formValue(a.Form(), "agent_id")
 		if a.Sequence <= last[agent] {
 			t.Errorf("change %d of agent %s came after %d", a.Sequence, agent, last[agent])
 		}

@@ -25,7 +25,7 @@ func TestStopFinishesAttemptsInFlight(t *testing.T) {
 
 	p = serve(t, store)
 	got := r.wait(t, 2)
-	equal(t, "first request after the new start", got[1].Value("agent_status"), "logged_out")
+	equal(t, "first request after the new start", formValue(got[1].Form(), "agent_status"), "logged_out")
 	equal(t, "exit code", p.stop(t), 0)
 	equal(t, "requests in all", len(r.arrivals()), 2)
 }
@@ -111,13 +111,13 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	r.wait(t, 1)
 	began := time.Now()
 	eventually(t, "the server ends", func() bool {
-		_ = p.Signal(syscall.SIGINT) // fails when it has ended
+		_ = p.Cmd.Process.Signal(syscall.SIGINT) // fails when it has ended
 		return p.ended()
 	})
 	if took := p.until.Sub(began); took > 10*time.Second { // a stop that waits for the attempt takes longer
 		t.Errorf("it took %v", took)
 	}
-	if p.ExitCode() == 0 {
+	if p.Cmd.ProcessState.ExitCode() == 0 {
 		t.Error("exit code 0, though an attempt was not waited for")
 	}
 }

@@ -27,7 +27,7 @@ func TestExampleOfTheManual(t *testing.T) {
 	got := r.wait(t, 1)[0]
 	equal(t, "request", got.Request(), "GET /fordel/show.php?agent_status=available&agent_type=local&event_source=api&"+
 		"agent_id=136&extension_name=000%2A094%40ringme.ru ")
-	equal(t, "pairs", fmt.Sprint(lab.Pairs(got.Form())), "[{agent_status available} {agent_type local} "+
+	equal(t, "pairs", fmt.Sprint(readForm(got.Form())), "[{agent_status available} {agent_type local} "+
 		"{event_source api} {agent_id 136} {extension_name 000*094@ringme.ru}]")
 	envelope(t, got, 1, "agent-login", version)
 
@@ -48,7 +48,7 @@ func TestExampleOfTheManual(t *testing.T) {
 	a.register(gen.AgentTypeRemote, 7, show, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	a.set(gen.AgentTypeRemote, 7, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	got = r.wait(t, 3)[2]
-	equal(t, "pairs", fmt.Sprint(lab.Pairs(got.Form())), "[{agent_status available} {agent_type remote} "+
+	equal(t, "pairs", fmt.Sprint(readForm(got.Form())), "[{agent_status available} {agent_type remote} "+
 		"{event_source api} {agent_id 7} {agent_number +7 (812) 336-42-42}]")
 
 	equal(t, "exit code", p.stop(t), 0) // it waits for what is in flight, so nothing can come any more
@@ -85,8 +85,8 @@ func TestNamesArriveUnharmed(t *testing.T) {
 			a.set(kind, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 			n := 2*i + j + 1
 			got := r.wait(t, n)[n-1]
-			pairs := lab.Pairs(got.Form())
-			equal(t, "name by "+got.Method, pairs[len(pairs)-1].Value, name)
+			pairs := readForm(got.Form())
+			equal(t, "name by "+got.Method, pairs[len(pairs)-1].value, name)
 			equal(t, "number of pairs", len(pairs), 5)
 		}
 	}

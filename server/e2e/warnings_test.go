@@ -19,7 +19,7 @@ func TestWarningsOfTheLog(t *testing.T) {
 	a := newAPI(t, p)
 	a.putClient()
 	statuses := newScriptedReceiver(t, func(a *lab.Arrival) lab.Reply {
-		status, _ := strconv.Atoi(a.Value("status"))
+		status, _ := strconv.Atoi(formValue(a.Form(), "status"))
 		return lab.Reply{Status: status}
 	})
 	for _, secret := range []string{"line-user", "line-password", "line-path", "line-query"} {

@@ -1,35 +1,30 @@
 package lab
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
-	"strings"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
-	"github.com/agentevents/agentevents/gen/client"
+	"github.com/agentevents/agentevents/gen"
 )
 
-// The operator's application of every server in the lab.
+// The operator's application of every server in the lab, and where the API is on a server.
 const (
 	OperatorID     = "lab"
 	OperatorSecret = "a-secret-of-the-lab-alone"
+	APIPath        = "/api/ver1.0"
 )
-
-// APIPath is where the API is on a server.
-const APIPath = "/api/ver1.0"
-
-// NewClient returns the generated client of a server, by URL. It makes its requests as the operator.
-func NewClient(server string, base http.RoundTripper) (*client.ClientWithResponses, error) {
-	return client.NewClientWithResponses(server+APIPath,
-		client.WithHTTPClient(&http.Client{Transport: &Operator{URL: server, Base: base}}))
-}
 
 // Doer makes requests, as http.Client does.
 type Doer interface {
@@ -46,20 +41,26 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("the answer is %d and not %d: %s", e.Status, e.Want, e.Body)
 }
 
-// Call makes a request with a body as JSON, unless that is nil, and reads the answer as T. The error is a *StatusError
-// unless the answer has the status that is wanted.
-func Call[T any](ctx context.Context, d Doer, want int, method, url string, body any) (answer T, err error) {
-	content, err := json.Marshal(body)
+// Call makes a request and reads the answer as T. A body of url.Values is sent as a form, a string as it is, anything
+// else as JSON, and nil not at all. The error is a *StatusError unless the answer has the status that is wanted.
+func Call[T any](ctx context.Context, d Doer, want int, method, address string, body any) (answer T, err error) {
+	kind, content := "application/json", []byte{}
+	switch b := body.(type) {
+	case nil:
+	case string:
+		content = []byte(b)
+	case url.Values:
+		kind, content = "application/x-www-form-urlencoded", []byte(b.Encode())
+	default:
+		if content, err = json.Marshal(b); err != nil {
+			return answer, err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(content))
 	if err != nil {
 		return answer, err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(content))
-	if err != nil {
-		return answer, err
-	}
-	if req.Header.Set("Content-Type", "application/json"); body == nil {
-		req.Body, req.ContentLength = http.NoBody, 0
-	}
+	req.Header.Set("Content-Type", kind)
 	resp, err := d.Do(req)
 	if err != nil {
 		return answer, err
@@ -68,92 +69,130 @@ func Call[T any](ctx context.Context, d Doer, want int, method, url string, body
 	content, err = io.ReadAll(resp.Body)
 	switch {
 	case err != nil:
-		return answer, err
 	case resp.StatusCode != want:
-		return answer, &StatusError{resp.StatusCode, want, string(bytes.TrimSpace(content))}
+		err = &StatusError{resp.StatusCode, want, string(bytes.TrimSpace(content))}
 	case len(content) > 0:
 		err = json.Unmarshal(content, &answer)
 	}
 	return answer, err
 }
 
-// Answered returns an error unless a request was answered with a status.
-func Answered(want int, resp interface {
-	StatusCode() int
-	GetBody() []byte
-}, err error,
-) error {
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode() != want {
-		return &StatusError{resp.StatusCode(), want, string(bytes.TrimSpace(resp.GetBody()))}
-	}
-	return nil
-}
-
-// renewal is how old a token gets, which is valid for an hour.
-const renewal = 50 * time.Minute
-
-// Operator makes requests of a server with a token of the operator's, which it gets by itself. A request that has an
-// Authorization of its own keeps it.
+// Operator makes requests of a server with a token. A request that has an Authorization of its own keeps it.
 type Operator struct {
-	URL  string            // of the server
-	Base http.RoundTripper // nil means http.DefaultTransport
+	URL   string            // of the server
+	Token string            // if it is empty, the operator's is got before the first request
+	Base  http.RoundTripper // nil means http.DefaultTransport
 
-	mu    sync.Mutex
-	token string
-	since time.Time
+	mu sync.Mutex // of Token
 }
 
 // RoundTrip implements http.RoundTripper.
 func (o *Operator) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Header.Get("Authorization") != "" {
-		return o.base().RoundTrip(r)
+	if r.Header.Get("Authorization") == "" {
+		token, err := o.current()
+		if err != nil {
+			return nil, err
+		}
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	token, err := o.current()
-	if err != nil {
-		return nil, err
-	}
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+token)
-	return o.base().RoundTrip(r)
+	return cmp.Or(o.Base, http.DefaultTransport).RoundTrip(r)
 }
 
-// CloseIdleConnections is what http.Client looks for.
-func (o *Operator) CloseIdleConnections() { (&http.Client{Transport: o.Base}).CloseIdleConnections() }
-
-func (o *Operator) base() http.RoundTripper { return cmp.Or(o.Base, http.DefaultTransport) }
-
-func (o *Operator) current() (string, error) {
+func (o *Operator) current() (token string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.token != "" && time.Since(o.since) < renewal {
-		return o.token, nil
+	if o.Token == "" {
+		o.Token, err = Token(&http.Client{Transport: o.Base}, o.URL, OperatorID, OperatorSecret)
 	}
-	token, err := Token(&http.Client{Transport: o.Base}, o.URL, OperatorID, OperatorSecret)
-	if err == nil {
-		o.token, o.since = token, time.Now()
-	}
-	return token, err
+	return o.Token, err
 }
 
 // Token gets a token of a server for an application.
-func Token(c *http.Client, server, id, secret string) (string, error) {
+func Token(d Doer, server, id, secret string) (string, error) {
 	Tell(secret)
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
-	//nolint:noctx // takes milliseconds
-	resp, err := c.Post(server+"/oauth/token", "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
+	answer, err := Call[gen.Token](context.Background(), d, http.StatusOK, http.MethodPost, server+"/oauth/token", form)
 	if err != nil {
 		return "", fmt.Errorf("get a token: %w", err)
 	}
-	defer resp.Body.Close()
-	var answer struct {
-		AccessToken string `json:"access_token"`
-		Message     string `json:"message"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("get a token: %s %s (%w)", resp.Status, answer.Message, err)
-	}
 	return answer.AccessToken, nil
+}
+
+// maxIdle is how long a connection is kept without a request: servers close those that have none for longer.
+const maxIdle = time.Second
+
+// Wire sends requests to a server over one connection at a time, and knows as much of HTTP as the answers need: what it
+// spends itself is missing to what it measures on the same machine. It is used by one goroutine.
+type Wire struct {
+	Addr string // HOST:PORT on loopback
+
+	conn net.Conn
+	used time.Time // last
+	in   []byte    // the last answer
+}
+
+// Close closes the connection.
+func (w *Wire) Close() error {
+	if w.conn == nil {
+		return nil
+	}
+	return w.conn.Close()
+}
+
+// Call sends a request as it stands and returns the body of its answer, which is valid until the next call. An answer
+// that is not a 2xx is an error.
+func (w *Wire) Call(request []byte) (body []byte, err error) {
+	if time.Since(w.used) > maxIdle {
+		_ = w.Close()
+		if w.conn, err = net.Dial("tcp", w.Addr); err != nil { //nolint:noctx // on loopback
+			return nil, err
+		}
+	}
+	if _, err := w.conn.Write(request); err != nil {
+		return nil, err
+	}
+	head, body, err := w.read()
+	if err != nil {
+		return nil, err
+	}
+	if w.used = time.Now(); !bytes.HasPrefix(head, []byte("HTTP/1.1 2")) {
+		return nil, fmt.Errorf("the answer is %.32q: %s", head, body)
+	}
+	return body, nil
+}
+
+// read reads an answer. A large body comes in chunks, without a length in its head: net/http reads it.
+func (w *Wire) read() (head, body []byte, err error) {
+	w.in = w.in[:0]
+	for {
+		if head, body, found := bytes.Cut(w.in, []byte("\r\n\r\n")); found {
+			_, length, _ := bytes.Cut(head, []byte("Content-Length: "))
+			length, _, _ = bytes.Cut(length, []byte("\r\n"))
+			n, err := strconv.Atoi(string(length))
+			if err != nil {
+				body, err = w.readChunks()
+				return head, body, err
+			}
+			if len(body) >= n {
+				return head, body, nil
+			}
+		}
+		w.in = slices.Grow(w.in, 16<<10)
+		n, err := w.conn.Read(w.in[len(w.in):cap(w.in)])
+		if err != nil {
+			return nil, nil, err
+		}
+		w.in = w.in[:len(w.in)+n]
+	}
+}
+
+// readChunks reads the body of an answer that has begun.
+func (w *Wire) readChunks() ([]byte, error) {
+	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(w.in), w.conn)), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
 }

@@ -1,21 +1,17 @@
 package lab
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
-
-// patience is how long anything may take that normally takes milliseconds.
-const patience = 10 * time.Second
 
 // Reply is how a receiver treats one request.
 type Reply struct {
@@ -35,32 +31,25 @@ type Receiver struct {
 	// Peer returns what Arrival.Peer is for the requests of a connection; nil means nil. It must not wait.
 	Peer atomic.Pointer[func(net.Conn) any]
 
-	record *Record
-	reply  func(*Arrival) Reply
-	port   sync.Mutex   // is held while the port is opened or closed, and while that must not be
-	http   *http.Server // nil while the port is closed
-	open   atomic.Int64 // connections
+	record  *Record
+	reply   func(*Arrival) Reply
+	address string       // HOST:PORT
+	port    sync.Mutex   // is held while the port is opened or closed, and while that must not be
+	http    *http.Server // nil while the port is closed
+	open    atomic.Int64 // connections
+	newest  atomic.Value // the other end of the last connection, a string
 }
 
 // NewReceiver opens a receiver. A program of nil answers every request with 200 at once; else it is called for many
 // requests side by side.
 func NewReceiver(record *Record, number int, program func(*Arrival) Reply) (*Receiver, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // does not wait
-	if err != nil {
-		return nil, fmt.Errorf("open a receiver: %w", err)
-	}
 	if program == nil {
 		program = func(*Arrival) Reply { return Reply{} }
 	}
-	r := &Receiver{URL: "http://" + l.Addr().String(), Number: number, record: record, reply: program}
-	r.serve(l)
-	return r, nil
-}
-
-func (r *Receiver) serve(l net.Listener) {
-	s := &http.Server{Handler: r, ReadHeaderTimeout: patience, ConnState: r.count, ConnContext: r.connected}
-	go func() { _ = s.Serve(l) }() // until Close or ClosePort
-	r.http = s
+	r := &Receiver{Number: number, record: record, reply: program, address: "127.0.0.1:0"}
+	err := r.OpenPort()
+	r.URL = "http://" + r.address
+	return r, err
 }
 
 // Close ends the receiver and its connections.
@@ -84,19 +73,20 @@ func (r *Receiver) ClosePort() error {
 }
 
 // OpenPort opens the port that was closed, which a connection of another program may use for a moment.
-func (r *Receiver) OpenPort() error {
+func (r *Receiver) OpenPort() (err error) {
 	r.port.Lock()
 	defer r.port.Unlock()
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
-		l, err := net.Listen("tcp", strings.TrimPrefix(r.URL, "http://")) //nolint:noctx // does not wait
-		if err == nil {
-			r.serve(l)
-			return nil
-		}
-		if time.Since(began) > patience {
-			return fmt.Errorf("open a receiver again: %w", err)
-		}
+	var l net.Listener
+	if late := Until(context.Background(), patience, func() bool {
+		l, err = net.Listen("tcp", r.address) //nolint:noctx // does not wait
+		return err == nil
+	}); late != nil {
+		return fmt.Errorf("open a receiver: %w", err)
 	}
+	s := &http.Server{Handler: r, ReadHeaderTimeout: patience, ConnState: r.count, ConnContext: r.connected}
+	go func() { _ = s.Serve(l) }() // until Close or ClosePort
+	r.address, r.http = l.Addr().String(), s
+	return nil
 }
 
 type peerKey struct{}
@@ -108,121 +98,86 @@ func (r *Receiver) connected(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-func (r *Receiver) count(_ net.Conn, state http.ConnState) {
+func (r *Receiver) count(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		r.open.Add(1)
-	case http.StateClosed, http.StateHijacked:
+		r.newest.Store(c.RemoteAddr().String())
+	case http.StateClosed:
 		r.open.Add(-1)
 	}
 }
 
 // Settle waits until all is noted that was sent by a server that is gone: its connections are read to their ends.
 func (r *Receiver) Settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	r.port.Lock()
 	defer r.port.Unlock()
-	if r.http != nil {
-		if err := r.knock(ctx); err != nil {
-			return err
-		}
+	if r.http == nil {
+		return nil // ClosePort has waited for them
 	}
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
-	for r.open.Load() > 0 {
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			return fmt.Errorf("a connection of a server that is gone stays open: %w", ctx.Err())
-		}
+	last, err := net.Dial("tcp", r.address) //nolint:noctx // on loopback
+	if err != nil {
+		return err
+	}
+	defer last.Close()
+	// When the last connection is accepted, so are those that were made before.
+	if err := Until(ctx, patience, func() bool {
+		return r.newest.Load() == last.LocalAddr().String() && r.open.Load() == 1
+	}); err != nil {
+		return fmt.Errorf("a connection of a server that is gone stays open: %w", err)
 	}
 	return nil
 }
 
-// knockPath is that of a request of the receiver itself.
-const knockPath = "/.knock"
-
-// knock makes a connection of its own. Those that were made before are accepted when it is answered.
-func (r *Receiver) knock(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+knockPath, http.NoBody)
-	if err != nil {
-		return err
-	}
-	single := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := single.Do(req)
-	if err != nil {
-		return err
-	}
-	return resp.Body.Close()
-}
-
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	if req.URL.Path == knockPath {
-		return
-	}
 	a, err := r.read(req)
 	if err != nil {
 		return // the sender was killed in the middle of it
 	}
 	r.record.arrive(a)
-	reply, err := r.wait(req.Context(), a)
-	if err != nil {
-		r.record.end(a, 0, errors.Is(err, errCut))
+	reply := r.wait(req.Context(), a)
+	if gone := req.Context().Err() != nil; gone || reply.Cut {
+		r.record.end(a, 0, !gone)
 		panic(http.ErrAbortHandler) // ends the connection
 	}
 	if reply.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(reply.RetryAfter))
 	}
-	r.record.end(a, reply.Status, false)
-	w.WriteHeader(reply.Status)
+	status := cmp.Or(reply.Status, http.StatusOK)
+	r.record.end(a, status, false)
+	w.WriteHeader(status)
 }
 
 func (r *Receiver) read(req *http.Request) (*Arrival, error) {
 	body, err := io.ReadAll(io.LimitReader(req.Body, 1<<16))
-	if err != nil {
-		return nil, err
-	}
 	a := &Arrival{
 		Receiver: r.Number, Method: req.Method, Query: req.URL.RawQuery, Body: string(body),
-		Peer: req.Context().Value(peerKey{}),
+		ID: req.Header.Get("webhook-id"), Peer: req.Context().Value(peerKey{}),
 	}
 	a.Path = req.URL.EscapedPath()
-	a.readHeader(req.Header)
+	// What is not a number stays 0, which is no sequence and no attempt of any delivery.
+	a.Sequence, _ = strconv.ParseInt(req.Header.Get("agentevents-sequence"), 10, 64)
+	a.Attempt, _ = strconv.Atoi(req.Header.Get("agentevents-attempt"))
 	if r.record.KeepHeaders {
 		a.Header = req.Header
 	}
-	return a, nil
+	return a, err
 }
 
-// errCut says that the receiver ends a connection.
-var errCut = errors.New("cut off")
-
-// wait waits until the answer is due. It fails if there is to be none, or the sender is gone.
-func (r *Receiver) wait(ctx context.Context, a *Arrival) (Reply, error) {
+// wait waits until a request is due to be treated, or its sender is gone, and returns how to treat it.
+func (r *Receiver) wait(ctx context.Context, a *Arrival) Reply {
 	reply := r.reply(a)
 	for reply.Hold != nil {
 		r.record.hold(a)
 		select {
 		case <-reply.Hold:
 		case <-ctx.Done():
-			return reply, ctx.Err()
+			return reply
 		}
 		reply = r.reply(a)
 	}
-	if reply.Cut && ctx.Err() == nil {
-		return reply, errCut
-	}
-	if reply.Status == 0 {
-		reply.Status = http.StatusOK
-	}
 	if reply.Delay > 0 {
-		timer := time.NewTimer(reply.Delay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
+		_ = Pause(ctx, reply.Delay) // it ends early if the sender is gone
 	}
-	return reply, ctx.Err()
+	return reply
 }

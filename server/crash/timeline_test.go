@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/agentevents/agentevents/server/lab"
@@ -65,56 +66,22 @@ func newStoryOf(agent int64, sent float64) *story {
 	return s
 }
 
-// judge lets time pass, and returns whether a delivery was late.
-func (s *story) judge() (w *waits, late bool) {
-	w = &waits{timeline: &timeline{}, servers: 1, lanes: map[string]*wait{}}
-	if s.faults > 0 {
-		w.servers = 2
-		for range s.faults {
-			w.timeline.faults = append(w.timeline.faults, &trouble{
-				fault: &fault{excuses: everything}, who: 1, from: second(20), to: second(21), back: second(21),
-			})
-		}
+// judge returns whether a delivery was late.
+func (s *story) judge() (l *timeline, late bool) {
+	l = &timeline{servers: 1 + min(s.faults, 1)}
+	for range s.faults {
+		l.incidents = append(l.incidents, &incident{excuses: everything, who: 1, from: second(20), to: second(21)})
+	}
+	for _, o := range s.outages {
+		l.incidents = append(l.incidents, &incident{outage: failing, from: second(o[0]), to: second(o[1])})
 	}
 	for at := 1.0; at < 91; at += beat.Seconds() {
-		w.timeline.outages = nil
-		for _, o := range s.outages {
-			x := &trouble{mode: failing, from: second(o[0]), to: second(o[1])}
-			if x.to.After(second(at)) {
-				x.to = time.Time{}
-			}
-			if at >= o[0] {
-				w.timeline.outages = append(w.timeline.outages, x)
-			}
-		}
-		able := !slices.ContainsFunc(s.away, func(a [2]float64) bool { return at >= a[0] && at < a[1] })
-		last, pending := s.at(at)
-		late = len(w.look(second(at), able, last, pending)) > 0 || late
-	}
-	return w, late
-}
-
-// at is what has arrived and what is pending at a time.
-func (s *story) at(at float64) (last map[string]*lab.Arrival, pending map[lab.Key]*lab.Expected) {
-	last, pending = map[string]*lab.Arrival{}, map[lab.Key]*lab.Expected{}
-	for _, e := range s.expected {
-		if !e.Since.After(second(at)) {
-			pending[e.Key] = e
+		if !slices.ContainsFunc(s.away, func(a [2]float64) bool { return at >= a[0] && at < a[1] }) {
+			l.able = append(l.able, second(at))
 		}
 	}
-	for _, a := range s.arrivals {
-		if a.At.After(second(at)) {
-			continue
-		}
-		now := *a
-		if now.Ended.After(second(at)) {
-			now.Status, now.Ended = 0, time.Time{}
-		}
-		if last[lineOf(a)] = &now; now.Confirmed() {
-			delete(pending, a.Key)
-		}
-	}
-	return last, pending
+	slices.SortStableFunc(s.arrivals, func(a, b *lab.Arrival) int { return a.At.Compare(b.At) })
+	return l, len(l.judge(lab.History{Expected: s.expected, Arrivals: s.arrivals, Line: lineOf})) > 0
 }
 
 func (s *story) outage(from, to float64) *story {
@@ -237,78 +204,58 @@ func TestBound(t *testing.T) {
 }
 
 // Something can be sent as long as there are the database and a server.
-func TestAble(t *testing.T) {
-	var l timeline
-	begin := func(who int) *trouble { return l.begin(trouble{fault: &fault{recover: startServer}, who: who}) }
-	expect := func(want bool, when string) {
-		t.Helper()
-		if l.able(2) != want {
-			t.Errorf("%s: %t", when, !want)
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &timeline{servers: 2}
+		ctx, end := context.WithCancel(t.Context())
+		go l.watch(ctx)
+		expect := func(want bool, when string) {
+			t.Helper()
+			before := len(l.able)
+			time.Sleep(10 * beat)
+			synctest.Wait()
+			if able := len(l.able) > before; able != want {
+				t.Errorf("%s: %t", when, able)
+			}
 		}
-	}
-	expect(true, "at first")
-	one := begin(1)
-	l.begin(trouble{fault: &fault{}, who: 2}) // one that does not keep the server from sending
-	expect(true, "without the first server")
-	two := begin(2)
-	expect(false, "without both")
-	l.end(one)
-	expect(false, "until one has recovered")
-	l.recovered(one)
-	expect(true, "with the first server")
-	database := begin(0)
-	expect(false, "without the database")
-	l.recovered(database)
-	l.recovered(two)
-	expect(true, "in the end")
-	if up := l.up(alone); up.since.IsZero() {
-		t.Error("a receiver is away before its first outage")
-	}
-	o := l.begin(trouble{mode: closed, who: alone})
-	if up := l.up(alone); !up.since.IsZero() || l.up(picky).since.IsZero() {
-		t.Error("a receiver is there during its outage, or another is not")
-	}
-	if l.end(o); l.up(alone).since != o.to || l.up(alone).outage != o.to.Sub(o.from) {
-		t.Errorf("after its outage a receiver is up since %v", l.up(alone))
-	}
-}
-
-// The seed alone decides about outages, and three in a row have three modes.
-func TestOutagePlan(t *testing.T) {
-	all := func(seed uint64) (planned []outage) {
-		next := outages(rand.New(rand.NewPCG(seed, 0)))
-		for range 6 {
-			planned = append(planned, next())
-		}
-		return planned
-	}
-	if !slices.Equal(all(7), all(7)) || slices.Equal(all(7), all(8)) {
-		t.Error("the seed does not decide")
-	}
-	for i := closed; i < modes; i++ {
-		if !slices.ContainsFunc(all(7)[:3], func(o outage) bool { return o.mode == i }) {
-			t.Errorf("%v: not among the first three", i)
-		}
-	}
+		begin := func(who int) *incident { return l.begin(incident{who: who, excuses: everything}) }
+		expect(true, "at first")
+		one := begin(1)
+		l.begin(incident{who: 2, excuses: harmless})
+		l.begin(incident{who: 2, outage: failing})
+		expect(true, "without the first server")
+		two := begin(2)
+		expect(false, "without both")
+		l.mark(&one.to)
+		expect(false, "until one has recovered")
+		l.mark(&one.back)
+		expect(true, "with the first server")
+		database := begin(everyServer)
+		expect(false, "without the database")
+		l.mark(&database.back, &two.back)
+		expect(true, "in the end")
+		end()
+		synctest.Wait()
+	})
 }
 
 // A receiver takes nothing during an outage, in three ways, and everything after it.
 func TestOutage(t *testing.T) {
-	for m := closed; m < modes; m++ {
-		t.Run(m.String(), func(t *testing.T) { testOutage(t, m) })
+	for _, m := range outages {
+		t.Run(string(m), func(t *testing.T) { testOutage(t, m) })
 	}
 }
 
 func testOutage(t *testing.T, m mode) {
-	c := newCrash(options{agents: 4}, "", nil)
-	if err := c.openReceiver(alone); err != nil {
+	c := newCrash(options{}, "", nil)
+	if err := c.openReceiver(oneLane); err != nil {
 		t.Fatal(err)
 	}
 	r := c.receivers[0]
 	defer r.Close()
 	ctx, end := context.WithCancel(t.Context())
 	over := make(chan error)
-	go func() { over <- r.goAway(ctx, outage{mode: m, lasts: time.Hour}) }()
+	go func() { over <- r.goAway(ctx, m, time.Hour) }()
 	for r.modeNow() != m || m == closed && !silent(r.URL) {
 		time.Sleep(time.Millisecond)
 	}
@@ -336,7 +283,7 @@ func testOutage(t *testing.T, m mode) {
 	if got := post(r); got != "2xx" {
 		t.Errorf("after the outage: %s", got)
 	}
-	if o := c.timeline.outages[0]; o.mode != m || !o.to.After(o.from) {
+	if o := c.timeline.incidents[0]; o.outage != m || !o.to.After(o.from) {
 		t.Errorf("the timeline has %v", o)
 	}
 }
@@ -396,40 +343,48 @@ func hold(t *testing.T, c *crash, number int, paths ...string) (*receiver, func(
 
 // A receiver that is back lags until each plain agent's lane has got something of what was pending.
 func TestLagging(t *testing.T) {
-	c := newCrash(options{agents: 4}, "", nil)
+	c := newCrash(options{}, "", nil)
 	e := expected(1, 1)
-	e.Receiver, e.Line = alone, lineAt(pathOf(1), alone)
+	e.Receiver, e.Line = oneLane, lineAt(pathOf(1), oneLane)
 	c.record.Expect(*e)
 	busy := expected(firstBusy, 1)
 	c.record.Expect(*busy)
 	back := time.Now()
-	if !c.lagging(alone, back) || c.lagging(picky, back) || c.lagging(alone, zero) {
+	lags := func(number int, since time.Time) bool {
+		return (&receiver{crash: c, Receiver: &lab.Receiver{Number: number}}).lagging(since)
+	}
+	if !lags(oneLane, back) || lags(flaky, back) || lags(oneLane, zero) {
 		t.Error("what was pending at the return lags, and nothing else")
 	}
-	r, end := hold(t, c, alone, pathOf(1))
+	r, end := hold(t, c, oneLane, pathOf(1))
 	defer r.Close()
 	defer end()
-	if c.lagging(alone, back) {
+	if lags(oneLane, back) {
 		t.Error("what has arrived does not lag")
 	}
 }
 
-// What the quick receiver has left without an answer must come again, and not what another has, or a busy agent.
+// What the reliable receiver has left without an answer must come again, and not what another has, or a busy agent.
 func TestInFlight(t *testing.T) {
-	c := newCrash(options{agents: 4}, "", nil)
+	c := newCrash(options{}, "", nil)
 	began := time.Now()
-	r, end := hold(t, c, quick, pathOf(1), pathOf(firstBusy))
+	r, end := hold(t, c, reliable, pathOf(1), pathOf(firstBusy))
 	defer r.Close()
 	defer end()
-	other, endOther := hold(t, c, picky, pathOf(3))
+	other, endOther := hold(t, c, flaky, pathOf(3))
 	defer other.Close()
 	defer endOther()
-	lane := []string{lineAt(pathOf(1), quick)}
-	if now, cut := c.inFlight(began); !slices.Equal(now, lane) || cut != nil {
-		t.Errorf("while the server lives: %v, and %v cut off", now, cut)
-	}
-	if now, cut := c.inFlight(time.Now()); now != nil || !slices.Equal(cut, lane) {
-		t.Errorf("after a kill: %v, and %v cut off", now, cut)
+	lane := []string{lineAt(pathOf(1), reliable)}
+	for _, server := range []struct {
+		began       time.Time
+		before, now []string
+	}{{began, nil, lane}, {time.Now(), lane, nil}} {
+		if got := c.inFlight(server.began, true); !slices.Equal(got, server.before) {
+			t.Errorf("from before: %v, want %v", got, server.before)
+		}
+		if got := c.inFlight(server.began, false); !slices.Equal(got, server.now) {
+			t.Errorf("from now: %v, want %v", got, server.now)
+		}
 	}
 }
 
@@ -449,7 +404,8 @@ func TestReceiverThatIsBackRefusesNoProbe(t *testing.T) {
 	if n := refused(); n > 0 {
 		t.Errorf("%d of 1000 are refused, want none", n)
 	}
-	if r.caughtUp(); refused() == 0 {
+	r.set(func() { r.behind = false })
+	if refused() == 0 {
 		t.Error("none is refused later")
 	}
 }
