@@ -49,13 +49,13 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	case "backup":
 		err = line.Backup.run(ctx, stdout)
 	case "new-epoch":
-		err = line.NewEpoch.run(ctx, stdout)
+		err = line.NewEpoch.run(ctx, stdout, stderr)
 	case "application create":
-		err = line.Application.Create.run(ctx, stdout)
+		err = line.Application.Create.run(ctx, stdout, stderr)
 	case "application list":
 		err = line.Application.List.run(ctx, stdout)
 	case "application revoke <id>":
-		err = line.Application.Revoke.run(ctx, stdout)
+		err = line.Application.Revoke.run(ctx, stdout, stderr)
 	case "verify":
 		err = line.Verify.run(ctx, stdout)
 	case "copy":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"github.com/agentevents/agentevents/store"
 )
@@ -11,12 +12,13 @@ import (
 type newEpochCommand struct{ storeSettings }
 
 // run gives a store another epoch and prints it. A store needs it if it was restored by other means than backup.
-func (n newEpochCommand) run(ctx context.Context, stdout io.Writer) error {
+func (n newEpochCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return n.withStore(ctx, func(st *store.Store) error {
 		epoch, err := st.NewEpoch(ctx)
 		if err != nil {
 			return err
 		}
+		audit(stderr, "newEpoch", slog.String("epoch", epoch))
 		_, err = fmt.Fprintln(stdout, "epoch", epoch)
 		return err
 	})

@@ -67,8 +67,8 @@ func (s *Store) CheckCredentials(ctx context.Context, id, secret string) error {
 	return s.checkCredentials(s.read(ctx), id, secret)
 }
 
-// IssueToken gives an application a token for TokenLife, or returns ErrCredentials. Of more than 100 the oldest goes. Call
-// CheckCredentials before, so that a wrong secret costs no transaction.
+// IssueToken gives an application a token for TokenLife, or returns ErrCredentials. Of more than 100 the oldest goes.
+// Call CheckCredentials before, so that a wrong secret costs no transaction.
 func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string, err error) {
 	token = newToken()
 	err = s.write(ctx, func(tx *sqldb.Tx) error {

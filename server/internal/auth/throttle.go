@@ -34,8 +34,8 @@ type Throttle struct {
 }
 
 // addressFailures are the failures from one address, by the hash of the id that was sent. Whether there is such an
-// application makes no difference, so that the answers do not reveal it. A count is never dropped while it matters. When
-// an address has failed with too many ids, further ones share a count.
+// application makes no difference, so that the answers do not reveal it. A count is never dropped while it matters.
+// When an address has failed with too many ids, further ones share a count.
 type addressFailures struct {
 	byID   map[[sha256.Size]byte]failureCount
 	others failureCount
