@@ -18,7 +18,7 @@ func TestCommandsAreAudited(t *testing.T) {
 	must(t, s.Close())
 	_, out, log := runCommand(t, nil, "application", "create", "--operator", "--name=PBX", url)
 	made := regexp.MustCompile(`^id     (\S+)\nsecret (\S+)\n$`).FindStringSubmatch(out)
-	if made == nil || strings.Contains(log, made[2]) || !regexp.MustCompile(`^time=\S+ level=INFO msg=command `+
+	if len(made) != 3 || strings.Contains(log, made[2]) || !regexp.MustCompile(`^time=\S+ level=INFO msg=command `+
 		`operation=createApplication user=\S* created=`+made[1]+` client="" access=operator\n$`).MatchString(log) {
 		t.Errorf("create prints %q and logs %q", out, log)
 	}
@@ -29,7 +29,8 @@ func TestCommandsAreAudited(t *testing.T) {
 		t.Errorf("a refused revoke logs %q", log)
 	}
 	_, _, log = runCommand(t, nil, "application", "revoke", made[1], url)
-	if !strings.Contains(log, "msg=command operation=deleteApplication ") || !strings.Contains(log, "deleted="+made[1]) {
+	if !strings.Contains(log, "msg=command operation=deleteApplication ") ||
+		!strings.Contains(log, "deleted="+made[1]) {
 		t.Errorf("revoke logs %q", log)
 	}
 }

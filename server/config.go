@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -120,8 +118,7 @@ func (s settings) validate() (c config, err error) {
 	c.keepRows, err = parseRows(s.KeepRows)
 	wrong.add("keep-rows", err)
 	c.operatorID, c.operatorSecret = s.OperatorID, s.secret(&wrong, operatorSecret, s.OperatorSecretFile)
-	c.encryptionKey, err = parseKey(s.secret(&wrong, encryptionKey, s.EncryptionKeyFile))
-	wrong.add(encryptionKey+"-file", err)
+	c.encryptionKey = s.key(&wrong)
 	wrong.add("operator-id", checkOperator(c.operatorID, c.operatorSecret))
 	c.logLevel, err = parseLevel(s.LogLevel)
 	wrong.add("log-level", err)
@@ -142,6 +139,13 @@ type problems []string
 func (p *problems) add(flag string, err error) {
 	if err != nil {
 		*p = append(*p, fmt.Sprintf("\n  %s (--%s) %v", variable(flag), flag, err))
+	}
+}
+
+// addFlag is add for a flag of a command, which has no variable.
+func (p *problems) addFlag(flag string, err error) {
+	if err != nil {
+		*p = append(*p, fmt.Sprintf("\n  --%s %v", flag, err))
 	}
 }
 
@@ -186,17 +190,12 @@ func (s settings) secret(wrong *problems, name, file string) string {
 	if file == "" {
 		return secret
 	}
-	text, err := os.ReadFile(file) //nolint:gosec // the operator names the file
-	switch {
-	case secret != "":
+	text, err := readSecret(file)
+	if secret != "" {
 		err = fmt.Errorf("is given beside %s", variable(name))
-	case err != nil:
-		err = fmt.Errorf("cannot be read: %w", err)
-	case len(bytes.TrimSpace(text)) == 0:
-		err = errors.New("is empty")
 	}
 	wrong.add(name+"-file", err)
-	return strings.TrimSpace(string(text))
+	return text
 }
 
 var (
@@ -224,6 +223,15 @@ func checkOperator(id, secret string) error {
 	return nil
 }
 
+// key is the encryption key, nil for none.
+func (s settings) key(wrong *problems) []byte {
+	key, err := parseKey(s.secret(wrong, encryptionKey, s.EncryptionKeyFile))
+	if err != nil {
+		wrong.add(encryptionKey+"-file", fmt.Errorf("or %s %w", variable(encryptionKey), err))
+	}
+	return key
+}
+
 // parseKey parses the encryption key, nil for none. Its error does not contain the key.
 func parseKey(s string) ([]byte, error) {
 	if s == "" {
@@ -231,8 +239,7 @@ func parseKey(s string) ([]byte, error) {
 	}
 	key, err := hex.DecodeString(s)
 	if err != nil || len(key) != store.KeySize {
-		return nil, fmt.Errorf("or %s must be 64 hexadecimal digits, such as `openssl rand -hex 32` prints",
-			variable(encryptionKey))
+		return nil, errors.New("must be 64 hexadecimal digits, such as `openssl rand -hex 32` prints")
 	}
 	return key, nil
 }

@@ -40,6 +40,7 @@ var helpTexts = kong.Vars{
 	"command_backup":      "Copy an SQLite store to a file, also while it is served.",
 	"command_copy":        "Copy an SQLite store to PostgreSQL.",
 	"command_new_epoch":   "Give a restored store a new epoch, before it is served.",
+	"command_rotate_key":  "Encrypt the signing secrets with another key.",
 
 	// The commands of application.
 	"application_create": "Create an application and print its id and secret.",
@@ -57,6 +58,10 @@ var helpTexts = kong.Vars{
 
 	// The flag of backup.
 	"backup_to": "File to write. It must not exist.",
+
+	// The flags of rotate-key.
+	"old_key_file": "File with the key of the store.",
+	"new_key_file": "File with the key to use from now on.",
 
 	// The flags of copy.
 	"copy_from": "Store to copy, sqlite:PATH. It must not be served.",
@@ -119,4 +124,10 @@ func (newEpochCommand) Help() string {
 	return `Run it after a restore by any means but a file that backup made. Readers of the feed then start again.
 
   agentevents new-epoch --database-url=sqlite:agentevents.db`
+}
+
+func (rotateKeyCommand) Help() string {
+	return `Stop the server first, and start it with the new key. A server that runs meanwhile sends nothing until then.
+
+  agentevents rotate-key --old-key-file=old.key --new-key-file=new.key`
 }

@@ -27,6 +27,7 @@ type commands struct {
 	Backup      backupCommand       `cmd:"" group:"Store" help:"${command_backup}"`
 	Copy        copyCommand         `cmd:"" group:"Store" help:"${command_copy}"`
 	NewEpoch    newEpochCommand     `cmd:"" group:"Store" help:"${command_new_epoch}"`
+	RotateKey   rotateKeyCommand    `cmd:"" group:"Store" help:"${command_rotate_key}"`
 }
 
 const (
@@ -50,6 +51,8 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 		err = line.Backup.run(ctx, stdout)
 	case "new-epoch":
 		err = line.NewEpoch.run(ctx, stdout, stderr)
+	case "rotate-key":
+		err = line.RotateKey.run(ctx, stdout, stderr)
 	case "application create":
 		err = line.Application.Create.run(ctx, stdout, stderr)
 	case "application list":

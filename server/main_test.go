@@ -21,7 +21,7 @@ func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, s
 // allCommands are the commands that have flags or an argument of their own, and those that have neither.
 var allCommands = []string{
 	"serve", "version", "application create", "application list", "application revoke", "verify", "backup", "copy",
-	"new-epoch",
+	"new-epoch", "rotate-key",
 }
 
 func TestHelpListsEveryCommand(t *testing.T) {

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 )
 
 // minDistinct is how many different characters a secret must have at least. A random one of 16 hexadecimal digits has
@@ -30,6 +33,19 @@ func repeats(text string) bool {
 		}
 	}
 	return false
+}
+
+// readSecret returns the text in a file, without spaces around it.
+func readSecret(file string) (string, error) {
+	data, err := os.ReadFile(file) //nolint:gosec // the operator names the file
+	if err != nil {
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	text := strings.TrimSpace(string(data))
+	if text == "" {
+		return "", errors.New("is empty")
+	}
+	return text, nil
 }
 
 // warnOfExposedFiles logs each file of a secret that other users of the machine may read or write. An empty name is

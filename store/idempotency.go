@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -112,7 +113,7 @@ func (k Idempotency) readAnswer(storeKey []byte, stored string, answer any) erro
 		if err != nil {
 			return err
 		}
-		if text, err := key.decrypt(stored); err == nil {
+		if text, err := key.open(strings.TrimPrefix(stored, encryptedPrefix), ""); err == nil {
 			return json.Unmarshal([]byte(text), answer)
 		}
 	}
@@ -137,7 +138,7 @@ func (s *Store) saveAnswer(tx *sqldb.Tx, k Idempotency, answer any) error {
 		return err
 	}
 	return tx.Exec("UPDATE idempotency_keys SET answer = ? WHERE application = ? AND hash = ?",
-		key.encrypt(string(text)), k.Application, k.hash())
+		encryptedPrefix+key.seal(string(text), ""), k.Application, k.hash())
 }
 
 // hash is the hash that the record of a key is found by. It reveals nothing of the key that encrypts answers.

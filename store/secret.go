@@ -29,12 +29,13 @@ type clientSecrets struct {
 	Previous      string
 	PreviousUntil int64
 	Older         string // a list of signers in JSON, the newest first; empty without any
+	Owner         string // the client's id in the row
 
 	before []signer // what Older says
 }
 
 // clientSecretsSQL are the columns of keys in secrets s.
-const clientSecretsSQL = "s.secret, s.previous, s.previous_until, s.older"
+const clientSecretsSQL = "s.secret, s.previous, s.previous_until, s.older, s.client_id AS owner"
 
 // signer is a secret that signs until a time in milliseconds. The newest has no such time.
 type signer struct {
@@ -60,16 +61,17 @@ func newClientSecrets(list []signer) (k clientSecrets, err error) {
 
 // decrypted are the keys for use.
 func (k clientSecrets) decrypted(s *Store) (clientSecrets, error) {
-	err := s.decryptAll(&k.Secret, &k.Previous, &k.Older)
+	err := s.decryptAll(k.Owner, &k.Secret, &k.Previous, &k.Older)
 	if err == nil && k.Older != "" {
 		err = json.Unmarshal([]byte(k.Older), &k.before)
 	}
 	return k, err
 }
 
-// encrypted are the keys for the database.
-func (k clientSecrets) encrypted(s *secretCipher) clientSecrets {
-	k.Secret, k.Previous, k.Older = s.encrypt(k.Secret), s.encrypt(k.Previous), s.encrypt(k.Older)
+// encrypted are the keys for the row of a client.
+func (k clientSecrets) encrypted(s *secretCipher, client string) clientSecrets {
+	k.Secret, k.Previous = s.encrypt(k.Secret, client), s.encrypt(k.Previous, client)
+	k.Older = s.encrypt(k.Older, client)
 	return k
 }
 
@@ -171,6 +173,9 @@ func (s *Store) changeSecrets(
 		if _, err := findClient(tx, client); err != nil {
 			return m, err
 		}
+		if err := s.checkKey(tx); err != nil {
+			return m, err
+		}
 		k, err := s.readSecrets(tx, client)
 		if err != nil {
 			return m, err
@@ -186,7 +191,8 @@ func (s *Store) changeSecrets(
 		if k, err = newClientSecrets(list); err != nil {
 			return m, err
 		}
-		return k.model(s.now()), errors.Join(k.encrypted(s.cipher).save(tx, client), noteRollback(tx, client, back))
+		err = errors.Join(k.encrypted(s.cipher, client).save(tx, client), noteRollback(tx, client, back))
+		return k.model(s.now()), err
 	})
 }
 
@@ -219,7 +225,10 @@ func rotationTakenBack(client string) error {
 // newSecret gives a new client its first secret. That of an earlier client with the same id is needed no longer, or
 // renameEarlierClient has kept it.
 func (s *Store) newSecret(tx *sqldb.Tx, client string) error {
+	if err := s.checkKey(tx); err != nil {
+		return err
+	}
 	return tx.Exec("INSERT INTO secrets (client_id, secret) VALUES (?, ?) ON CONFLICT (client_id) "+
 		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0, older = '', taken_back = 0",
-		client, s.cipher.encrypt(webhook.NewSecret()))
+		client, s.cipher.encrypt(webhook.NewSecret(), client))
 }
