@@ -14,7 +14,7 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// AgentKey names an agent.
+// AgentKey identifies an agent.
 type AgentKey struct {
 	Client string
 	Type   gen.AgentType
@@ -25,7 +25,7 @@ func (k AgentKey) String() string {
 	return fmt.Sprintf("%s agent %d of client %s", k.Type, k.ID, k.Client)
 }
 
-// Agent is an agent of either kind. Its name is the extension_name of a local and the agent_number of a remote one.
+// Agent is a local or a remote agent. Its name is the extension_name of a local and the agent_number of a remote one.
 type Agent struct {
 	ID          int64
 	Name        string
@@ -34,20 +34,20 @@ type Agent struct {
 	Since       time.Time
 }
 
-// AgentUpdate is what may be set of an agent; what is not given stays as it is.
+// AgentUpdate is a partial update of an agent: absent fields stay as they are.
 type AgentUpdate struct {
 	Name        *string
 	ExtensionID nullable.Nullable[int64]
 }
 
-// AgentFilter says which agents of a list are wanted. The zero value wants all.
+// AgentFilter selects agents of a list. The zero value selects all.
 type AgentFilter struct {
-	Extensions []int64 // only those on one of these
-	After      int64   // only those with a greater id
+	Extensions []int64 // only agents with one of these extensions
+	After      int64   // only agents with a greater id
 	Limit      int     // 0 means all
 }
 
-// agentRow is an agent. Fields without a JSON name are not written when a status is set.
+// agentRow is a row of agents. A status change does not write the fields without a JSON name.
 type agentRow struct {
 	ID          int64                `gorm:"primaryKey" json:"id"`
 	ClientID    string               `json:"-"`
@@ -72,7 +72,7 @@ func (r agentRow) model() Agent {
 	return a
 }
 
-// apply sets what is given.
+// apply sets the fields that the update has.
 func (r *agentRow) apply(u AgentUpdate) {
 	if u.Name != nil {
 		r.Name = *u.Name
@@ -84,8 +84,8 @@ func (r *agentRow) apply(u AgentUpdate) {
 	}
 }
 
-// findAgent returns the row of an agent, or says whether it or its client is missing. A transaction that changes
-// anything of an agent calls it first, which locks the agent until the commit.
+// findAgent returns the row of an agent, or an error for a missing agent or client. In a transaction that writes, it
+// locks the agent until the commit. Such a transaction calls it before it changes the agent or its events.
 func findAgent(q sqldb.Querier, k AgentKey) (agentRow, error) {
 	r, is, err := sqldb.Get[agentRow](q, agentSQL+q.ForUpdate(true), k.Client, string(k.Type), k.ID)
 	if err != nil || is {
@@ -99,7 +99,7 @@ var (
 	agentSQL  = agentsSQL + "client_id = ? AND kind = ? AND agent_id = ?"
 )
 
-// missing says what is missing of an agent that was not found: it, or its client.
+// missing returns the error for an agent that was not found, or for its client.
 func missing(q sqldb.Querier, k AgentKey) error {
 	if _, err := findClient(q, k.Client); err != nil {
 		return err
@@ -107,7 +107,7 @@ func missing(q sqldb.Querier, k AgentKey) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
 }
 
-// findAgents returns the rows of those agents that exist. lock is the locking clause of the query.
+// findAgents returns the rows of the agents that exist. lock is the locking clause of the query.
 func findAgents(tx *sqldb.Tx, keys []AgentKey, lock string) (map[AgentKey]agentRow, error) {
 	type key struct {
 		Client string        `json:"client_id"`
@@ -145,7 +145,7 @@ func (s *Store) Agent(ctx context.Context, k AgentKey) (Agent, error) {
 	return r.model(), err
 }
 
-// CreateAgent creates an agent under its id or, where that is 0, under a free one. It is logged out.
+// CreateAgent creates an agent, which is logged out. If its id is 0, it gets a free one.
 func (s *Store) CreateAgent(ctx context.Context, k AgentKey, u AgentUpdate) (Agent, error) {
 	return createOnce(ctx, s, func(tx *sqldb.Tx) (a Agent, err error) {
 		k := k
@@ -168,7 +168,7 @@ func (s *Store) CreateAgent(ctx context.Context, k AgentKey, u AgentUpdate) (Age
 	})
 }
 
-// PutAgent creates an agent under its id, which needs a name, or updates it.
+// PutAgent updates an agent, or creates it under its id. A new agent needs a name.
 func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agent, created bool, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		if _, err := findClient(tx, k.Client); err != nil {
@@ -192,7 +192,7 @@ func (s *Store) PutAgent(ctx context.Context, k AgentKey, u AgentUpdate) (a Agen
 	return a, created, err
 }
 
-// findAgentLocked looks for an agent again, with its client locked, so that no other transaction can create it.
+// findAgentLocked is findAgent with the client locked, so that no other transaction can create the agent meanwhile.
 func findAgentLocked(tx *sqldb.Tx, k AgentKey) (agentRow, error) {
 	if _, err := lockClient(tx, k.Client); err != nil {
 		return agentRow{}, err
@@ -226,7 +226,7 @@ func nameRequired(kind gen.AgentType) error {
 	}
 }
 
-// freeID is the id after the greatest one or, when that is the last possible, the first that is free.
+// freeID returns the id after the greatest one. If that id is out of range, it returns the lowest free id.
 func freeID(tx *sqldb.Tx, k AgentKey) (id int64, err error) {
 	const taken = "FROM agents WHERE client_id = ? AND kind = ?"
 	id, err = sqldb.Value[int64](tx, "SELECT coalesce(max(agent_id), 0) + 1 "+taken, k.Client, k.Type)
@@ -237,8 +237,8 @@ func freeID(tx *sqldb.Tx, k AgentKey) (id int64, err error) {
 		") AS free WHERE id NOT IN (SELECT agent_id "+taken+")", k.Client, k.Type, k.Client, k.Type)
 }
 
-// DeleteAgent deletes an agent and its events. An available agent is logged out first, which enqueues the deliveries of
-// that change. Pending deliveries stay pending.
+// DeleteAgent deletes an agent and its events. An available agent is logged out first, and the deliveries of that
+// change are enqueued. Pending deliveries stay pending.
 func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 	defer s.wake()
 	defer s.announce(k.Client)
@@ -251,7 +251,7 @@ func (s *Store) DeleteAgent(ctx context.Context, k AgentKey) error {
 	})
 }
 
-// deleteAgents deletes agents of a client. The agents are locked.
+// deleteAgents deletes agents of a client, which must be locked.
 func (s *Store) deleteAgents(tx *sqldb.Tx, client string, rows []agentRow) error {
 	if len(rows) == 0 {
 		return nil
@@ -269,7 +269,7 @@ func (s *Store) deleteAgents(tx *sqldb.Tx, client string, rows []agentRow) error
 	return tx.Exec("DELETE FROM agents WHERE id IN ?", ids)
 }
 
-// logouts are the changes of those agents that are available.
+// logouts returns the changes that log out the available agents.
 func (s *Store) logouts(tx *sqldb.Tx, rows []agentRow) (changes []*statusChange) {
 	for _, r := range rows {
 		if r.Status == gen.AgentStatusValueAvailable {

@@ -15,10 +15,10 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// Operator is the access of an application that may do everything for every client. It belongs to none.
+// Operator is the access level of an application that may do everything for every client. It belongs to no client.
 const Operator gen.AccessLevel = "operator"
 
-// maxApplications is how many a client has.
+// maxApplications is the maximum number of applications of a client.
 const maxApplications = 100
 
 type applicationRow struct {
@@ -38,13 +38,13 @@ func (r applicationRow) model() gen.Application {
 	return gen.Application{ID: r.ID, Name: r.Name, Access: r.Access, CreatedAt: apiTime(r.CreatedAt)}
 }
 
-// setSecret keeps a keyed hash of a secret, by which hasSecret recognizes it.
+// setSecret stores a keyed hash of a secret, which hasSecret compares.
 func (r *applicationRow) setSecret(secret string) {
 	r.HashKey = randomBytes(32)
 	r.Hash = keyedHash(r.HashKey, secret)
 }
 
-// hasSecret says whether a secret is the application's.
+// hasSecret reports whether a secret is the application's.
 func (r applicationRow) hasSecret(secret string) bool {
 	return len(r.Hash) > 0 && hmac.Equal(r.Hash, keyedHash(r.HashKey, secret))
 }
@@ -55,14 +55,14 @@ func keyedHash(key []byte, secret string) []byte {
 	return hash.Sum(nil)
 }
 
-// randomBytes never fails: crypto/rand ends the program instead.
+// randomBytes cannot fail: crypto/rand ends the program instead.
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b)
 	return b
 }
 
-// randomHex is 128 random bits.
+// randomHex returns 128 random bits.
 func randomHex() string { return hex.EncodeToString(randomBytes(16)) }
 
 // Applications lists a client's applications, the oldest first.
@@ -95,7 +95,7 @@ func findApplication(q sqldb.Querier, client, id string) (applicationRow, error)
 	return r, publicError(err)
 }
 
-// CreateApplication makes an application of a client. Its secret is in the result and nowhere else.
+// CreateApplication creates an application of a client. Only the result contains its secret.
 func (s *Store) CreateApplication(
 	ctx context.Context, client string, c gen.ApplicationCreate,
 ) (gen.ApplicationSecret, error) {
@@ -150,13 +150,13 @@ func deleteApplications(tx *sqldb.Tx, where string, value any) error {
 	return tx.Exec("DELETE FROM applications WHERE "+where, value)
 }
 
-// AnyApplication is an application of a client or of the operator.
+// AnyApplication is an application of a client or of an operator.
 type AnyApplication struct {
 	gen.Application
-	Client string // empty for the operator's
+	Client string // empty for an operator's
 }
 
-// AllApplications lists the applications of the operator and of all clients, the oldest first.
+// AllApplications lists the applications of all operators and clients, the oldest first.
 func (s *Store) AllApplications(ctx context.Context) ([]AnyApplication, error) {
 	rows, err := gorm.G[applicationRow](s.read(ctx).GORM()).Order("number").Find(ctx)
 	return each(rows, func(r applicationRow) AnyApplication {
@@ -164,7 +164,7 @@ func (s *Store) AllApplications(ctx context.Context) ([]AnyApplication, error) {
 	}), publicError(err)
 }
 
-// CreateOperator makes an application that may do everything. Its secret is in the result and nowhere else.
+// CreateOperator creates an operator's application. Only the result contains its secret.
 func (s *Store) CreateOperator(ctx context.Context, name string) (gen.ApplicationSecret, error) {
 	r, secret := s.newApplication(name, Operator), randomHex()
 	r.setSecret(secret)
@@ -174,8 +174,8 @@ func (s *Store) CreateOperator(ctx context.Context, name string) (gen.Applicatio
 	return r.withSecret(secret), err
 }
 
-// EnsureOperator sees to it that there is an operator's application of this id and secret. If it had another secret,
-// the tokens that were given for that are refused from now on.
+// EnsureOperator creates or updates an operator's application with an id and a secret. If the secret changes, the
+// tokens that were issued for the old one are revoked.
 func (s *Store) EnsureOperator(ctx context.Context, id, secret string) error {
 	return s.write(ctx, func(tx *sqldb.Tx) error {
 		if err := tx.LockTable("applications"); err != nil {
@@ -191,7 +191,7 @@ func (s *Store) EnsureOperator(ctx context.Context, id, secret string) error {
 		case err != nil || r.hasSecret(secret) && r.Access == Operator:
 			return err
 		case r.Access != Operator:
-			return fmt.Errorf("the application %s is client %s's, not the operator's", id, r.ClientID)
+			return fmt.Errorf("the application %s must be an operator's, and is client %s's", id, r.ClientID)
 		}
 		return changeSecret(tx, r, secret)
 	})
@@ -206,7 +206,7 @@ func changeSecret(tx *sqldb.Tx, r applicationRow, secret string) error {
 	return tx.Exec("DELETE FROM tokens WHERE application = ?", r.Number)
 }
 
-// FirstOperator makes an operator's application if there is none yet, and says whether it has.
+// FirstOperator creates an operator's application if there is none, and reports whether it did.
 func (s *Store) FirstOperator(ctx context.Context) (m gen.ApplicationSecret, made bool, err error) {
 	r, secret := s.newApplication("operator", Operator), randomHex()
 	r.setSecret(secret)
@@ -223,7 +223,7 @@ func (s *Store) FirstOperator(ctx context.Context) (m gen.ApplicationSecret, mad
 	return r.withSecret(secret), made && err == nil, err
 }
 
-// RevokeApplication deletes the application of an id, a client's or the operator's, and its tokens.
+// RevokeApplication deletes an application of a client or an operator, and its tokens.
 func (s *Store) RevokeApplication(ctx context.Context, id string) error {
 	return s.write(ctx, func(tx *sqldb.Tx) error {
 		n, err := gorm.G[applicationRow](tx.GORM()).Where("id = ?", id).Count(tx.Context(), "*")

@@ -15,26 +15,25 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
-// recoveredAfter is how long nothing may have failed for a reason before that is over: on a full disk some writes
-// succeed, too.
+// recoveredAfter is the time without a failure after which a downtime is over. Some writes succeed even on a full disk.
 const recoveredAfter = 10 * time.Second
 
-// downtimes logs one line for each reason why the database is not available, and one when that is over: as long as it
-// lasts, all requests fail for that reason.
+// downtimes logs one line for each reason why the database is unavailable, and one line when that downtime is over. All
+// requests of a downtime fail for its reason, and log nothing themselves.
 type downtimes struct {
 	log *slog.Logger
 	now func() time.Time
 
-	open atomic.Int32 // how many last, so that a success costs nothing without any
+	open atomic.Int32 // the number of open downtimes; while it is 0, a success takes no lock
 	mu   sync.Mutex
 	all  map[string]*downtime
-	last struct { // write that has failed, but not since another one was in its way or since it took too long
+	last struct { // the last failed write, except for contention and timeouts
 		at  time.Time
 		err error
 	}
 }
 
-// isSlow says whether an error is that one statement or transaction took too long, which does not predict the next one.
+// isSlow reports whether a statement or transaction exceeded its time. That does not predict the next one.
 func isSlow(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || postgres.IsStatementTimeout(err)
 }
@@ -49,7 +48,7 @@ func newDowntimes(log *slog.Logger, now func() time.Time) *downtimes {
 	return &downtimes{log: log, now: now, all: map[string]*downtime{}}
 }
 
-// note takes the result of a transaction that writes. An error after the caller gave up says nothing of the database.
+// note records the result of a write. An error after the end of the caller's context says nothing about the database.
 func (d *downtimes) note(ctx context.Context, err error) {
 	switch cause := causeOf(err); {
 	case err == nil:
@@ -59,7 +58,8 @@ func (d *downtimes) note(ctx context.Context, err error) {
 	}
 }
 
-// causeOf is why the database was not available; nil if it was, if the store is closed, or if its keeper has logged it.
+// causeOf returns the cause of unavailability. It returns nil for any other error, for a closed store, and for a lost
+// file, which package sqlite logs.
 func causeOf(err error) error {
 	var known *Error
 	if errors.As(err, &known) {
@@ -76,6 +76,7 @@ func causeOf(err error) error {
 	return err
 }
 
+// failed adds a failure to the downtime with its cause, and opens one if there is none.
 func (d *downtimes) failed(cause error, write bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -94,7 +95,7 @@ func (d *downtimes) failed(cause error, write bool) {
 	x.failed++
 }
 
-// succeeded ends what was not seen for a while.
+// succeeded closes the downtimes without a recent failure.
 func (d *downtimes) succeeded() {
 	if d.open.Load() == 0 {
 		return
@@ -112,22 +113,22 @@ func (d *downtimes) succeeded() {
 	d.open.Store(int32(len(d.all))) //nolint:gosec // a handful
 }
 
-// noteRead takes the result of a transaction that reads. Failed statements are noted one by one by the statement log, a
-// failed BEGIN is noted here.
+// noteRead records the result of a transaction that reads. The statement log records failed statements; noteRead adds a
+// failed BEGIN.
 func (d *downtimes) noteRead(ctx context.Context, err error) {
 	cause := causeOf(err)
 	if cause == nil || ctx.Err() != nil {
 		return
 	}
 	d.mu.Lock()
-	_, lasts := d.all[commonCause(cause)]
+	_, open := d.all[commonCause(cause)]
 	d.mu.Unlock()
-	if !lasts {
+	if !open {
 		d.failed(cause, false)
 	}
 }
 
-// recent returns why a write has failed lately, nil if none has.
+// recent returns the last failure of a write within a time, or nil.
 func (d *downtimes) recent(within time.Duration) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -137,7 +138,7 @@ func (d *downtimes) recent(within time.Duration) error {
 	return d.last.err
 }
 
-// commonCause is what errors with the same reason have in common: their texts may name a statement or a port.
+// commonCause is a key for errors with the same reason. Their texts may differ in a statement or a port.
 func commonCause(err error) string {
 	for _, reasonOf := range []func(error) (string, bool){sqlite.Reason, postgres.Reason} {
 		if known, is := reasonOf(err); is {
@@ -153,7 +154,7 @@ func commonCause(err error) string {
 	return err.Error()
 }
 
-// observe wraps a log of statements so that failed reads are noted, too.
+// observe wraps a statement log, so that failed reads count as failures, too.
 func (d *downtimes) observe(l logger.Interface) logger.Interface { return &readLog{l, d} }
 
 type readLog struct {
@@ -175,13 +176,15 @@ func (l *readLog) Trace(ctx context.Context, begin time.Time, fc func() (string,
 }
 
 const (
-	readinessEvery   = time.Second     // at most, however many ask
-	readinessTimeout = 3 * time.Second // for one probe
-	recentFailure    = 2 * time.Second // in which a write has failed, so that the next one may fail, too
+	readinessEvery   = time.Second     // the minimum time between two checks, however many callers ask
+	readinessTimeout = 3 * time.Second // the timeout of one check
+	recentFailure    = 2 * time.Second // the time for which a failed write makes the store not ready
 )
 
-// Ready returns nil when a change would be stored, and an error when it would not, when that is not known before ctx
-// ends, or when secrets cannot be read. It writes once a second at most.
+// Ready returns nil if a status change would be stored now.
+//
+// It returns an error if a change would fail, if the answer is not known before ctx ends, or if the secrets cannot be
+// decrypted. It writes at most once a second.
 func (s *Store) Ready(ctx context.Context) error {
 	switch {
 	case s.closed.Load():
@@ -195,12 +198,12 @@ func (s *Store) Ready(ctx context.Context) error {
 	if err := s.downtimes.recent(recentFailure); err != nil {
 		return unavailableError(err)
 	}
-	return s.readiness.ask(ctx, s.monotonic, s.tryWrite)
+	return s.readiness.result(ctx, s.monotonic, s.checkWrite)
 }
 
-// tryWrite writes what a change writes, in newly allocated space, and reads the end of the tables that a change adds
-// to.
-func (s *Store) tryWrite(ctx context.Context) error {
+// checkWrite writes like a status change, into newly allocated space. It also reads the end of the tables that a change
+// adds to.
+func (s *Store) checkWrite(ctx context.Context) error {
 	if err := s.engine.checkFiles(ctx); err != nil {
 		s.downtimes.note(ctx, err)
 		return unavailableError(err)
@@ -217,17 +220,19 @@ func (s *Store) tryWrite(ctx context.Context) error {
 	return publicError(err)
 }
 
-// readinessProbe is a test write of the store. Its result is shared by all calls within a second.
-type readinessProbe struct {
+// readinessCheck is a test write of the store. All calls within a second share its result.
+type readinessCheck struct {
 	mu     sync.Mutex
 	begun  time.Time
-	result error
-	flight chan struct{} // closed when the one that is under way has ended; nil without any
+	last   error
+	flight chan struct{} // closed when the check in progress ends; nil if there is none
 }
 
-// ask returns what the last probe has found, or the one that it begins, or joins.
-func (p *readinessProbe) ask(ctx context.Context, now func() time.Time, look func(context.Context) error) error {
-	flight := p.join(now(), look)
+// result returns the result of the last check if that is recent. Otherwise it waits for a check, which it may begin.
+func (c *readinessCheck) result(
+	ctx context.Context, now func() time.Time, check func(context.Context) error,
+) error {
+	flight := c.join(now(), check)
 	if flight != nil {
 		select {
 		case <-flight:
@@ -235,37 +240,38 @@ func (p *readinessProbe) ask(ctx context.Context, now func() time.Time, look fun
 			return ctx.Err()
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.result
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
 }
 
-// join returns when the probe that is under way ends, nil when the last is new enough.
-func (p *readinessProbe) join(now time.Time, look func(context.Context) error) chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.flight == nil && (p.begun.IsZero() || now.Sub(p.begun) >= readinessEvery) {
-		p.begun, p.flight = now, make(chan struct{})
-		go p.run(look)
+// join returns the channel of the check in progress, and begins a check if the last one is old. It returns nil if the
+// last result is recent.
+func (c *readinessCheck) join(now time.Time, check func(context.Context) error) chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flight == nil && (c.begun.IsZero() || now.Sub(c.begun) >= readinessEvery) {
+		c.begun, c.flight = now, make(chan struct{})
+		go c.run(check)
 	}
-	return p.flight
+	return c.flight
 }
 
-func (p *readinessProbe) run(look func(context.Context) error) {
+func (c *readinessCheck) run(check func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readinessTimeout)
 	defer cancel()
-	err := look(ctx)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	close(p.flight)
-	p.result, p.flight = err, nil
+	err := check(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.flight)
+	c.last, c.flight = err, nil
 }
 
-// wait returns when no probe is under way.
-func (p *readinessProbe) wait() {
-	p.mu.Lock()
-	flight := p.flight
-	p.mu.Unlock()
+// wait returns when no check is in progress.
+func (c *readinessCheck) wait() {
+	c.mu.Lock()
+	flight := c.flight
+	c.mu.Unlock()
 	if flight != nil {
 		<-flight
 	}

@@ -12,11 +12,11 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// A transaction that reads all tables, such as that of pg_dump, keeps no replica from being ready.
-func TestReadyWhileAllTablesAreRead(t *testing.T) {
+// For example, pg_dump reads all tables in one transaction.
+func TestStoreIsReadyWhileAllTablesAreRead(t *testing.T) {
 	pgtest.PostgresOnly(t, "SQLite has no such locks")
 	f := open(t)
-	ahead := f.moved()
+	ahead := f.moveClock()
 	f.check(f.Ready(f.ctx))
 	db := f.db()
 	tx, err := db.BeginTx(f.ctx, nil)
@@ -43,8 +43,8 @@ func TestReadyWhileAllTablesAreRead(t *testing.T) {
 	f.check(db.Close())
 }
 
-// A process that is stopped in the middle of its look at the store keeps no other one from being ready.
-func TestReadyBesideALookThatDoesNotEnd(t *testing.T) {
+// Another process is suspended during its readiness check.
+func TestUnfinishedReadinessCheckBlocksNoOther(t *testing.T) {
 	pgtest.PostgresOnly(t, "SQLite has one process")
 	f := open(t)
 	f.check(f.Write(f.ctx, func(tx *sqldb.Tx) error {
@@ -55,11 +55,11 @@ func TestReadyBesideALookThatDoesNotEnd(t *testing.T) {
 	}))
 }
 
-// Each look needs pages that the table has not, and what it wrote is gone.
-func TestReadyNeedsRoom(t *testing.T) {
+// The rows of the check are rolled back.
+func TestReadinessCheckNeedsNewPages(t *testing.T) {
 	pgtest.PostgresOnly(t, "a file has its own test")
 	f := open(t)
-	ahead := f.moved()
+	ahead := f.moveClock()
 	size := func() int { return f.count("SELECT pg_relation_size('probe_room')") }
 	for range 3 {
 		before := size()
@@ -72,10 +72,10 @@ func TestReadyNeedsRoom(t *testing.T) {
 	}
 }
 
-// One transaction that took too long says nothing of the next one.
-func TestReadyAfterASlowTransaction(t *testing.T) {
+// A slow transaction does not predict the next one.
+func TestStoreIsReadyAfterASlowTransaction(t *testing.T) {
 	f := open(t)
-	f.moved()
+	f.moveClock()
 	for name, slow := range map[string]error{
 		"a statement":   &pgconn.PgError{Code: "57014", Message: "canceling statement due to statement timeout"},
 		"a transaction": fmt.Errorf("timeout: %w", context.DeadlineExceeded),

@@ -16,17 +16,17 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// moved is the store's time for what must not depend on a clock, which a test moves.
-func (f *fixture) moved() *atomic.Int64 {
+// moveClock replaces the clock that is never set; the test adds to the returned offset.
+func (f *fixture) moveClock() *atomic.Int64 {
 	var ahead atomic.Int64
 	f.SetMonotonic(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	return &ahead
 }
 
-// However many ask whether the store is ready, it writes once a second.
-func TestReadyWritesOnceASecond(t *testing.T) {
+// The number of callers does not matter.
+func TestReadinessCheckWritesOnceASecond(t *testing.T) {
 	f := open(t)
-	stopped := time.Now() // so that a slow machine does not count
+	stopped := time.Now() // independent of the machine's speed
 	var ahead atomic.Int64
 	f.SetMonotonic(func() time.Time { return stopped.Add(time.Duration(ahead.Load())) })
 	var writes atomic.Int64
@@ -47,17 +47,17 @@ func TestReadyWritesOnceASecond(t *testing.T) {
 		}
 		all.Wait()
 		if n := writes.Load(); n != second+1 {
-			t.Errorf("in second %d it has written %d times", second, n)
+			t.Errorf("in second %d it had written %d times", second, n)
 		}
 		ahead.Add(int64(time.Second))
 	}
 }
 
-// A server whose disk is full lets rows be changed for a while, and refuses what needs another page.
-func TestReadyOnAFullServer(t *testing.T) {
+// A full server permits updates of rows for a while, but no new pages.
+func TestStoreIsNotReadyOnAFullServer(t *testing.T) {
 	pgtest.PostgresOnly(t, "a file has its own test")
 	f := open(t)
-	ahead := f.moved()
+	ahead := f.moveClock()
 	f.check(f.Ready(f.ctx))
 	var full atomic.Bool
 	f.RefuseStatements(func(statement string) error {
@@ -80,11 +80,10 @@ func TestReadyOnAFullServer(t *testing.T) {
 	f.check(f.Ready(f.ctx))
 }
 
-// While changes fail the store is not ready, whatever its own look at it says; a row that another transaction holds
-// says nothing.
-func TestReadyWhileChangesFail(t *testing.T) {
+// The readiness check itself succeeds. A locked row does not make the store unready.
+func TestStoreIsNotReadyWhileChangesFail(t *testing.T) {
 	f := open(t)
-	ahead := f.moved()
+	ahead := f.moveClock()
 	f.check(f.Ready(f.ctx))
 	k := f.agent()
 	var broken atomic.Bool
@@ -109,7 +108,7 @@ func TestReadyWhileChangesFail(t *testing.T) {
 	if pgtest.OnPostgres() {
 		err = f.Write(f.ctx, func(*sqldb.Tx) error { return &pgconn.PgError{Code: "55P03"} })
 		if err == nil {
-			t.Error("a lock that is held is no error")
+			t.Error("a lock timeout is no error")
 		}
 		f.check(f.Ready(f.ctx))
 	}

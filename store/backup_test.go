@@ -19,7 +19,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// backup copies the store, and returns the copy, on a file that is alone in its directory.
+// backup copies the store to a file that is alone in its directory.
 func (f *fixture) backup() store.Saved {
 	f.t.Helper()
 	to := filepath.Join(f.t.TempDir(), "copy.db")
@@ -31,7 +31,7 @@ func (f *fixture) backup() store.Saved {
 		f.t.Errorf("made %+v, and there is a file of %d bytes, %s", c, info.Size(), info.Mode())
 	}
 	if left := names(f.t, filepath.Dir(to)); !slices.Equal(left, []string{"copy.db"}) {
-		f.t.Errorf("beside the copy there is %q", left)
+		f.t.Errorf("the directory of the copy has %q", left)
 	}
 	return c
 }
@@ -48,7 +48,7 @@ func names(t testing.TB, dir string) (all []string) {
 	return all
 }
 
-// of is a fixture of another database, which nobody has open, with the same clock.
+// of returns a fixture of another database, which is closed, with the same clock.
 func (f *fixture) of(url string) *fixture {
 	return &fixture{t: f.t, ctx: f.ctx, clock: f.clock, url: url}
 }
@@ -60,8 +60,8 @@ func (f *fixture) epoch() string {
 	return page.Epoch
 }
 
-// crowd is a store that many write to at the same time, until it is told to stop.
-type crowd struct {
+// load is a store with many concurrent writes, until stop is called.
+type load struct {
 	*fixture
 	mu        sync.Mutex
 	confirmed []int64 // sequence numbers
@@ -69,12 +69,12 @@ type crowd struct {
 	stop      context.CancelFunc
 }
 
-// keepBusy changes agents' statuses, and delivers what follows from that.
-func (f *fixture) keepBusy() *crowd {
-	b := &crowd{fixture: f}
+// startLoad changes agents' statuses and sends the deliveries.
+func (f *fixture) startLoad() *load {
+	b := &load{fixture: f}
 	ctx, stop := context.WithCancel(f.ctx)
 	b.stop = stop
-	f.lanes("12", 1, 10, crm)
+	f.createLanes("12", 1, 10, crm)
 	for id := int64(1); id <= 10; id++ {
 		k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: id}
 		b.group.Go(func() { b.change(ctx, k) })
@@ -83,7 +83,7 @@ func (f *fixture) keepBusy() *crowd {
 	return b
 }
 
-func (b *crowd) change(ctx context.Context, k store.AgentKey) {
+func (b *load) change(ctx context.Context, k store.AgentKey) {
 	status := gen.AgentStatusValueAvailable
 	for ctx.Err() == nil {
 		status = map[gen.AgentStatusValue]gen.AgentStatusValue{
@@ -100,7 +100,7 @@ func (b *crowd) change(ctx context.Context, k store.AgentKey) {
 	}
 }
 
-func (b *crowd) deliver(ctx context.Context) {
+func (b *load) deliver(ctx context.Context) {
 	room := webhook.ClaimLimits{Lanes: 5, PerReceiver: 5, Take: func(int64) bool { return true }}
 	for ctx.Err() == nil {
 		claimed, _, err := b.Claim(ctx, room)
@@ -119,14 +119,14 @@ func (b *crowd) deliver(ctx context.Context) {
 	}
 }
 
-func (b *crowd) known() []int64 {
+func (b *load) known() []int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.confirmed)
 }
 
-// wait returns when so many more changes are confirmed.
-func (b *crowd) wait(more int) {
+// wait returns when a number of further changes is confirmed.
+func (b *load) wait(more int) {
 	b.t.Helper()
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
@@ -135,11 +135,11 @@ func (b *crowd) wait(more int) {
 	}
 }
 
-// Copies of a store that is written to all the time are sound, and have all that was confirmed before.
-func TestBackupOfABusyStore(t *testing.T) {
+// Each copy is consistent, and has all changes that were confirmed before.
+func TestBackupOfABusyStoreHasAllConfirmedChanges(t *testing.T) {
 	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := open(t)
-	b := f.keepBusy()
+	b := f.startLoad()
 	for range 5 {
 		b.wait(100)
 		before := b.known()
@@ -153,7 +153,7 @@ func TestBackupOfABusyStore(t *testing.T) {
 	f.verify()
 }
 
-// has compares a copy with what is known of it.
+// has compares a copy with the confirmed changes and with the result of Backup.
 func (f *fixture) has(changes []int64, made store.Saved) {
 	f.t.Helper()
 	db := f.db()
@@ -177,18 +177,18 @@ func (f *fixture) has(changes []int64, made store.Saved) {
 	f.check(rows.Err())
 	for _, sequence := range changes {
 		if !there[sequence] {
-			f.t.Errorf("the change %d was confirmed before, and is not there", sequence)
+			f.t.Errorf("change %d was confirmed before, and is missing", sequence)
 		}
 	}
 }
 
-// A copy goes on where it was made: what was pending goes out, and what was in flight at once. Numbers come again that
-// the store has given out since, and whoever has read those is told so.
-func TestRestore(t *testing.T) {
+// Pending deliveries of the copy are sent, and those that were in flight are due at once. The copy reuses sequence
+// numbers of later changes, so readers of those get an error.
+func TestRestoredCopyContinuesWithANewEpoch(t *testing.T) {
 	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	f.claimOne()
 	made := f.backup()
@@ -196,26 +196,26 @@ func TestRestore(t *testing.T) {
 	f.logout(k)
 
 	epochs := map[string]bool{was: true}
-	for range 3 { // of the same copy
+	for range 3 { // restores of the same copy
 		c := f.of(f.copyOf(made))
-		epochs[c.goesOn(k, made, was)] = true
+		epochs[c.wantContinues(k, made, was)] = true
 	}
 	if len(epochs) != 4 {
 		t.Errorf("of the store, and of its copy that was restored three times, there are the epochs %v", epochs)
 	}
 }
 
-// goesOn is what a copy does with one delivery in flight, and returns its epoch.
-func (f *fixture) goesOn(k store.AgentKey, made store.Saved, was string) string {
+// wantContinues checks a copy with one delivery in flight, and returns its epoch.
+func (f *fixture) wantContinues(k store.AgentKey, made store.Saved, was string) string {
 	f.t.Helper()
 	f.open()
 	defer func() { f.check(f.Close()) }()
 	now := f.epoch()
 	if d := f.claimOne(); d.Sequence != 1 || d.Epoch != now || now == "" {
-		f.t.Errorf("sequence %d of epoch %s comes again, want 1 of %s", d.Sequence, d.Epoch, now)
+		f.t.Errorf("sequence %d of epoch %s is sent again, want 1 of %s", d.Sequence, d.Epoch, now)
 	}
 	if status := f.logout(k); status.Sequence != 2 || made.Sequence != 1 {
-		f.t.Errorf("the copy has %d changes and goes on with %d", made.Sequence, status.Sequence)
+		f.t.Errorf("the copy has %d changes and continues with %d", made.Sequence, status.Sequence)
 	}
 	f.restarted(2, was, now, 1)
 	if got := f.feed("12", 1, 9); !slices.Equal(got, []int64{2}) {
@@ -223,12 +223,12 @@ func (f *fixture) goesOn(k store.AgentKey, made store.Saved, was string) string 
 	}
 	f.restart()
 	if f.epoch() != now {
-		f.t.Errorf("the next start has given it the epoch %s, and it had %s", f.epoch(), now)
+		f.t.Errorf("after the next start the epoch is %s, want %s", f.epoch(), now)
 	}
 	return now
 }
 
-// copyOf puts a copy in a store's place, and returns the URL of that.
+// copyOf restores a copy and returns its URL.
 func (f *fixture) copyOf(made store.Saved) string {
 	f.t.Helper()
 	file := filepath.Join(f.t.TempDir(), "agentevents.db")
@@ -238,7 +238,7 @@ func (f *fixture) copyOf(made store.Saved) string {
 	return "sqlite:" + file
 }
 
-// restarted goes on from a number of an epoch that is over.
+// restarted continues from a number of an earlier epoch.
 func (f *fixture) restarted(after int64, epoch, now string, oldest int64) {
 	f.t.Helper()
 	if page, err := f.StatusChanges(f.ctx, "12", &after, now, 9); err != nil || page.Epoch != now {
@@ -252,11 +252,11 @@ func (f *fixture) restarted(after int64, epoch, now string, oldest int64) {
 	}
 }
 
-// A store that was restored by other means is given another epoch, also while it is served.
-func TestNewEpoch(t *testing.T) {
+// An operator may call NewEpoch while the store is served, after another kind of restore.
+func TestNewEpochEndsTheEarlierOne(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	was := f.epoch()
 	beside, err := store.OpenAlongside(f.ctx, store.Options{URL: f.url})
@@ -265,7 +265,7 @@ func TestNewEpoch(t *testing.T) {
 	f.check(errors.Join(err, beside.Close()))
 	f.restarted(1, was, now, 1)
 	if d := f.claimOne(); d.Epoch != now {
-		t.Errorf("a delivery tells the epoch %s, want %s", d.Epoch, now)
+		t.Errorf("a delivery has the epoch %s, want %s", d.Epoch, now)
 	}
 	f.restart()
 	if f.epoch() != now {
@@ -273,8 +273,8 @@ func TestNewEpoch(t *testing.T) {
 	}
 }
 
-// A store that nobody serves is copied too, and one that was killed with what its log has.
-func TestBackupOfAnIdleStore(t *testing.T) {
+// A store without a process, and one whose process was killed, can be copied.
+func TestBackupOfAStoppedStoreHasItsLog(t *testing.T) {
 	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := openWithEverything(t)
 	killed := f.of("sqlite:" + filepath.Join(t.TempDir(), "killed.db"))
@@ -294,8 +294,8 @@ func TestBackupOfAnIdleStore(t *testing.T) {
 	f.open()
 }
 
-// What cannot be copied, or not to there, leaves everything as it is.
-func TestBackupRefuses(t *testing.T) {
+// No file is created or changed.
+func TestRefusedBackupChangesNothing(t *testing.T) {
 	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := openWithEverything(t)
 	dir := t.TempDir()
@@ -324,11 +324,11 @@ func TestBackupRefuses(t *testing.T) {
 		}
 	}
 	if after := tree(t, dir); !slices.Equal(after, before) {
-		t.Errorf("there was %q, and now is %q", before, after)
+		t.Errorf("the files were %q, and are %q", before, after)
 	}
 }
 
-// tree is all that is in a directory.
+// tree lists all files in a directory.
 func tree(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
@@ -341,14 +341,13 @@ func tree(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// A copy that is not sound is none.
-func TestBackupOfADamagedStore(t *testing.T) {
-	pgtest.SQLiteOnly(t, "a server looks after its pages itself")
+func TestBackupOfADamagedStoreFails(t *testing.T) {
+	pgtest.SQLiteOnly(t, "a server checks its pages itself")
 	f := openWithEverything(t)
 	dir := t.TempDir()
 	for plant, want := range map[string]string{
 		"PRAGMA ignore_check_constraints = ON; " +
-			"UPDATE lanes SET pending = -1 WHERE id = 4": "it is damaged: CHECK constraint failed in lanes",
+			"UPDATE lanes SET pending = -1 WHERE id = 4": "the copy is damaged: CHECK constraint failed in lanes",
 		"DROP TABLE epochs": "no such table: epochs",
 	} {
 		c := f.of(f.copy(t))
@@ -363,7 +362,7 @@ func TestBackupOfADamagedStore(t *testing.T) {
 	}
 }
 
-// ending is a context that ends when it has been looked at so often.
+// ending is a context that ends after a number of calls.
 type ending struct {
 	context.Context
 	end   context.CancelFunc
@@ -389,8 +388,8 @@ func (e *ending) look() {
 	}
 }
 
-// Whenever a copy is given up, nothing of it is left.
-func TestBackupGivenUp(t *testing.T) {
+// The context ends at each possible moment in turn.
+func TestCancelledBackupLeavesNothing(t *testing.T) {
 	pgtest.SQLiteOnly(t, "a server makes backups itself")
 	f := openWithEverything(t)
 	dir := t.TempDir()
@@ -401,7 +400,7 @@ func TestBackupGivenUp(t *testing.T) {
 		given := ctx.Err()
 		end()
 		if err == nil {
-			t.Logf("given up at %d moments", looks-1)
+			t.Logf("cancelled at %d moments", looks-1)
 			break
 		}
 		if given == nil || !errors.Is(err, context.Canceled) && !errors.Is(err, sql.ErrTxDone) {

@@ -15,8 +15,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// AgentStatusChanges lists an agent's status changes, the newest first, with what came of each: those older than a
-// sequence number (0 means all), at most limit of them.
+// AgentStatusChanges lists an agent's status changes with their outcome for each event, the newest first. The list has
+// the changes before a sequence number (0 means all), at most limit of them.
 func (s *Store) AgentStatusChanges(
 	ctx context.Context, k AgentKey, before int64, limit int,
 ) (m []gen.AgentStatusChange, err error) {
@@ -31,21 +31,21 @@ func (s *Store) AgentStatusChanges(
 		if before == 0 {
 			before = math.MaxInt64
 		}
-		w := walk{columns: []string{"client_id", "kind", "agent_id"}, values: []any{k.Client, k.Type, k.ID}}
-		rows, err := changesBy(tx, w, c.ChangesBefore, before-1, " DESC", limit)
+		scan := indexScan{columns: []string{"client_id", "kind", "agent_id"}, values: []any{k.Client, k.Type, k.ID}}
+		rows, err := changesBy(tx, scan, c.ChangesBefore, before-1, " DESC", limit)
 		if err != nil {
 			return err
 		}
-		fired, err := firedBy(tx, k, rows)
-		m = each(rows, func(r changeRow) gen.AgentStatusChange { return s.explain(r, fired[r.ID]) })
+		kept, err := deliveriesOf(tx, k, rows)
+		m = each(rows, func(r changeRow) gen.AgentStatusChange { return s.explain(r, kept[r.ID]) })
 		return err
 	})
 	return m, err
 }
 
-// firedBy returns the deliveries that changes of an agent, of which the newest come first, have made and that are still
-// kept.
-func firedBy(q sqldb.Querier, k AgentKey, changes []changeRow) (map[int64][]deliveryRow, error) {
+// deliveriesOf returns the deliveries of an agent's changes that are still kept, by change. The newest change must be
+// first.
+func deliveriesOf(q sqldb.Querier, k AgentKey, changes []changeRow) (map[int64][]deliveryRow, error) {
 	if len(changes) == 0 {
 		return nil, nil
 	}
@@ -59,7 +59,7 @@ func firedBy(q sqldb.Querier, k AgentKey, changes []changeRow) (map[int64][]deli
 	return of, err
 }
 
-// explain says what a change meant to each event, by what its row notes and by its deliveries that are still kept.
+// explain returns the outcome of a change for each event, from the change's row and the deliveries that are still kept.
 func (s *Store) explain(c changeRow, kept []deliveryRow) gen.AgentStatusChange {
 	typ := eventType(c.NewStatus)
 	events := each(kept, func(d deliveryRow) gen.EventOutcome { return c.outcome(d, typ) })
@@ -79,7 +79,7 @@ func (s *Store) explain(c changeRow, kept []deliveryRow) gen.AgentStatusChange {
 	return gen.AgentStatusChange{Change: c.model(), Events: events, Repeated: s.repeats.of(c)}
 }
 
-// unkeptIDs are the event ids of a row's list that have no kept delivery.
+// unkeptIDs returns the event ids of a row's list without a kept delivery.
 func unkeptIDs(list string, kept []deliveryRow) (ids []int64) {
 	for text := range strings.SplitSeq(list, ",") {
 		id, err := strconv.ParseInt(text, 10, 64)
@@ -90,14 +90,14 @@ func unkeptIDs(list string, kept []deliveryRow) (ids []int64) {
 	return ids
 }
 
-// What a change meant to an event, by openapi.yaml.
+// The outcomes of a change for an event, by openapi.yaml.
 const (
 	outcomeFired    = "fired"
 	outcomeParked   = "parked"
 	outcomeNotFired = "not_fired"
 )
 
-// outcome is what a change meant to an event of its type.
+// outcome returns the outcome of a change for an event of its type.
 func (r changeRow) outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
 	m := gen.EventOutcome{
 		EventID: d.EventID, Outcome: outcomeFired, Reason: fmt.Sprintf("the event is for this type, %s", typ),
@@ -116,7 +116,7 @@ func (r changeRow) outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
 	return m
 }
 
-// unkeptOutcome is the outcome of a delivery that has ended and is no longer kept.
+// unkeptOutcome returns the outcome for an event whose delivery has ended and is no longer kept.
 func unkeptOutcome(event int64, typ gen.EventType, more string) gen.EventOutcome {
 	return gen.EventOutcome{
 		EventID: event, Outcome: outcomeFired,
@@ -124,8 +124,8 @@ func unkeptOutcome(event int64, typ gen.EventType, more string) gen.EventOutcome
 	}
 }
 
-// repeatCounter counts how often a status was set that an agent had already, by the sequence number of the change that
-// led to it. It answers why nothing was sent, and is not worth a commit of its own: it is written every second.
+// repeatCounter counts repeated settings of a status, by the sequence number of the change to that status. The counts
+// explain why no delivery was sent. They are written every second, since none is worth a commit of its own.
 type repeatCounter struct {
 	mu     sync.Mutex
 	counts map[int64]repeat
@@ -138,7 +138,7 @@ type repeat struct {
 
 func (r *repeatCounter) note(sequence, at int64) {
 	if sequence == 0 {
-		return // the agent is as it was made
+		return // the agent never had a change
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,7 +148,7 @@ func (r *repeatCounter) note(sequence, at int64) {
 	r.counts[sequence] = repeat{r.counts[sequence].times + 1, at}
 }
 
-// of adds what is not written yet to what is.
+// of returns the count of a change: the stored part and the part in memory.
 func (r *repeatCounter) of(c changeRow) *gen.Repeated {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,7 +168,7 @@ func (r *repeatCounter) snapshot() map[int64]repeat {
 	return maps.Clone(r.counts)
 }
 
-// forget subtracts what is written by now.
+// forget subtracts the counts that are stored.
 func (r *repeatCounter) forget(sequences []int64, written map[int64]repeat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,7 +193,7 @@ func (s *Store) writeRepeats(ctx context.Context) error {
 	return nil
 }
 
-// repeatsPerCommit is how many rows one commit updates, so that no request waits long for the writer.
+// repeatsPerCommit is the number of rows that one commit updates, so that no request waits long for the writer.
 const repeatsPerCommit = 100
 
 func writeRepeatsOf(tx *sqldb.Tx, sequences []int64, seen map[int64]repeat) error {

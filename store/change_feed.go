@@ -22,15 +22,16 @@ func (r changeRow) model() gen.StatusChange {
 
 // Feed is a page of a client's status changes.
 type Feed struct {
-	Epoch   string // that their sequence numbers are of
-	After   int64  // the number that the page comes after
+	Epoch   string // of the sequence numbers
+	After   int64  // the sequence number before the page
 	Changes []gen.StatusChange
 }
 
-// StatusChanges lists a client's status changes in the order of their sequence numbers, those after a number of an
-// epoch, at most limit of them. When changes after that number are no longer kept, it is an *Error of kind Truncated,
-// and when the epoch is another one, of kind Restarted; an empty epoch is any. After nil they begin with the oldest
-// that is kept.
+// StatusChanges lists a client's status changes in the order of their sequence numbers, at most limit of them.
+//
+// The list begins after a sequence number of an epoch; nil means the oldest change that is kept, and an empty epoch any
+// epoch. If changes after that number are no longer kept, the error is an *Error of kind Truncated. If the epoch is
+// another one, it is of kind Restarted.
 func (s *Store) StatusChanges(
 	ctx context.Context, client string, after *int64, epoch string, limit int,
 ) (feed Feed, err error) {
@@ -46,18 +47,18 @@ func (s *Store) StatusChanges(
 		if err != nil {
 			return err
 		}
-		w := walk{columns: []string{"client_id"}, values: []any{client}, whole: tx.Dialect() == sqldb.Postgres}
-		rows, err := changesBy(tx, w, from, upTo, "", limit)
+		scan := indexScan{columns: []string{"client_id"}, values: []any{client}, whole: tx.Dialect() == sqldb.Postgres}
+		rows, err := changesBy(tx, scan, from, upTo, "", limit)
 		feed = Feed{now, from, each(rows, changeRow.model)}
 		return err
 	})
 	if isNotFound(err) {
-		s.feeds.announce(client) // else a request that asked for the next change after the deletion would wait for ever
+		s.feeds.announce(client) // a request that called NextChange after the deletion would otherwise wait for ever
 	}
 	return feed, err
 }
 
-// NewestChange is the sequence number after which a client's changes are those that come from now on.
+// NewestChange returns the sequence number of a client's newest change. All later changes have greater numbers.
 func (s *Store) NewestChange(ctx context.Context, client string) (after *int64, err error) {
 	upTo, err := s.engine.visibleUpTo(ctx)
 	if err != nil {
@@ -72,21 +73,21 @@ func (s *Store) NewestChange(ctx context.Context, client string) (after *int64, 
 	return new(max(min(is.Newest, upTo), is.Gone)), publicError(err)
 }
 
-// changesBy lists changes that a walk leads to, those after a number up to another one, at most limit of them.
-func changesBy(q sqldb.Querier, w walk, after, upTo int64, direction string, limit int) ([]changeRow, error) {
+// changesBy lists the changes of an index scan between two sequence numbers, at most limit of them.
+func changesBy(q sqldb.Querier, scan indexScan, after, upTo int64, direction string, limit int) ([]changeRow, error) {
 	var t terms
-	w.found(&t)
-	w.bound(&t, "id", ">", "?", after)
-	w.bound(&t, "id", "<=", "?", upTo)
+	scan.addEqualities(&t)
+	scan.addBound(&t, "id", ">", "?", after)
+	scan.addBound(&t, "id", "<=", "?", upTo)
 	return sqldb.Select[changeRow](
-		q, changesSQL+strings.Join(t.sql, " AND ")+" ORDER BY "+w.order(direction, "id")+sqldb.Limit,
+		q, changesSQL+strings.Join(t.sql, " AND ")+" ORDER BY "+scan.order(direction, "id")+sqldb.Limit,
 		append(t.args, limit)...,
 	)
 }
 
 var changesSQL = "SELECT " + sqldb.Columns[changeRow]() + " FROM status_changes WHERE "
 
-// pageStart is the sequence number that a page comes after, and the epoch that it is of.
+// pageStart returns the sequence number before a page, and the current epoch.
 func pageStart(q sqldb.Querier, client string, after *int64, epoch string) (from int64, now string, err error) {
 	var feed struct {
 		Epoch     string
@@ -135,20 +136,21 @@ func restarted(q sqldb.Querier, client string, gone int64, epoch, now string) er
 	}
 }
 
-// oldestChange is the sequence number of a client's oldest change that is kept, or the least that it may have.
+// oldestChange returns the sequence number of a client's oldest change that is kept. Without any, it returns the lowest
+// number that a change may have.
 func oldestChange(q sqldb.Querier, client string, gone int64) (oldest int64, err error) {
 	return sqldb.Value[int64](q, "SELECT coalesce(min(id), ?) FROM status_changes WHERE client_id = ? AND id > ?",
 		gone+1, client, gone)
 }
 
-// feeds wakes the requests that wait for changes of a client.
+// feeds notifies the requests that wait for changes of a client.
 type feeds struct {
 	mu      sync.Mutex
 	waiting map[string]chan struct{}
 }
 
-// NextChange returns a channel that is closed when a client's agents have changed. A caller gets the channel first, and
-// then looks whether there is a change already.
+// NextChange returns a channel that is closed at the next change of a client's agents. A caller must get the channel
+// before it reads the changes, or it may miss one.
 func (s *Store) NextChange(client string) <-chan struct{} {
 	s.feeds.mu.Lock()
 	defer s.feeds.mu.Unlock()
@@ -181,23 +183,23 @@ func (f *feeds) announceAll() {
 	}
 }
 
-// NewEpoch gives the database another epoch and returns it. From then on a request that continues from a sequence
-// number of the previous epoch gets an *Error of kind Restarted.
+// NewEpoch gives the database a new epoch and returns it. A request that continues from a sequence number of an earlier
+// epoch then gets an *Error of kind Restarted.
 func (s *Store) NewEpoch(ctx context.Context) (string, error) {
 	epoch := newEpoch()
 	return epoch, s.write(ctx, func(tx *sqldb.Tx) error { return tx.Exec(epochSQL, epoch) })
 }
 
-// firstEpoch gives a copy that was never served an epoch: a new one each time that the same copy is restored.
+// firstEpoch gives a copy that was never served an epoch. Each restored copy gets another one.
 func (s *Store) firstEpoch(ctx context.Context) error {
 	return s.write(ctx, func(tx *sqldb.Tx) error { return tx.Exec(epochSQL+" WHERE epoch = ''", newEpoch()) })
 }
 
 const epochSQL = "UPDATE epochs SET epoch = ?"
 
-// newEpoch is one that no other database has.
+// newEpoch returns a random epoch, which no other database has.
 func newEpoch() string {
 	var random [8]byte
-	_, _ = rand.Read(random[:]) // it never fails
+	_, _ = rand.Read(random[:]) // crypto/rand does not fail
 	return hex.EncodeToString(random[:])
 }

@@ -21,10 +21,10 @@ func (f *fixture) feed(client string, after int64, limit int) (sequences []int64
 	return sequences
 }
 
-func TestFeed(t *testing.T) {
+func TestFeedHasAClientsChangesInOrder(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.lanes("13", 1, 1, crm) // change 1 is another client's
+	f.createLanes("13", 1, 1, crm) // change 1 belongs to another client
 	f.login(k)
 	f.logout(k)
 	f.login(k)
@@ -42,23 +42,23 @@ func TestFeed(t *testing.T) {
 	}
 }
 
-// Who asks for the next change of a client just when that is deleted is the last to ask.
-func TestFeedOfADeletedClient(t *testing.T) {
+// A request that calls NextChange at the deletion of the client does not wait for ever.
+func TestDeletedClientNotifiesItsFeed(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	f.check(f.DeleteClient(f.ctx, k.Client))
 	next := f.NextChange(k.Client)
 	if _, err := f.StatusChanges(f.ctx, k.Client, nil, "", 9); err == nil {
-		t.Error("a client that is gone has changes")
+		t.Error("a deleted client has changes")
 	}
 	select {
 	case <-next:
 	default:
-		t.Error("a client that is gone is remembered")
+		t.Error("the request still waits")
 	}
 }
 
-func TestFeedIsTruncated(t *testing.T) {
+func TestTruncatedFeedReturnsTheOldestNumber(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	for range 3 {
@@ -82,8 +82,8 @@ func TestFeedIsTruncated(t *testing.T) {
 	}
 }
 
-// Who asks for the channel first and for the changes then misses none.
-func TestNextChange(t *testing.T) {
+// A caller that gets the channel before it reads the changes misses none.
+func TestNextChangeIsClosedAtEachChange(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	closed := func(c <-chan struct{}) bool {
@@ -97,7 +97,7 @@ func TestNextChange(t *testing.T) {
 	next, other := f.NextChange("12"), f.NextChange("13")
 	f.logout(k)
 	if closed(next) {
-		t.Error("nothing has changed")
+		t.Error("the channel was closed without a change")
 	}
 	f.login(k)
 	if !closed(next) || closed(other) {
@@ -110,12 +110,12 @@ func TestNextChange(t *testing.T) {
 	}
 }
 
-func TestExplanation(t *testing.T) {
+func TestChangeExplainsItsEvents(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	f.login(k)
-	ids := f.register(k, crm, both...)
-	f.state(k, f.register(k, board, gen.EventTypeAgentLogout)[0], gen.AgentEventStateValueDisabled)
+	ids := f.createEvents(k, crm, both...)
+	f.state(k, f.createEvents(k, board, gen.EventTypeAgentLogout)[0], gen.AgentEventStateValueDisabled)
 	f.logout(k)
 	f.logout(k)
 	f.logout(k)
@@ -148,16 +148,16 @@ func TestExplanation(t *testing.T) {
 	}
 }
 
-// What a change has fired is known for as long as the change is, also when the deliveries are no longer kept.
+// The explanation lasts as long as the change, even after its deliveries are pruned.
 func TestExplanationOutlivesDeliveries(t *testing.T) {
 	f := open(t)
 	f.keepRows = 1
 	f.restart()
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
-	disabled := f.register(k, board, gen.EventTypeAgentLogin)[0]
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
+	disabled := f.createEvents(k, board, gen.EventTypeAgentLogin)[0]
 	f.state(k, disabled, gen.AgentEventStateValueDisabled)
-	f.register(k, "http://wages.example/hook", both...)
+	f.createEvents(k, "http://wages.example/hook", both...)
 	f.login(k)
 	f.state(k, disabled, gen.AgentEventStateValueEnabled)
 	for _, d := range f.claim() {
@@ -179,12 +179,12 @@ func TestExplanationOutlivesDeliveries(t *testing.T) {
 		}
 	}
 	if len(list[0].Events) != len(want) {
-		t.Errorf("%d events are told of, want %d", len(list[0].Events), len(want))
+		t.Errorf("%d events are explained, want %d", len(list[0].Events), len(want))
 	}
 	f.verify()
 }
 
-// Many repeats do not hold up the writer: they are written a part at a time.
+// Small commits do not block the writer for long.
 func TestRepeatsAreWrittenInParts(t *testing.T) {
 	f := open(t)
 	f.agent()
@@ -212,7 +212,7 @@ func TestRepeatsAreWrittenInParts(t *testing.T) {
 		t.Fatal("no error")
 	}
 	if written := f.count("SELECT sum(repeated) FROM status_changes"); written == 0 || written > 200 {
-		t.Errorf("%d of %d repeats were written before the trouble", written, n)
+		t.Errorf("%d of %d repeats were written before the failure", written, n)
 	}
 	f.check(f.WriteRepeats(f.ctx))
 	if written := f.count("SELECT sum(repeated) FROM status_changes"); written != n ||
@@ -221,7 +221,7 @@ func TestRepeatsAreWrittenInParts(t *testing.T) {
 	}
 }
 
-// count is one number out of the database.
+// count queries a number.
 func (f *fixture) count(query string) (n int) {
 	f.t.Helper()
 	db := f.db()

@@ -20,7 +20,7 @@ type clientRow struct {
 	Blocked   bool
 	CreatedAt int64 `gorm:"autoCreateTime:false"`
 
-	// What is not its own, but of one that had the id before: changes up to this number, deliveries up to this id.
+	// Rows up to these ids belong to an earlier client with the same id.
 	ChangesBefore, DeliveriesBefore                      int64
 	Events, EventLimit, Agents, AgentLimit, RequestLimit int64
 }
@@ -35,7 +35,7 @@ func clientNotFound(id string) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no client %s", id), Status: "client_not_found"}
 }
 
-// findClient returns the row of a client, or that there is none.
+// findClient returns the row of a client, or an error of kind NotFound.
 func findClient(q sqldb.Querier, id string) (clientRow, error) { return readClient(q, id, "") }
 
 // readClient is findClient with a locking clause.
@@ -49,12 +49,13 @@ func readClient(q sqldb.Querier, id, lock string) (clientRow, error) {
 
 var clientSQL = "SELECT " + sqldb.Columns[clientRow]() + " FROM clients WHERE id = ?"
 
-// lockClient is findClient that locks the row until the transaction ends. Agents are locked before.
+// lockClient is findClient that locks the row until the transaction ends. Agents must be locked before.
 func lockClient(tx *sqldb.Tx, id string) (clientRow, error) {
 	return readClient(tx, id, tx.ForUpdate(true))
 }
 
-// Clients lists clients in the order of their ids, those after an id, at most limit of them; 0 means all.
+// Clients lists clients in the order of their ids, starting after an id. The list has at most limit clients; 0 means
+// all.
 func (s *Store) Clients(ctx context.Context, after string, limit int) ([]gen.ClientAccount, error) {
 	rows, err := gorm.G[clientRow](s.read(ctx).GORM()).Where("id > ?", after).Order("id").Limit(limitOrMax(limit)).Find(
 		ctx,
@@ -68,7 +69,7 @@ func (s *Store) Client(ctx context.Context, id string) (gen.ClientAccount, error
 	return r.model(), err
 }
 
-// PutClient creates a client or updates it; a field that is nil stays as it is.
+// PutClient creates or updates a client. A nil field stays as it is.
 func (s *Store) PutClient(
 	ctx context.Context, id string, u gen.ClientUpdate,
 ) (c gen.ClientAccount, created bool, err error) {
@@ -92,7 +93,7 @@ func (s *Store) PutClient(
 	return c, created, err
 }
 
-// createClient makes a client if there is none of that id, and says whether it has.
+// createClient creates a client unless its id exists, and reports whether it did.
 func (s *Store) createClient(tx *sqldb.Tx, id string) (created bool, err error) {
 	made, err := tx.ExecCount("INSERT INTO clients (id, created_at, changes_before, deliveries_before) VALUES (?, ?, "+
 		"(SELECT coalesce(max(id), 0) FROM status_changes), "+
@@ -107,26 +108,26 @@ func (s *Store) createClient(tx *sqldb.Tx, id string) (created bool, err error) 
 	return true, errors.Join(s.newSecret(tx, id), newFeed(tx, id))
 }
 
-// newFeed has a client's feed begin after the changes of one that had the id before.
+// newFeed makes a client's feed begin after the changes of an earlier client with the same id.
 func newFeed(tx *sqldb.Tx, client string) error {
 	return tx.Exec("INSERT INTO truncated (client_id, sequence) SELECT client_id, id FROM status_changes "+
 		"WHERE client_id = ? "+
 		"ORDER BY id DESC LIMIT 1 ON CONFLICT (client_id) DO UPDATE SET sequence = excluded.sequence", client)
 }
 
-// agentsPerCommit is how many agents of a client are deleted in one transaction, so that no request waits long for the
-// writer.
+// agentsPerCommit is the number of agents that one transaction deletes, so that no request waits long for the writer.
 const agentsPerCommit = 250
 
-// lockClientKey keeps a client from being deleted before the transaction ends, and so its id from becoming another
-// client's. Others may still change the row.
+// lockClientKey prevents the deletion of a client until the transaction ends, and so the reuse of its id. Other
+// transactions may still change the row.
 func lockClientKey(tx *sqldb.Tx, id string) error {
 	_, err := readClient(tx, id, tx.ForKeyShare())
 	return err
 }
 
-// DeleteClient deletes a client with its applications, its agents and their events; see DeleteAgent. Its replays end.
-// Many agents go in several transactions, and the client in the last: after an error, some of its agents may be gone.
+// DeleteClient deletes a client with its applications, its agents and their events; see DeleteAgent. It ends the
+// client's replays. Many agents take several transactions, the last of which deletes the client. After an error, some
+// of its agents may be deleted.
 func (s *Store) DeleteClient(ctx context.Context, id string) error {
 	defer s.wake()
 	defer s.announce(id)
@@ -138,7 +139,7 @@ func (s *Store) DeleteClient(ctx context.Context, id string) error {
 	}
 }
 
-// deletePart deletes some agents of a client, and the client if these are the last.
+// deletePart deletes some agents of a client, and the client itself if these are the last.
 func (s *Store) deletePart(ctx context.Context, id string) (last bool, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		agents, err := lockSomeAgents(tx, id)
@@ -156,7 +157,7 @@ func (s *Store) deletePart(ctx context.Context, id string) (last bool, err error
 	return last, err
 }
 
-// deleteEmpty deletes a client that has no agents.
+// deleteEmpty deletes a client without agents.
 func (s *Store) deleteEmpty(tx *sqldb.Tx, id string) error {
 	if err := tx.Exec("DELETE FROM replays WHERE client_id = ?", id); err != nil {
 		return err
@@ -174,7 +175,7 @@ func (s *Store) deleteEmpty(tx *sqldb.Tx, id string) error {
 	return tx.Exec("DELETE FROM clients WHERE id = ?", id)
 }
 
-// lockSomeAgents locks the first agents of a client, which it returns, and then the client, so that no agent is added.
+// lockSomeAgents locks and returns the first agents of a client. Then it locks the client, so that no agent is added.
 func lockSomeAgents(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
 	for range 2 {
 		agents, err = gorm.G[agentRow](tx.GORM(), sqldb.Locking(tx)...).Where("client_id = ?", id).Order("id").Limit(
@@ -191,7 +192,7 @@ func lockSomeAgents(tx *sqldb.Tx, id string) (agents []agentRow, err error) {
 	return agents, nil
 }
 
-// limitOrMax turns "no limit" into a limit.
+// limitOrMax returns the largest int for the limit 0.
 func limitOrMax(limit int) int {
 	if limit == 0 {
 		return math.MaxInt
@@ -208,28 +209,32 @@ func each[R, M any](rows []R, model func(R) M) []M {
 	return models
 }
 
-// The rows of secrets and receivers are found by a client's id, and so belong to whichever client has it. A client
-// that is deleted leaves deliveries that are still sent. If its id is given to a new client before the last of them
-// has ended, the rows that they need get another id, which no client can have: the client's, a space and a random
-// text. A delivery's lane leads to its receiver and that to the secret, so nothing else changes.
+// The rows of secrets and receivers refer to a client by its id, and so belong to the current client with that id. But
+// the deliveries of a deleted client are still sent, with its secret.
+//
+// If its id is given to a new client before they have ended, their receivers and secrets get another id, which no
+// client can have: the client's id, a space and a random text. A lane refers to its receiver, and the receiver to the
+// secret, so no other row changes.
 
-// earlierClientID is a new id for the rows of an earlier client with the same id.
+// earlierClientID returns a new id for the rows of an earlier client with the same id.
 func earlierClientID(client string) string { return client + " " + rand.Text() }
 
 // notOfEarlierSQL is true of a receiver r that does not belong to an earlier client with the id in a change c.
 const notOfEarlierSQL = "substr(r.client_id, 1, length(c.client_id) + 1) <> c.client_id || ' '"
 
-// busySQL is true of a receiver r with a lane that has unfinished deliveries, that is leased, or that a delivery in
-// flight elsewhere moves to. It repeats the states in the terms of a partial index.
-const busySQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l.pending > 0 " +
+// busyReceiverSQL is true of a busy receiver r. Such a receiver has a lane that is leased, that has unfinished
+// deliveries, or that a delivery in flight in another lane moves to. The condition repeats the states of a partial
+// index.
+const busyReceiverSQL = "EXISTS (SELECT 1 FROM lanes l WHERE l.receiver_id = r.id AND (l.pending > 0 " +
 	"OR l.lease_until IS NOT NULL OR EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) OR " +
 	"EXISTS (SELECT 1 FROM deliveries d WHERE d.lane_id = l.id AND d.state = 'parked' " +
 	"AND d.state IN ('failed', 'cancelled', 'parked'))))"
 
-// noneBusySQL is true of a row t that belongs to a client without a busy receiver.
-const noneBusySQL = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " + busySQL + ")"
+// noBusyReceiverSQL is true of a row t that belongs to a client without a busy receiver.
+const noBusyReceiverSQL = "NOT EXISTS (SELECT 1 FROM receivers r WHERE r.client_id = t.client_id AND " +
+	busyReceiverSQL + ")"
 
-// renameEarlierClient gives the busy receivers and the secrets of an earlier client with the same id another id. The
+// renameEarlierClient gives another id to the busy receivers and the secrets of an earlier client with the same id. The
 // new client inherits the other receivers with their empty lanes, and their breakers are closed.
 func renameEarlierClient(tx *sqldb.Tx, client string) error {
 	left, err := leftReceivers(tx, client)
@@ -261,15 +266,15 @@ type leftReceiver struct {
 
 func (r leftReceiver) id() int64 { return r.ID }
 
-// leftReceivers locks the receivers of a deleted client and returns them. An idle one can no longer become busy, since
-// that needs an agent or a replay of the client, or the client itself.
+// leftReceivers locks and returns the receivers of a deleted client. An idle receiver cannot become busy any more,
+// since that needs an agent or a replay of the client, or the client itself.
 func leftReceivers(tx *sqldb.Tx, client string) ([]leftReceiver, error) {
 	return sqldb.Select[leftReceiver](tx,
-		"SELECT r.id, "+busySQL+" AS busy FROM receivers r WHERE r.client_id = ? ORDER BY r.id"+
+		"SELECT r.id, "+busyReceiverSQL+" AS busy FROM receivers r WHERE r.client_id = ? ORDER BY r.id"+
 			tx.ForUpdateOf("r", true), client)
 }
 
-// closeBreakers closes breakers of deleted clients for whom nothing is sent any more: no probe would.
+// closeBreakers closes the breakers of deleted clients without pending deliveries. No probe could close them.
 func (s *Store) closeBreakers(ctx context.Context) error {
 	open := fmt.Sprintf("SELECT r.id FROM receivers r WHERE r.failures >= %d AND NOT EXISTS "+
 		"(SELECT 1 FROM secrets t WHERE t.client_id = r.client_id)", webhook.BreakerThreshold)

@@ -14,15 +14,15 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// again deletes the client of an agent and creates it again under its id, with the agent and an event of its own.
-func (f *fixture) again(k store.AgentKey) {
+// recreateClient deletes the client of an agent and creates it again with the same id, with an agent and events.
+func (f *fixture) recreateClient(k store.AgentKey) {
 	f.t.Helper()
 	f.check(f.DeleteClient(f.ctx, k.Client))
 	f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 }
 
-// bySecret claims what is due, which has one delivery at most for each secret, and returns it by these.
+// bySecret claims the due deliveries and returns them by their secrets. Each secret may sign one delivery.
 func (f *fixture) bySecret() map[string]webhook.Delivery {
 	f.t.Helper()
 	of := map[string]webhook.Delivery{}
@@ -35,15 +35,15 @@ func (f *fixture) bySecret() map[string]webhook.Delivery {
 	return of
 }
 
-// What a deleted client has pending is signed by its own secret, also when its id is another client's. The two share no
-// receiver and no lane, so neither waits for the other.
+// The deliveries of a deleted client are signed with its secret, even if another client has its id. The two clients
+// share no receiver and no lane, so neither waits for the other.
 func TestClientsOfOneIDShareNothing(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	first, rotated := f.secret(k.Client).Secret, f.rotate(k.Client)
-	f.again(k)
+	f.recreateClient(k)
 	second := f.secret(k.Client).Secret
 	f.login(k)
 	claimed := f.bySecret()
@@ -54,17 +54,17 @@ func TestClientsOfOneIDShareNothing(t *testing.T) {
 		t.Fatalf("claimed %+v, want one signed with %s and one with %s", claimed, rotated, second)
 	}
 	f.verify()
-	f.again(k) // while both are in flight
+	f.recreateClient(k) // while both deliveries are in flight
 	third := f.secret(k.Client).Secret
 	f.login(k)
 	if next := f.record(old, webhook.Delivered, true); next == nil || next.Secrets[0] != rotated ||
 		next.Data.AgentStatus != gen.AgentStatusValueLoggedOut {
-		t.Errorf("the first client's lane goes on with %+v, want its logout signed with %s", next, rotated)
+		t.Errorf("the first client's lane continues with %+v, want its logout signed with %s", next, rotated)
 	} else {
 		f.finish(*next)
 	}
 	if next := f.record(its, webhook.Delivered, true); next == nil || next.Secrets[0] != second {
-		t.Errorf("the second client's lane goes on with %+v, want it signed with %s", next, second)
+		t.Errorf("the second client's lane continues with %+v, want it signed with %s", next, second)
 	} else {
 		f.finish(*next)
 	}
@@ -75,17 +75,18 @@ func TestClientsOfOneIDShareNothing(t *testing.T) {
 	f.verify()
 }
 
-// A new client is not kept waiting by the breaker of an earlier client with its id, or by a pause that this one's
-// receiver has asked for.
+// A new client does not wait for the breaker of an earlier client with its id, or for a pause that a receiver asked
+// for.
 func TestClientsOfOneIDShareNoBreaker(t *testing.T) {
 	for name, pending := range map[string]bool{"while a delivery is pending": true, "when none is": false} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			event := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 			f.login(k)
 			for range webhook.BreakerThreshold {
-				f.get(f.claimOne(), webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Retry, Error: "refused"}})
+				f.recordAnswer(f.claimOne(),
+					webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Retry, Error: "refused"}})
 			}
 			f.wantBreakers(1)
 			open := 1
@@ -93,7 +94,7 @@ func TestClientsOfOneIDShareNoBreaker(t *testing.T) {
 				open = 0
 				f.check(f.DeleteEvent(f.ctx, k, event))
 			}
-			f.again(k)
+			f.recreateClient(k)
 			f.wantBreakers(open)
 			f.login(k)
 			f.signedWith(f.secret(k.Client).Secret)
@@ -110,13 +111,13 @@ func (f *fixture) wantBreakers(want int) {
 	}
 }
 
-// The secret of a deleted client is kept until the last of its deliveries has ended, and no longer. So is its breaker.
+// The secret and the breaker of a deleted client are kept until the last of its deliveries has ended.
 func TestSecretOfADeletedClientIsRemoved(t *testing.T) {
 	for name, again := range map[string]bool{"its id is free": false, "its id is another client's": true} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			f.register(k, crm, both...)
+			f.createEvents(k, crm, both...)
 			f.login(k)
 			secret := f.secret(k.Client).Secret
 			f.check(f.DeleteClient(f.ctx, k.Client))
@@ -130,7 +131,7 @@ func TestSecretOfADeletedClientIsRemoved(t *testing.T) {
 			f.pruneClients(kept)
 			next := f.record(first, webhook.Delivered, true)
 			if next == nil || !slices.Equal(next.Secrets, []string{secret}) {
-				t.Fatalf("it goes on with %+v, want it signed with %s", next, secret)
+				t.Fatalf("the lane continues with %+v, want it signed with %s", next, secret)
 			}
 			f.pruneClients(kept)
 			f.sql(
@@ -150,22 +151,22 @@ func TestSecretOfADeletedClientIsRemoved(t *testing.T) {
 	}
 }
 
-// pruneClients prunes when an hour has passed, and says how many secrets there are then.
+// pruneClients prunes an hour later, and checks the number of secrets.
 func (f *fixture) pruneClients(want int) {
 	f.t.Helper()
 	f.sql("UPDATE deliveries SET expires_at = expires_at + 3600000")
 	f.clock.add(time.Hour)
 	f.check(f.PruneAll(f.ctx))
 	if n := f.count("SELECT count(*) FROM secrets"); n != want {
-		f.t.Errorf("%d secrets are there, want %d", n, want)
+		f.t.Errorf("%d secrets exist, want %d", n, want)
 	}
 }
 
-// A delivery that is parked has not ended.
-func TestSecretOfAParkedDelivery(t *testing.T) {
+// A parked delivery has not ended.
+func TestSecretOfAParkedDeliveryIsKept(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	events := f.register(k, crm, gen.EventTypeAgentLogin)
+	events := f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.state(k, events[0], gen.AgentEventStateValueDisabled)
 	f.check(f.DeleteClient(f.ctx, k.Client))
@@ -178,31 +179,29 @@ func TestSecretOfAParkedDelivery(t *testing.T) {
 	f.pruneClients(1)
 }
 
-// However often a client is created again, its rows are no more than those of clients that have something pending.
-func TestClientIsCreatedAgainAndAgain(t *testing.T) {
+func TestRecreatedClientAddsNoRows(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	for range 5 {
 		f.login(k)
 		f.finish(f.claimOne())
 		f.logout(k)
 		f.finish(f.claimOne())
-		f.again(k)
+		f.recreateClient(k)
 	}
 	for _, table := range []string{"secrets", "receivers", "lanes"} {
 		if n := f.count("SELECT count(*) FROM " + table); n != 1 {
-			t.Errorf("%d %s are there, want 1", n, table)
+			t.Errorf("%d %s exist, want 1", n, table)
 		}
 	}
 }
 
-// A delivery that is in flight while its event moves to another receiver follows there, and is signed by its own
-// secret also when its client is another one by then.
-func TestMovedDeliveryOfADeletedClient(t *testing.T) {
+// The delivery is in flight while its event moves to another receiver, and while its client is replaced by another.
+func TestMovedDeliveryOfADeletedClientHasItsSecret(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	event := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 	f.login(k)
 	secret := f.secret(k.Client).Secret
 	inFlight := f.claimOne()
@@ -216,29 +215,27 @@ func TestMovedDeliveryOfADeletedClient(t *testing.T) {
 	}
 }
 
-// A new client's first delivery is handed out without a claim, although deliveries of an earlier client with its id
-// wait.
-func TestNewClientIsHandedOut(t *testing.T) {
+// Deliveries of an earlier client with its id are pending.
+func TestFirstDeliveryOfANewClientIsHandedOff(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
-	f.again(k)
-	o := f.offer(1)
+	f.recreateClient(k)
+	o := f.acceptHandoffs(1)
 	f.login(k)
 	if want := f.secret(k.Client).Secret; len(o.delivered) != 1 ||
 		!slices.Equal(o.delivered[0].Secrets, []string{want}) {
-		t.Errorf("handed out %+v, want one signed with %s", o.delivered, want)
+		t.Errorf("handed off %+v, want one signed with %s", o.delivered, want)
 	}
 }
 
-// A client whose delivery is being sent again is not deleted before that is done: else its id might be another
-// client's, whose secret would sign.
-func TestRedeliveryKeepsTheClient(t *testing.T) {
+// Otherwise another client could get the id, and its secret would sign the redelivery.
+func TestClientIsNotDeletedDuringARedelivery(t *testing.T) {
 	pgtest.PostgresOnly(t, "there is one writer")
 	f := open(t)
 	k := f.agent()
-	events := f.register(k, crm, gen.EventTypeAgentLogin)
+	events := f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Failed, false)
 	f.check(f.DeleteEvent(f.ctx, k, events[0]))
@@ -272,8 +269,7 @@ func TestRedeliveryKeepsTheClient(t *testing.T) {
 	f.verify()
 }
 
-// A client that is created while what an earlier client with its id has left is removed keeps what it has.
-func TestCreatedWhileOthersAreRemoved(t *testing.T) {
+func TestClientCreatedDuringPruningKeepsItsSecret(t *testing.T) {
 	pgtest.PostgresOnly(t, "there is one writer")
 	f := open(t)
 	k := f.agent()
@@ -295,11 +291,11 @@ func TestCreatedWhileOthersAreRemoved(t *testing.T) {
 	f.check(created.Commit())
 	f.check(<-pruned)
 	if n := f.count("SELECT count(*) FROM secrets WHERE secret = 'new'"); n != 1 {
-		t.Error("the secret of the new client is gone")
+		t.Error("the secret of the new client was pruned")
 	}
 }
 
-// untilItWaits waits until something waits for a lock of another transaction, or has ended.
+// untilItWaits returns when a session waits for a lock, or when the operation has ended.
 func (f *fixture) untilItWaits(db *sql.DB, ended chan error) {
 	f.t.Helper()
 	look := time.NewTicker(10 * time.Millisecond)

@@ -11,11 +11,11 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// withPast makes a client with a delivery that has failed, one that is pending, and an open replay, and deletes it.
-func (f *fixture) withPast() store.AgentKey {
+// deletedClient creates a client with a failed delivery, a pending one and an unfinished replay, and deletes it.
+func (f *fixture) deletedClient() store.AgentKey {
 	f.t.Helper()
 	k := f.agent()
-	f.register(k, "http://user:s3cret@crm.example/?token=t0ken", both...)
+	f.createEvents(k, "http://user:s3cret@crm.example/?token=t0ken", both...)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Failed, false)
 	_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
@@ -24,8 +24,8 @@ func (f *fixture) withPast() store.AgentKey {
 	return k
 }
 
-// missing checks that something is not there.
-func (f *fixture) missing(what string, err error) {
+// wantNotFound checks that a resource does not exist.
+func (f *fixture) wantNotFound(what string, err error) {
 	f.t.Helper()
 	var missing *store.Error
 	if !errors.As(err, &missing) || missing.Kind != store.NotFound {
@@ -33,29 +33,29 @@ func (f *fixture) missing(what string, err error) {
 	}
 }
 
-// Of a client that is deleted nothing is shown, and its replays end; what is owed is carried out.
-func TestDeletedClient(t *testing.T) {
+// Its pending deliveries are sent, and its replays end.
+func TestDeletedClientShowsNothing(t *testing.T) {
 	f := open(t)
-	k := f.withPast()
+	k := f.deletedClient()
 	_, err := f.Delivery(f.ctx, "12", 1)
-	f.missing("a delivery", err)
+	f.wantNotFound("a delivery", err)
 	_, err = f.Redeliver(f.ctx, "12", 1)
-	f.missing("to send it again", err)
+	f.wantNotFound("a redelivery", err)
 	_, err = f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 9)
-	f.missing("the deliveries", err)
+	f.wantNotFound("the deliveries", err)
 	_, err = f.Replay(f.ctx, "12", 1)
-	f.missing("a replay", err)
+	f.wantNotFound("a replay", err)
 	_, err = f.StatusChanges(f.ctx, "12", nil, "", 9)
-	f.missing("the feed", err)
+	f.wantNotFound("the feed", err)
 	_, err = f.AgentStatusChanges(f.ctx, k, 0, 9)
-	f.missing("an agent's changes", err)
+	f.wantNotFound("an agent's changes", err)
 	f.check(f.ReplayAll(f.ctx))
 	if d := f.claimOne(); d.ID != 2 {
-		t.Errorf("owed is delivery %d", d.ID)
+		t.Errorf("delivery %d is claimed", d.ID)
 	} else {
 		f.finish(d)
 	}
-	f.drained()
+	f.wantDrained()
 	f.clock.add(31 * 24 * time.Hour)
 	f.check(f.PruneAll(f.ctx))
 	for _, table := range []string{"secrets", "truncated", "status_changes", "deliveries", "attempts", "replays"} {
@@ -65,23 +65,22 @@ func TestDeletedClient(t *testing.T) {
 	}
 }
 
-// A client sees nothing of one that had its id before.
-func TestNewClientUnderAnOldID(t *testing.T) {
+func TestNewClientSeesNothingOfAnEarlierOne(t *testing.T) {
 	f := open(t)
-	k := f.withPast()
+	k := f.deletedClient()
 	f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	for _, filter := range []store.DeliveryFilter{
 		{}, {State: gen.DeliveryStateFailed}, {AgentType: k.Type, AgentID: k.ID}, {EventID: 1}, {Since: f.clock.Now()},
 	} {
-		if seen := f.logged(filter, 0, 9); len(seen) > 0 {
+		if seen := f.listDeliveries(filter, 0, 9); len(seen) > 0 {
 			t.Errorf("%+v: %q", filter, seen)
 		}
 	}
 	_, err := f.Delivery(f.ctx, "12", 1)
-	f.missing("a delivery of before", err)
+	f.wantNotFound("an earlier delivery", err)
 	_, err = f.Redeliver(f.ctx, "12", 1)
-	f.missing("to send it again", err)
+	f.wantNotFound("a redelivery", err)
 	replays, err := f.Replays(f.ctx, "12", 0, 9)
 	f.check(err)
 	feed, err := f.StatusChanges(f.ctx, "12", nil, "", 9)
@@ -89,12 +88,12 @@ func TestNewClientUnderAnOldID(t *testing.T) {
 	explained, err := f.AgentStatusChanges(f.ctx, k, 0, 9)
 	f.check(err)
 	if len(replays)+len(feed.Changes)+len(explained) > 0 {
-		t.Errorf("of before: %+v, %+v, %+v", replays, feed, explained)
+		t.Errorf("of the earlier client: %+v, %+v, %+v", replays, feed, explained)
 	}
 	var truncated *store.Error
 	if _, err := f.StatusChanges(f.ctx, "12", new(int64(1)), "", 9); !errors.As(err, &truncated) ||
 		truncated.Kind != store.Truncated {
-		t.Errorf("the feed after a change of before: %v", err)
+		t.Errorf("the feed after an earlier change: %v", err)
 	}
 	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 	f.check(err)
@@ -103,18 +102,17 @@ func TestNewClientUnderAnOldID(t *testing.T) {
 		t.Errorf("a replay: %+v", r)
 	}
 	f.login(k)
-	for _, d := range f.claim() { // what the earlier client has pending, and what is new
+	for _, d := range f.claim() { // a pending delivery of the earlier client, and a new one
 		f.finish(d)
 	}
-	f.drained()
-	if seen := f.logged(store.DeliveryFilter{}, 0, 9); len(seen) != 1 || len(f.feed("12", 2, 9)) != 1 {
+	f.wantDrained()
+	if seen := f.listDeliveries(store.DeliveryFilter{}, 0, 9); len(seen) != 1 || len(f.feed("12", 2, 9)) != 1 {
 		t.Errorf("its own: %q", seen)
 	}
 }
 
-// A client with more agents than one transaction deletes: each that is available is logged out, once, and nothing is
-// left.
-func TestDeletedClientOfManyAgents(t *testing.T) {
+// The agents take more than one transaction. Each available agent is logged out once.
+func TestClientWithManyAgentsIsDeletedCompletely(t *testing.T) {
 	f := open(t)
 	url := f.url
 	f.check(f.Close())
@@ -136,5 +134,5 @@ func TestDeletedClientOfManyAgents(t *testing.T) {
 			t.Errorf("%d %s, want %d", n, table, want)
 		}
 	}
-	f.missing("the client again", f.DeleteClient(f.ctx, client))
+	f.wantNotFound("a second deletion", f.DeleteClient(f.ctx, client))
 }

@@ -10,33 +10,34 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// All due times come from one clock. If that is put back, they are further away by as much, until the clock has made up
-// for the whole step. So the process that runs, or the next start, notices the step and subtracts it from all times
-// that lie ahead. A clock that is put forward only makes things due earlier.
+// All due times are of one clock. If the clock is put back, each due time is further away by the same step. So the
+// running process, or the next start, notices the step and subtracts it from all times in the future. A clock that is
+// put forward only makes rows due earlier.
 
 const (
-	// clockNotedEvery is how often the clock's time is written down for the next start.
+	// clockNotedEvery is the interval at which the clock's time is stored for the next start.
 	clockNotedEvery = 10 * time.Second
-	// stepRowsPerCommit is how many deliveries or lanes one commit changes.
+	// stepRowsPerCommit is the number of deliveries or lanes that one commit changes.
 	stepRowsPerCommit = 500
 )
 
-// clockWatch is what a process remembers of the clock, in milliseconds. All but the latest time is of Work alone.
+// clockWatch is a process's state of the clock, in milliseconds. Only the job watchClock uses the fields other than
+// latest.
 type clockWatch struct {
-	latest  atomic.Int64 // that was used
+	latest  atomic.Int64 // the latest time that was used
 	written int64
-	back    int64 // that the clock was put back, and that is not subtracted yet
-	first   bool  // of the processes that notice this, it is the one that subtracts it
+	step    int64 // the step back that is not subtracted yet
+	claimed bool  // this process is the one that subtracts the step
 }
 
-// use notes a time that is used, and returns it.
+// use records a time that is used, and returns it.
 func (w *clockWatch) use(now int64) int64 {
 	for latest := w.latest.Load(); now > latest && !w.latest.CompareAndSwap(latest, now); latest = w.latest.Load() {
 	}
 	return now
 }
 
-// steppedBack returns how far the clock was put back since the last time. A small difference is none.
+// steppedBack returns by how much the clock was put back since the last call. It ignores a small difference.
 func (w *clockWatch) steppedBack(now int64) int64 {
 	back := w.latest.Load() - now
 	if back <= postgres.ClockJitter.Milliseconds() {
@@ -46,11 +47,11 @@ func (w *clockWatch) steppedBack(now int64) int64 {
 	return back
 }
 
-// watchClock looks whether the clock was put back since the last time, and writes down how late it is.
+// watchClock subtracts a step back of the clock, and otherwise stores the time for the next start.
 func (s *Store) watchClock(ctx context.Context) error {
 	now, w := s.now(), &s.clock
-	if w.back += w.steppedBack(now); w.back > 0 {
-		err := s.takeOffStep(ctx)
+	if w.step += w.steppedBack(now); w.step > 0 {
+		err := s.subtractStep(ctx)
 		if err == nil {
 			w.written = now
 		}
@@ -68,7 +69,7 @@ func (s *Store) watchClock(ctx context.Context) error {
 	return err
 }
 
-// compareClock looks at the start whether the clock was put back since the last process ran.
+// compareClock subtracts, at the start, a step back since the last process ran.
 func (s *Store) compareClock(ctx context.Context) error {
 	var seen int64
 	seen, err := sqldb.Value[int64](s.read(ctx), "SELECT seen_at FROM clock")
@@ -77,39 +78,39 @@ func (s *Store) compareClock(ctx context.Context) error {
 	}
 	now := s.now()
 	if back := seen - now; back > postgres.ClockJitter.Milliseconds() {
-		s.clock.back = back
-		return s.takeOffStep(ctx)
+		s.clock.step = back
+		return s.subtractStep(ctx)
 	}
 	return nil
 }
 
-// takeOffStep makes all that waits due earlier, by as much as the clock was put back. Of several processes that notice
-// the step, the first subtracts it. If two do, deliveries are due too early, and leases are still right.
-func (s *Store) takeOffStep(ctx context.Context) (err error) {
+// subtractStep makes all pending work due earlier by the step. Only the first process that notices the step subtracts
+// it. If two processes did, deliveries would be due too early, and leases would still be right.
+func (s *Store) subtractStep(ctx context.Context) (err error) {
 	w := &s.clock
-	if !w.first {
-		if w.first, err = s.claimStep(ctx); err != nil {
+	if !w.claimed {
+		if w.claimed, err = s.claimStep(ctx); err != nil {
 			return err
 		}
-		if !w.first {
-			w.back = 0
+		if !w.claimed {
+			w.step = 0
 			return nil
 		}
-		s.Log.Warn("clock stepped back", "by", time.Duration(w.back)*time.Millisecond)
+		s.Log.Warn("clock stepped back", "by", time.Duration(w.step)*time.Millisecond)
 	}
 	defer s.wake()
-	step := clockStepBack{Store: s, back: w.back}
+	step := clockStepBack{Store: s, step: w.step}
 	for _, part := range []func(context.Context) error{step.deliveries, step.lanes, step.leases, step.receivers} {
 		if err := part(ctx); err != nil {
-			return publicError(err) // and is tried again
+			return publicError(err) // watchClock tries again
 		}
 	}
-	w.back, w.first = 0, false
+	w.step, w.claimed = 0, false
 	return nil
 }
 
-// claimStep says whether this process is the first to notice a step, as the only one always is. The others notice
-// it a few seconds later, unless they are cut off.
+// claimStep reports whether this process is the first to notice a step. The others notice it a few seconds later,
+// unless they are cut off. On SQLite, the one process is the first.
 func (s *Store) claimStep(ctx context.Context) (first bool, err error) {
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		now, near := s.now(), clockNotedEvery.Milliseconds()
@@ -122,15 +123,16 @@ func (s *Store) claimStep(ctx context.Context) (first bool, err error) {
 	return first, err
 }
 
-// clockStepBack subtracts a step from times that lie ahead, few rows at a time, so that no request waits long for the
+// clockStepBack subtracts a step from times in the future. Its commits are small, so that no request waits long for the
 // writer.
 type clockStepBack struct {
 	*Store
-	back int64
+	step int64
 }
 
-// inSlices has the rows that a query finds after a last one changed, a slice of them in each transaction.
-func inSlices[R any](
+// inBatches finds rows in batches, each after the last row of the batch before, and changes each batch in a
+// transaction.
+func inBatches[R any](
 	ctx context.Context, s *Store, find func(q sqldb.Querier, after R) ([]R, error), after R,
 	change func(tx *sqldb.Tx, rows []R) error,
 ) error {
@@ -148,8 +150,8 @@ func inSlices[R any](
 	}
 }
 
-// deliveries makes deliveries that are due later due earlier, with their lanes. It goes by the index of what is
-// pending.
+// deliveries subtracts the step from deliveries that are due in the future, and updates their lanes. It scans the index
+// of pending deliveries.
 func (s clockStepBack) deliveries(ctx context.Context) error {
 	find := func(q sqldb.Querier, after deliveryRow) ([]deliveryRow, error) {
 		return sqldb.Select[deliveryRow](q,
@@ -158,14 +160,14 @@ func (s clockStepBack) deliveries(ctx context.Context) error {
 				sqldb.Limit,
 			after.LaneID, after.ChangeID, after.ID, s.now(), stepRowsPerCommit)
 	}
-	return inSlices(ctx, s.Store, find, deliveryRow{}, func(tx *sqldb.Tx, rows []deliveryRow) error {
+	return inBatches(ctx, s.Store, find, deliveryRow{}, func(tx *sqldb.Tx, rows []deliveryRow) error {
 		lanes := slices.Compact(each(rows, laneOf))
 		if err := lockLanes(tx, lanes...); err != nil {
 			return err
 		}
 		err := tx.Exec("UPDATE deliveries SET due_at = due_at - ? "+
 			"WHERE id IN ? AND state || '' = 'pending' AND due_at + 0 > ?",
-			s.back, sqldb.Padded(each(rows, func(r deliveryRow) int64 { return r.ID })), s.now())
+			s.step, sqldb.Padded(each(rows, func(r deliveryRow) int64 { return r.ID })), s.now())
 		if err != nil {
 			return err
 		}
@@ -173,21 +175,21 @@ func (s clockStepBack) deliveries(ctx context.Context) error {
 	})
 }
 
-// bringForward makes lanes that are not leased due when their first delivery is, if that is earlier.
+// bringForward makes lanes without a lease due when their heads are, if that is earlier.
 func (s clockStepBack) bringForward(tx *sqldb.Tx, lanes []int64) error {
 	return tx.Exec("UPDATE lanes SET due_at = (SELECT d.due_at "+headOfLaneSQL+
 		") WHERE id IN ? AND lease_until IS NULL AND "+
 		"due_at + 0 > (SELECT d.due_at "+headOfLaneSQL+")", sqldb.Padded(lanes))
 }
 
-// lanes brings lanes forward that are due later than their first delivery, and sets probe times in the future to now.
+// lanes corrects the lanes that are due later than their heads, and sets probe times in the future to now.
 func (s clockStepBack) lanes(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		return sqldb.Select[int64](q, "SELECT id FROM lanes WHERE id > ? "+
 			"AND (probed_at > ? OR due_at + 0 > ? AND lease_until IS NULL) ORDER BY id"+sqldb.Limit, after, s.now(),
 			s.now(), stepRowsPerCommit)
 	}
-	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, lanes []int64) error {
+	return inBatches(ctx, s.Store, find, 0, func(tx *sqldb.Tx, lanes []int64) error {
 		if err := lockLanes(tx, lanes...); err != nil {
 			return err
 		}
@@ -200,14 +202,14 @@ func (s clockStepBack) lanes(ctx context.Context) error {
 	})
 }
 
-// leases shortens leases to the end of one that begins now: the holder of a lease uses its own clock, by which the
-// lease ends earlier.
+// leases shortens leases to the end of a lease that begins now. The holder of a lease uses a clock that is not set, by
+// which its lease ends earlier.
 func (s clockStepBack) leases(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		return sqldb.Select[int64](q, "SELECT id FROM lanes WHERE id > ? AND lease_until > ? ORDER BY id"+sqldb.Limit,
 			after, s.now()+s.Lease.Milliseconds(), stepRowsPerCommit)
 	}
-	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, lanes []int64) error {
+	return inBatches(ctx, s.Store, find, 0, func(tx *sqldb.Tx, lanes []int64) error {
 		if err := lockLanes(tx, lanes...); err != nil {
 			return err
 		}
@@ -222,8 +224,8 @@ func (s clockStepBack) leases(ctx context.Context) error {
 	})
 }
 
-// receivers brings forward the probes of breakers and the ends of pauses that receivers asked for. Outage times in the
-// future are set to now.
+// receivers subtracts the step from the probe times of breakers and from the pauses that receivers asked for. It sets
+// outage times in the future to now.
 func (s clockStepBack) receivers(ctx context.Context) error {
 	find := func(q sqldb.Querier, after int64) ([]int64, error) {
 		now := s.now()
@@ -231,11 +233,11 @@ func (s clockStepBack) receivers(ctx context.Context) error {
 			"OR failing_since > ? OR recovered_at > ?) ORDER BY id"+sqldb.Limit, after, now, now, now, now,
 			stepRowsPerCommit)
 	}
-	return inSlices(ctx, s.Store, find, 0, func(tx *sqldb.Tx, ids []int64) error {
+	return inBatches(ctx, s.Store, find, 0, func(tx *sqldb.Tx, ids []int64) error {
 		if _, err := tx.LockRows("receivers", ids, true); err != nil {
 			return err
 		}
-		values := map[string]any{"back": s.back, "now": s.now(), "ids": sqldb.Padded(ids)}
+		values := map[string]any{"back": s.step, "now": s.now(), "ids": sqldb.Padded(ids)}
 		return tx.Exec("UPDATE receivers SET "+
 			"waits = CASE WHEN waits > @now AND ("+waitsForProbe+") IS NOT TRUE THEN waits - @back ELSE waits END, "+
 			"paused_until = CASE WHEN paused_until > @now THEN paused_until - @back ELSE paused_until END, "+

@@ -14,26 +14,28 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// maxAhead is how far the clock of these tests is put forward and back: less than the longest delay, so that no time is
-// too far away to be right.
+// maxAhead is the step of the clock in these tests. It is shorter than the longest delay, so that no time counts as
+// wrong.
 const maxAhead = 40 * time.Minute
 
-// retry has a delivery be tried again in 5 s, which says nothing of its receiver.
-func retry(f *fixture, d webhook.Delivery) { f.get(d, busy(http.StatusTooEarly, 5*time.Second)) }
+// retry records an answer that delays a delivery by 5 s and says nothing about its receiver.
+func retry(f *fixture, d webhook.Delivery) {
+	f.recordAnswer(d, busy(http.StatusTooEarly, 5*time.Second))
+}
 
-// logins makes agents that log in, each with one event.
+// logins creates agents with one event each, and logs them in.
 func (f *fixture) logins(n int64) {
 	f.t.Helper()
 	for id := range n {
 		k := f.agentN(id + 1)
-		f.register(k, crm, gen.EventTypeAgentLogin)
+		f.createEvents(k, crm, gen.EventTypeAgentLogin)
 		f.login(k)
 	}
 }
 
-// TestClockPutBack has a receiver fail while the clock is ahead. When it is right again, what waits costs no more
-// than the delay that it had, whatever is behind it in its lane.
-func TestClockPutBack(t *testing.T) {
+// Deliveries fail while the clock is ahead. After the step back, each is due after its own delay, whatever is behind it
+// in its lane.
+func TestDelaysSurviveAStepBackOfTheClock(t *testing.T) {
 	for name, after := range map[string]func(*fixture){
 		"while it runs": (*fixture).watchClock,
 		"while it is off": func(f *fixture) {
@@ -45,7 +47,7 @@ func TestClockPutBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
-			const agents = 510 // more than one commit takes
+			const agents = 510 // more than one commit changes
 			f.logins(agents)
 			f.watchClock()
 			f.clock.add(maxAhead)
@@ -53,14 +55,14 @@ func TestClockPutBack(t *testing.T) {
 			for _, d := range f.claimAll() {
 				retry(f, d)
 			}
-			f.lanes("12", 1000, 1, board)
+			f.createLanes("12", 1000, 1, board)
 			k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 1}
-			f.register(k, crm, gen.EventTypeAgentLogout)
-			f.logout(k) // behind one that is tried again
+			f.createEvents(k, crm, gen.EventTypeAgentLogout)
+			f.logout(k) // behind a delivery that is retried
 			f.clock.add(-maxAhead)
 			after(f)
 			if claimed := f.claim(); len(claimed) != 1 {
-				t.Errorf("%d deliveries are due at once, want the one that was not tried", len(claimed))
+				t.Errorf("%d deliveries are due at once, want the one without an attempt", len(claimed))
 			}
 			f.clock.add(5 * time.Second)
 			claimed := f.claimAll()
@@ -71,18 +73,17 @@ func TestClockPutBack(t *testing.T) {
 				f.finish(d)
 			}
 			if left := f.states()["pending"]; left != 1 {
-				t.Errorf("%d deliveries are pending, want the one under way", left)
+				t.Errorf("%d deliveries are pending, want the one in flight", left)
 			}
 			f.verify()
 		})
 	}
 }
 
-// TestClockPutBackUnderWay has deliveries be under way when the clock is put back: their holders keep their lanes as
-// long as they may send, and if they are gone, the lanes are free a lease later.
-func TestClockPutBackUnderWay(t *testing.T) {
+// Workers keep their lanes as long as they may send. The lanes of a dead worker are free a lease later.
+func TestLeasesSurviveAStepBackOfTheClock(t *testing.T) {
 	f := open(t)
-	f.lanes("12", 1, 2, crm)
+	f.createLanes("12", 1, 2, crm)
 	f.watchClock()
 	f.clock.add(maxAhead)
 	held := f.claim()
@@ -98,21 +99,21 @@ func TestClockPutBackUnderWay(t *testing.T) {
 	f.verify()
 }
 
-// TestClockPutBackAtReceivers has a breaker and a pause that a receiver asked for keep what is left of their waits.
-func TestClockPutBackAtReceivers(t *testing.T) {
+// The breaker and the pause keep the rest of their waits.
+func TestReceiversWaitsSurviveAStepBackOfTheClock(t *testing.T) {
 	f := open(t)
-	f.lanes("12", 1, 6, crm)
-	f.lanes("12", 20, 1, board)
+	f.createLanes("12", 1, 6, crm)
+	f.createLanes("12", 20, 1, board)
 	f.watchClock()
 	f.clock.add(maxAhead)
 	for _, d := range f.claim() {
 		if d.URL == board {
-			f.get(d, busy(429, 10*time.Minute))
+			f.recordAnswer(d, busy(429, 10*time.Minute))
 		} else {
-			f.get(d, answer(0))
+			f.recordAnswer(d, answer(0))
 		}
 	}
-	f.lanes("12", 30, 1, crm) // not tried yet, and held up by the breaker
+	f.createLanes("12", 30, 1, crm) // not tried yet, and blocked by the breaker
 	f.clock.add(-maxAhead)
 	f.watchClock()
 	f.claimNone()
@@ -123,7 +124,7 @@ func TestClockPutBackAtReceivers(t *testing.T) {
 	}
 	f.clock.add(-maxAhead) // during the probe
 	f.watchClock()
-	f.get(probe, answer(204))
+	f.recordAnswer(probe, answer(204))
 	f.clock.add(10*time.Minute - 6*time.Second)
 	for _, d := range f.claim() {
 		if d.URL == board {
@@ -137,14 +138,14 @@ func TestClockPutBackAtReceivers(t *testing.T) {
 	f.verify()
 }
 
-// TestClockPutBackOnce has two processes see the same step, of which one acts.
-func TestClockPutBackOnce(t *testing.T) {
+// Two processes notice the same step.
+func TestOneProcessSubtractsAStepOfTheClock(t *testing.T) {
 	pgtest.PostgresOnly(t, "several processes share a database there")
 	f := open(t)
 	other, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now})
 	f.check(err)
 	defer other.Close()
-	f.lanes("12", 1, 1, crm)
+	f.createLanes("12", 1, 1, crm)
 	f.watchClock()
 	f.clock.add(maxAhead)
 	f.check(other.WatchClock(f.ctx))
@@ -163,8 +164,7 @@ func TestClockPutBackOnce(t *testing.T) {
 	f.claimOne()
 }
 
-// TestClockStepIsLogged says how far the clock was put back. A small difference is none, and a clock that goes on as it
-// should is never written about.
+// The line has the size of the step. A small difference is no step.
 func TestClockStepIsLogged(t *testing.T) {
 	var log bytes.Buffer
 	f := open(t)
@@ -186,10 +186,10 @@ func TestClockStepIsLogged(t *testing.T) {
 	}
 }
 
-// TestClockPutBackDuringTrouble has the database fail in the middle of it. It is done when the database is back.
-func TestClockPutBackDuringTrouble(t *testing.T) {
+// The step is subtracted when the database is back.
+func TestStepOfTheClockSurvivesADatabaseFailure(t *testing.T) {
 	f := open(t)
-	f.lanes("12", 1, 1, crm)
+	f.createLanes("12", 1, 1, crm)
 	f.watchClock()
 	f.clock.add(maxAhead)
 	retry(f, f.claimOne())
@@ -202,7 +202,7 @@ func TestClockPutBackDuringTrouble(t *testing.T) {
 		return nil
 	})
 	if err := f.WatchClock(f.ctx); err == nil {
-		t.Error("nothing was said of the trouble")
+		t.Error("the failure was not returned")
 	}
 	broken = false
 	f.watchClock()
@@ -210,15 +210,14 @@ func TestClockPutBackDuringTrouble(t *testing.T) {
 	f.claimOne()
 }
 
-// TestPruningAfterTheClockWasPutBack goes on at once.
-func TestPruningAfterTheClockWasPutBack(t *testing.T) {
+func TestPruningContinuesAfterAStepBackOfTheClock(t *testing.T) {
 	f := open(t)
 	f.keepRows = 1
 	f.restart()
 	f.clock.add(48 * time.Hour)
 	f.check(f.PruneAll(f.ctx))
 	f.clock.add(-48 * time.Hour)
-	f.flip(f.agent(), 10)
+	f.changeStatus(f.agent(), 10)
 	f.check(f.PruneAll(f.ctx))
 	if n := f.count("SELECT count(*) FROM status_changes"); n != 1 {
 		t.Errorf("%d changes are kept, want 1", n)
@@ -230,7 +229,7 @@ func (f *fixture) watchClock() {
 	f.check(f.WatchClock(f.ctx))
 }
 
-// claimAll takes everything that is due, whatever a receiver's slots.
+// claimAll claims all due lanes, without a limit for each receiver.
 func (f *fixture) claimAll() []webhook.Delivery {
 	f.t.Helper()
 	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 10_000, Take: func(int64) bool {

@@ -17,22 +17,24 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
-// copyRows is how many rows one commit of a copy has.
+// copyRows is the number of rows in one commit of a copy.
 const copyRows = 10_000
 
-// Copied is how far the copy of a table is.
+// Copied is the progress of the copy of a table.
 type Copied struct {
-	Restarted   bool // the rows of an earlier copy are removed first; reported once, before any table
+	Restarted   bool // the rows of an earlier copy are deleted first; reported once, before any table
 	Table       string
 	Done, Total int64 // rows
 }
 
 // CopyTo copies an SQLite database into a PostgreSQL database. No process may serve the source meanwhile. The target
-// must be empty or hold an interrupted copy. An interrupted copy continues, unless the source was served since: then it
-// starts again. The target cannot be served until all rows are there and were counted. progress is called now and then.
+// must be empty or hold an interrupted copy.
+//
+// CopyTo continues an interrupted copy, unless the source was served since: then it begins again. The target cannot be
+// served before all rows are copied and counted. CopyTo calls progress repeatedly.
 func CopyTo(ctx context.Context, from, to string, progress func(Copied)) error {
 	if postgres.IsURL(from) || !postgres.IsURL(to) {
-		return errors.New("a copy goes from sqlite:PATH to postgres://USER@HOST:PORT/DATABASE")
+		return errors.New("a copy must be from sqlite:PATH to postgres://USER@HOST:PORT/DATABASE")
 	}
 	file, err := sqlite.ExistingPath(from)
 	if err != nil {
@@ -59,7 +61,7 @@ func copyInto(ctx context.Context, source *sql.DB, to string, progress func(Copi
 	if err := c.claim(ctx, Redacted(to)); err != nil {
 		return err
 	}
-	// revoked while no server runs
+	// these rows may have been revoked since the interruption
 	if _, err := target.Exec(ctx, "TRUNCATE applications, tokens, idempotency_keys"); err != nil {
 		return err
 	}
@@ -78,11 +80,11 @@ type copier struct {
 	progress func(Copied)
 }
 
-// copiedTable is a table that is copied. If its key only grows, an interrupted copy continues after the last row; the
-// other tables are small, and are copied again.
+// copiedTable is a table to copy. If its key only grows, an interrupted copy continues after the last row. The other
+// tables are small, and are copied again.
 type copiedTable struct{ name, key string }
 
-// copiedTables are the tables, in an order in which no row comes before one that it refers to.
+// copiedTables are the tables, each after the tables that its rows refer to.
 var copiedTables = []copiedTable{
 	{"clients", "id"},
 	{"agents", "id"},
@@ -103,7 +105,7 @@ var copiedTables = []copiedTable{
 	{"epochs", ""},
 }
 
-// claim makes sure that no process serves the target, and that its rows are of this source as it is now.
+// claim ensures that no process serves the target, and that its rows are a copy of the source's current state.
 func (c copier) claim(ctx context.Context, name string) error {
 	locked, err := postgres.LockUnserved(ctx, c.target)
 	if err != nil {
@@ -121,17 +123,17 @@ func (c copier) claim(ctx context.Context, name string) error {
 	return c.begin(ctx, name, there != "")
 }
 
-// begin marks both databases, and empties what an earlier copy has left.
-func (c copier) begin(ctx context.Context, name string, again bool) error {
+// begin marks both databases, and deletes the rows of an earlier copy.
+func (c copier) begin(ctx context.Context, name string, restart bool) error {
 	var empty bool
 	err := c.target.QueryRow(ctx,
 		"SELECT NOT EXISTS (SELECT FROM clients) AND NOT EXISTS (SELECT FROM applications)").Scan(&empty)
 	if err != nil {
 		return err
 	}
-	if !again && !empty {
-		return fmt.Errorf("%s: the database is not empty: a client or an application of this program is in it; "+
-			"a copy that was complete is done, and over anything else none is made", name)
+	if !restart && !empty {
+		return fmt.Errorf("%s: the database must be empty, and has a client or an application; "+
+			"a copy that is complete needs no other run", name)
 	}
 	mark := rand.Text()
 	_, err = c.source.ExecContext(ctx,
@@ -143,7 +145,7 @@ func (c copier) begin(ctx context.Context, name string, again bool) error {
 	for i, t := range copiedTables {
 		names[i] = t.name
 	}
-	if again {
+	if restart {
 		c.progress(Copied{Restarted: true})
 	}
 	return pgx.BeginFunc(ctx, c.target, func(tx pgx.Tx) error {
@@ -155,7 +157,7 @@ func (c copier) begin(ctx context.Context, name string, again bool) error {
 	})
 }
 
-// table copies what is missing of a table.
+// table copies the missing rows of a table.
 func (c copier) table(ctx context.Context, t copiedTable) error {
 	p := Copied{Table: t.name}
 	count := "SELECT count(*) FROM " + t.name
@@ -176,7 +178,7 @@ func (c copier) table(ctx context.Context, t copiedTable) error {
 			return err
 		}
 		if p.Done += n; n == 0 {
-			return fmt.Errorf("%d of %d rows are there, and no more come", p.Done, p.Total)
+			return fmt.Errorf("%d of %d rows were copied, and the source has no more", p.Done, p.Total)
 		}
 	}
 	return c.proceed(ctx, t)
@@ -209,7 +211,7 @@ func (c copier) part(ctx context.Context, t copiedTable) (n int64, err error) {
 	return n, errors.Join(err, rows.Err())
 }
 
-// last is the key of the last row that is there, none without any.
+// last returns the key of the last row in the target, if there is one.
 func (c copier) last(ctx context.Context, t copiedTable) ([]any, error) {
 	var key any
 	err := c.target.QueryRow(ctx, "SELECT "+t.key+" FROM "+t.name+" ORDER BY "+t.order()+" DESC LIMIT 1").Scan(&key)
@@ -219,7 +221,7 @@ func (c copier) last(ctx context.Context, t copiedTable) ([]any, error) {
 	return []any{key}, err
 }
 
-// order is that of SQLite, which compares bytes.
+// order returns the key with the collation of SQLite, which compares bytes.
 func (t copiedTable) order() string {
 	if t.name == "clients" {
 		return t.key + ` COLLATE "C"`
@@ -227,7 +229,7 @@ func (t copiedTable) order() string {
 	return t.key
 }
 
-// nextRow reads a row as PostgreSQL takes it; nil is the end.
+// nextRow reads a row in PostgreSQL's types; nil is the end.
 func nextRow(rows *sql.Rows, names []string) ([]any, error) {
 	if !rows.Next() {
 		return nil, rows.Err()
@@ -248,7 +250,7 @@ func nextRow(rows *sql.Rows, names []string) ([]any, error) {
 	return values, nil
 }
 
-// proceed continues the sequence of a table after the last number that the source used.
+// proceed sets the sequence of a table to the last number that the source used.
 func (c copier) proceed(ctx context.Context, t copiedTable) error {
 	var last int64
 	err := c.source.QueryRowContext(ctx, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0)",
@@ -260,14 +262,14 @@ func (c copier) proceed(ctx context.Context, t copiedTable) error {
 	return err
 }
 
-// finish looks whether all is there, as it should be, and only then lets the copy be served.
+// finish counts and verifies the copied rows. Only then may a process serve the copy.
 func (c copier) finish(ctx context.Context, to string) error {
 	for _, t := range copiedTables {
 		var here, there int64
 		count := "SELECT count(*) FROM " + t.name
 		err := errors.Join(c.source.QueryRowContext(ctx, count).Scan(&here), c.target.QueryRow(ctx, count).Scan(&there))
 		if err == nil && here != there {
-			err = fmt.Errorf("%s: %d rows were copied of %d", t.name, there, here)
+			err = fmt.Errorf("%s: %d of %d rows were copied", t.name, there, here)
 		}
 		if err != nil {
 			return err
@@ -302,7 +304,7 @@ func (c copier) finish(ctx context.Context, to string) error {
 	return err
 }
 
-// release drops the leases of the process that served the source last.
+// release drops the leases of the process that last served the source.
 func release(ctx context.Context, to string) error {
 	s := &Store{Options: Options{URL: to}, copying: true, alongside: true}
 	if err := s.openAs(ctx); err != nil {
@@ -311,11 +313,11 @@ func release(ctx context.Context, to string) error {
 	return errors.Join(s.write(ctx, s.releaseAll), s.Close())
 }
 
-// checkComplete returns an error for a database that is a copy which is not complete.
+// checkComplete returns an error if the database is the target of an unfinished copy.
 func checkComplete(q sqldb.Querier) error {
 	under, err := sqldb.Value[int](q, "SELECT count(*) FROM copies")
 	if err == nil && under > 0 {
-		err = errors.New("a copy into this database was begun and is not complete: run `agentevents copy` again")
+		err = errors.New("the copy into this database is not complete: run `agentevents copy` again")
 	}
 	return err
 }

@@ -13,10 +13,10 @@ import (
 
 func noProgress(store.Copied) {}
 
-// copying is a test of copies into PostgreSQL: a source with some of everything, closed, and an empty target.
+// copying returns the databases of a copy: a source with everything, closed, and an empty target.
 func copying(t *testing.T) (source, target *fixture) {
 	t.Helper()
-	pgtest.PostgresOnly(t, "a copy goes there")
+	pgtest.PostgresOnly(t, "a copy needs a server")
 	source = &fixture{t: t, ctx: t.Context(), clock: newClock()}
 	source.url = "sqlite:" + filepath.Join(t.TempDir(), "agentevents.db")
 	source.open()
@@ -26,7 +26,7 @@ func copying(t *testing.T) (source, target *fixture) {
 	return source, target
 }
 
-// sequences are what the feed of client 12 has.
+// sequences returns the sequence numbers in the feed of client 12.
 func (f *fixture) sequences() (numbers []int64) {
 	f.t.Helper()
 	feed, err := f.StatusChanges(f.ctx, "12", nil, "", 1000)
@@ -37,8 +37,8 @@ func (f *fixture) sequences() (numbers []int64) {
 	return numbers
 }
 
-// What was owed is sent from the copy, in its order, under the numbers that it had; what is new has later ones.
-func TestCopyGoesOn(t *testing.T) {
+// Pending deliveries are sent from the copy, in their order and with their numbers. New changes have greater numbers.
+func TestCopyContinuesThePendingDeliveries(t *testing.T) {
 	source, target := copying(t)
 	tables := map[string]int64{}
 	source.check(store.CopyTo(t.Context(), source.url, target.url, func(c store.Copied) { tables[c.Table] = c.Done }))
@@ -66,8 +66,7 @@ func TestCopyGoesOn(t *testing.T) {
 	}
 }
 
-// A request that was carried out before the copy gets its answer from the copy.
-func TestCopyAnswersAgain(t *testing.T) {
+func TestCopyKeepsTheAnswersOfIdempotencyKeys(t *testing.T) {
 	source, target := copying(t)
 	source.open()
 	rotation := source.operator()
@@ -81,9 +80,9 @@ func TestCopyAnswersAgain(t *testing.T) {
 	}
 }
 
-// A copy that was interrupted cannot be served. It goes on, or begins anew if the source was served since.
-func TestCopyIsInterrupted(t *testing.T) {
-	for name, served := range map[string]bool{"and goes on": false, "and begins anew": true} {
+// It continues, or begins again if the source was served since.
+func TestInterruptedCopyIsNotServed(t *testing.T) {
+	for name, served := range map[string]bool{"and continues": false, "and begins again": true} {
 		t.Run(name, func(t *testing.T) {
 			source, target := copying(t)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -96,7 +95,7 @@ func TestCopyIsInterrupted(t *testing.T) {
 				t.Fatal("it was not interrupted")
 			}
 			if s, err := store.Open(t.Context(), store.Options{URL: target.url}); err == nil {
-				t.Error("half a copy is served", s.Close())
+				t.Error("an incomplete copy is served", s.Close())
 			} else if !strings.Contains(err.Error(), "agentevents copy") {
 				t.Error(err)
 			}
@@ -104,24 +103,24 @@ func TestCopyIsInterrupted(t *testing.T) {
 				t.Errorf("checked: %v", c)
 			})
 			if err == nil || !strings.Contains(err.Error(), "agentevents copy") {
-				t.Error("what is said of half a copy:", err)
+				t.Error("verify of an incomplete copy:", err)
 			}
-			source.verify() // which is whole
+			source.verify() // the source is complete
 			if served {
 				source.open()
 				source.logout(store.AgentKey{Client: "12", Type: "local", ID: 136})
 				source.check(source.Close())
 			}
-			first, anew := map[string]int64{}, false
+			first, restarted := map[string]int64{}, false
 			err = store.CopyTo(t.Context(), source.url, target.url, func(c store.Copied) {
-				anew = anew || c.Restarted
+				restarted = restarted || c.Restarted
 				if _, seen := first[c.Table]; !seen {
 					first[c.Table] = c.Done
 				}
 			})
 			source.check(err)
-			if again := first["deliveries"] == 0; again != served || anew != served {
-				t.Errorf("of the deliveries %d were there when it was run again; anew: %t", first["deliveries"], anew)
+			if again := first["deliveries"] == 0; again != served || restarted != served {
+				t.Errorf("%d deliveries existed at the second run; restarted: %t", first["deliveries"], restarted)
 			}
 			target.open()
 			target.verify()
@@ -133,8 +132,8 @@ func TestCopyIsInterrupted(t *testing.T) {
 	}
 }
 
-// What is revoked while nobody serves is not there in a copy that goes on.
-func TestCopyOfWhatIsRevokedMeanwhile(t *testing.T) {
+// An application that is revoked during an interruption is not in the copy.
+func TestContinuedCopyHasNoRevokedApplication(t *testing.T) {
 	source, target := copying(t)
 	source.open()
 	for _, name := range []string{"one", "two"} {
@@ -165,11 +164,11 @@ func TestCopyOfWhatIsRevokedMeanwhile(t *testing.T) {
 	if len(is) != len(was)-1 || slices.ContainsFunc(is, func(a store.AnyApplication) bool {
 		return a.ID == was[0].ID
 	}) {
-		t.Errorf("of %v are there %v", was, is)
+		t.Errorf("the copy of %v has %v", was, is)
 	}
 }
 
-func TestCopyRefuses(t *testing.T) {
+func TestCopyRefusesUnsuitableDatabases(t *testing.T) {
 	source, target := copying(t)
 	refuse := func(what, want string, from, to string) {
 		t.Helper()
@@ -178,7 +177,7 @@ func TestCopyRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", what, err, want)
 		}
 	}
-	refuse("the wrong way", "goes from sqlite:PATH", target.url, source.url)
+	refuse("the wrong way", "must be from sqlite:PATH", target.url, source.url)
 	refuse("from nothing", "no such file", "sqlite:"+filepath.Join(t.TempDir(), "x.db"), target.url)
 	source.open()
 	refuse("a source that is served", "another process serves", source.url, target.url)
@@ -187,15 +186,14 @@ func TestCopyRefuses(t *testing.T) {
 	target.agent()
 	refuse("a target that is served", "another process serves", source.url, target.url)
 	target.check(target.Close())
-	refuse("a target that has something", "not empty", source.url, target.url)
+	refuse("a target with rows", "must be empty", source.url, target.url)
 }
 
-// A copy that is complete is not made again, and not said to be none.
-func TestCopyAgain(t *testing.T) {
+func TestCompleteCopyIsNotRepeated(t *testing.T) {
 	source, target := copying(t)
 	source.check(store.CopyTo(t.Context(), source.url, target.url, noProgress))
 	err := store.CopyTo(t.Context(), source.url, target.url, noProgress)
-	if err == nil || !strings.Contains(err.Error(), "a copy that was complete is done") {
+	if err == nil || !strings.Contains(err.Error(), "a copy that is complete needs no other run") {
 		t.Error(err)
 	}
 	target.open()

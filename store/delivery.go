@@ -10,8 +10,8 @@ import (
 
 // The states of a delivery.
 const (
-	statePending   = "pending" // in its lane
-	stateParked    = "parked"  // out of its lane while its registration is disabled
+	statePending   = "pending" // waits in its lane
+	stateParked    = "parked"  // out of its lane, since its event is disabled
 	stateDelivered = "delivered"
 	stateFailed    = "failed"
 	stateCancelled = "cancelled"
@@ -35,21 +35,21 @@ type deliveryRow struct {
 	ClientID   string            `json:"client_id"`
 	Replays    int               `json:"-"`
 
-	// What the log shows of its change, as that is.
+	// Columns of the delivery's change, copied for the delivery log.
 	Kind      gen.AgentType        `json:"kind"`
 	AgentID   int64                `json:"agent_id"`
 	NewStatus gen.AgentStatusValue `json:"new_status"`
 	ChangedAt int64                `json:"changed_at"`
 
-	LastAttempt *int64 `json:"-"` // nil without any
+	LastAttempt *int64 `json:"-"` // nil if there is none
 
-	Failures int   `json:"-"` // of its own, among its attempts
-	Outage   int64 `json:"-"` // of its receiver, in which its last attempt failed; 0 for none
+	Failures int   `json:"-"` // failures that count as the delivery's own
+	Outage   int64 `json:"-"` // the receiver's outage in which the last attempt failed; 0 for none
 }
 
 func (deliveryRow) TableName() string { return "deliveries" }
 
-// headRow is the first delivery of a lane with all that sending it takes.
+// headRow is the head of a lane with everything that sending it needs.
 type headRow struct {
 	ID, LaneID, Claim, ReceiverID int64
 	EventID                       int64
@@ -57,8 +57,8 @@ type headRow struct {
 	Method                        gen.RequestMethod
 	Attempts, Failures            int
 	DueAt, ExpiresAt              int64
-	RecoveredAt                   int64  // when the breaker of its receiver closed last
-	FailingSince                  *int64 // of its receiver; nil when it is not failing
+	RecoveredAt                   int64  // when the receiver's breaker last closed
+	FailingSince                  *int64 // the receiver's FailingSince; nil if it is not failing
 	ChangeID, ChangedAt, AgentID  int64
 	Kind                          gen.AgentType
 	Name                          string
@@ -67,14 +67,14 @@ type headRow struct {
 	CreatedAt                     int64 `gorm:"autoCreateTime:false"`
 	Replays                       int
 	Traceparent                   string
-	Epoch                         string // of the database
-	Pending                       int64  // in its lane
+	Epoch                         string // the epoch of the database
+	Pending                       int64  // number of pending deliveries in its lane
 
 	clientSecrets
 }
 
-// headSQL selects heads; a condition on lanes l and deliveries d follows. The secret is that of the lane's client:
-// the id in the change may be another client's by now.
+// headSQL selects heads; a condition on lanes l and deliveries d follows. The secret is that of the lane's client,
+// since the id in the change may belong to another client by now.
 const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, d.url, " +
 	"d.method, d.attempts, d.failures, r.recovered_at, r.failing_since, d.due_at, d.expires_at, d.change_id, " +
 	"c.changed_at, c.agent_id, c.kind, c.name, " +
@@ -94,19 +94,20 @@ func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 	}
 }
 
-// leasedDelivery is a delivery as it is handed out, until the end of a lease.
+// leasedDelivery returns a delivery for a worker, with the end of its lease.
 func (s *Store) leasedDelivery(r headRow, lease time.Time) webhook.Delivery {
 	now := s.now()
 	d := r.delivery(lease, now)
 	if s.DeployWindow > 0 {
-		since := min(s.deployingSince(r, now), now) // not from a clock that was ahead
+		since := min(s.deployingSince(r, now), now) // never in the future, after a wrong clock
 		d.DeployingUntil = time.Now().Add(s.DeployWindow - time.Duration(now-since)*time.Millisecond)
 	}
 	return d
 }
 
-// deployingSince is since when a receiver may be one that is being deployed: since the change or the replay or, because
-// what comes up again may not be complete at once, since the end of its last outage, which may be this attempt.
+// deployingSince returns the time from which a receiver may be in the middle of a deployment: the change or the replay,
+// or the end of its last outage if that is later. A receiver that comes up may not be complete at once. During an
+// outage, that time is now.
 func (s *Store) deployingSince(r headRow, now int64) (since int64) {
 	since = max(r.CreatedAt, r.RecoveredAt)
 	if r.Replays > 0 {

@@ -16,8 +16,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// BenchmarkDelivery is status changes by 32 callers at once, each delivered to a receiver on loopback. It tells how
-// many statements that takes for each delivery, and how many transactions.
+// BenchmarkDelivery measures status changes of 32 concurrent callers, each delivered to a receiver on loopback. It
+// reports the statements and transactions for each delivery.
 func BenchmarkDelivery(b *testing.B) {
 	f := open(b)
 	realTime(f)
@@ -46,7 +46,7 @@ func BenchmarkDelivery(b *testing.B) {
 	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "deliveries/s")
 }
 
-// realTime opens the store as the program does, with a clock that goes.
+// realTime opens the store with a real clock, as the program does.
 func realTime(f *fixture) {
 	f.check(f.Close())
 	s, err := store.Open(f.ctx, store.Options{URL: f.url})
@@ -61,13 +61,13 @@ func benchAgents(b *testing.B, f *fixture, url string) (keys []store.AgentKey) {
 		k := store.AgentKey{Client: "12", Type: gen.AgentTypeRemote, ID: id + 1}
 		_, _, err := f.PutAgent(f.ctx, k, store.AgentUpdate{Name: &name})
 		f.check(err)
-		f.register(k, url, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+		f.createEvents(k, url, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 		keys = append(keys, k)
 	}
 	return keys
 }
 
-// dispatch has a dispatcher at work until it is stopped.
+// dispatch runs a dispatcher until stop is called.
 func dispatch(b *testing.B, f *fixture) (stop func()) {
 	guard := webhook.NewGuard(webhook.GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	d := webhook.NewDispatcher(webhook.DispatcherOptions{

@@ -9,15 +9,15 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// plan is how SQLite goes about the first page of a filter, and whether it has to sort what it finds.
-func (w *watched) plan(query string, f DeliveryFilter, direction string) (steps string, sorts bool) {
+// plan returns SQLite's plan for the first page of a filter, and reports whether it sorts the rows.
+func (w *watchedStore) plan(query string, f DeliveryFilter, direction string) (steps string, sorts bool) {
 	w.t.Helper()
 	tx := w.read(w.t.Context())
 	c, err := f.condition(tx, "12")
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	found, args := c.found()
+	found, args := c.fromWhere()
 	type step struct {
 		ID, Parent, Notused int64
 		Detail              string
@@ -28,14 +28,14 @@ func (w *watched) plan(query string, f DeliveryFilter, direction string) (steps 
 		w.t.Fatal(err)
 	}
 	details := strings.Join(each(rows, func(r step) string { return r.Detail }), "; ")
-	details = strings.ReplaceAll(details, "COVERING INDEX", "INDEX") // where ids are all that is asked for
+	details = strings.ReplaceAll(details, "COVERING INDEX", "INDEX") // if only ids are selected
 	return details, strings.Contains(details, "TEMP B-TREE")
 }
 
-// A page of the log is found by an index that has it in its order, whatever the filter. Only what an agent or an event
-// is owed is sorted.
+// An index has the deliveries of each filter in their order. Only the pending deliveries of an agent or an event are
+// sorted.
 func TestEachFilterHasAnIndex(t *testing.T) {
-	w := openWatched(t)
+	w := openWatchedStore(t)
 	defer w.done()
 	k, name := AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}, "x"
 	_, _, err := w.PutClient(t.Context(), "12", gen.ClientUpdate{})

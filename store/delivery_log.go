@@ -11,12 +11,12 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// deliveriesSQL selects deliveries as the log shows them; where they are found follows.
+// deliveriesSQL selects deliveries as the log shows them; a FROM clause follows.
 const deliveriesSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, d.url, d.method, d.state, " +
 	"d.attempts, d.due_at, d.expires_at, d.created_at, d.finished_at, d.replays, d.agent_id, d.kind, " +
 	"d.new_status, d.changed_at, d.last_attempt "
 
-// model is a delivery as the log shows it, with its last attempt.
+// model returns a delivery as the log shows it, with its last attempt.
 func (r deliveryRow) model(last *attemptRow) gen.Delivery {
 	d := gen.Delivery{
 		ID: r.ID, State: gen.DeliveryState(r.State), AgentType: r.Kind, AgentID: r.AgentID, EventID: r.EventID,
@@ -35,14 +35,14 @@ func (r deliveryRow) model(last *attemptRow) gen.Delivery {
 	return d
 }
 
-// Why deliveries end of which the last attempt does not say why.
+// The reasons of an end that the last attempt does not explain.
 const (
 	eventDeleted   = "its event was deleted"
-	neverSent      = "its time was over before it could be sent"
-	neverConfirmed = "its time was over before an attempt was confirmed"
+	neverSent      = "its window ended before its first attempt"
+	neverConfirmed = "its window ended before an attempt succeeded"
 )
 
-// reason is why a delivery ended, empty when its last attempt says so or it has not.
+// reason returns the reason why a delivery ended. It is empty if the last attempt explains it, or if it has not ended.
 func (r deliveryRow) reason(last *attemptRow) string {
 	switch {
 	case r.State == stateCancelled:
@@ -55,7 +55,7 @@ func (r deliveryRow) reason(last *attemptRow) string {
 	return ""
 }
 
-// apiTime is a row's time as the API says it.
+// apiTime converts the time of a row for the API.
 func apiTime(ms int64) gen.Time { return gen.Time{Time: millis(ms)} }
 
 func apiTimeOrNil(ms *int64) *gen.Time {
@@ -66,8 +66,8 @@ func apiTimeOrNil(ms *int64) *gen.Time {
 	return &t
 }
 
-// Deliveries lists a client's deliveries, the newest first, those older than the one of an id (0 means all), at most
-// limit of them.
+// Deliveries lists a client's deliveries, the newest first. The list has the deliveries before an id (0 means all), at
+// most limit of them.
 func (s *Store) Deliveries(
 	ctx context.Context, client string, f DeliveryFilter, before int64, limit int,
 ) ([]gen.Delivery, error) {
@@ -84,7 +84,7 @@ func (s *Store) Deliveries(
 	if before > 0 {
 		c.before = min(c.before, before)
 	}
-	found, args := c.found()
+	found, args := c.fromWhere()
 	rows, err := readDeliveries(tx, found+c.order(" DESC")+sqldb.Limit, append(args, limit)...)
 	return rows, publicError(err)
 }
@@ -109,17 +109,17 @@ func readDeliveries(q sqldb.Querier, found string, args ...any) ([]gen.Delivery,
 	return each(rows, func(r deliveryRow) gen.Delivery { return r.model(of[r.ID]) }), err
 }
 
-// DeliveryLog is all that is known of a delivery.
+// DeliveryLog is a delivery with its attempts, and the reason why it waits.
 type DeliveryLog struct {
 	gen.Delivery
-	Attempts []gen.Attempt    // all, in the order in which they were made
-	Waiting  *gen.Waiting     // nil when it has ended
-	Sent     webhook.Delivery // what was sent last or, when it has not ended, would be sent now
-	SentAt   time.Time        // zero when it has not ended
-	Signed   string           // how it was signed then; empty when it has not ended
+	Attempts []gen.Attempt    // in the order in which they were made
+	Waiting  *gen.Waiting     // nil if it has ended
+	Sent     webhook.Delivery // the last content, or the content of the next attempt if it has not ended
+	SentAt   time.Time        // zero if it has not ended
+	Signed   string           // the signature of the last attempt; empty if it has not ended
 }
 
-// Delivery returns a client's delivery with all that is known of it.
+// Delivery returns a client's delivery with its log.
 func (s *Store) Delivery(ctx context.Context, client string, id int64) (l DeliveryLog, err error) {
 	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		l, err = s.deliveryLog(tx, client, id)
@@ -155,8 +155,8 @@ func (s *Store) deliveryLog(q sqldb.Querier, client string, id int64) (l Deliver
 	return l, err
 }
 
-// setSent makes of what would be sent what was sent last: to where the event said then, and as a replay only if it has
-// been tried since it was to be sent again.
+// setSent sets Sent to the content of the last attempt: with the URL of the event at that time, and as a replay only if
+// an attempt followed the redelivery.
 func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 	l.Sent.URL, l.Sent.Method = cmp.Or(last.URL, h.URL), cmp.Or(last.Method, h.Method)
 	l.Sent.Attempt, l.SentAt, l.Signed = last.Number, millis(last.StartedAt), last.Signature
@@ -164,7 +164,7 @@ func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 	l.Sent.Replay = h.Replays > 1 || h.Replays == 1 && h.Attempts > 0
 }
 
-// sentSQL is headSQL for any delivery, but for the traceparent, which each attempt has its own of.
+// sentSQL is headSQL for any delivery, without the traceparent: each attempt has its own.
 const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, " +
 	"d.expires_at, d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, " +
 	"c.event_source, c.created_at, " +
@@ -173,7 +173,7 @@ const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.meth
 	"JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
 	"JOIN secrets s ON s.client_id = r.client_id WHERE d.id = ?"
 
-// findDelivery returns a client's delivery, or says what is missing.
+// findDelivery returns a client's delivery, or an error for the missing delivery or client.
 func findDelivery(q sqldb.Querier, client string, id int64) (gen.Delivery, error) {
 	c, err := findClient(q, client)
 	if err != nil {
@@ -193,15 +193,15 @@ func findDelivery(q sqldb.Querier, client string, id int64) (gen.Delivery, error
 	}
 }
 
-// waitRow is all that a delivery can wait for.
+// waitRow has everything that a delivery can wait for.
 type waitRow struct {
 	ID, DueAt, ExpiresAt int64
 	Attempts, Failures   int
 	State                string
 	MovedTo              *int64
-	LeaseUntil, InFlight *int64 // of its lane
-	Head, Straggler      *int64 // the first of its lane; one that is under way elsewhere and belongs here
-	Waits, PausedUntil   *int64 // of its receiver
+	LeaseUntil, InFlight *int64 // the lease of its lane
+	Head, Moving         *int64 // the head of its lane; a delivery in flight elsewhere that moves into its lane
+	Waits, PausedUntil   *int64 // the waits of its receiver
 	Reason               *string
 }
 
@@ -209,11 +209,11 @@ const waitSQL = "SELECT d.id, d.state, d.due_at, d.expires_at, d.attempts, d.mov
 	"l.delivery_id AS in_flight, r.waits, r.paused_until, r.failures, e.reason, " +
 	"(SELECT h.id FROM deliveries h " +
 	"WHERE h.lane_id = d.lane_id AND h.state = 'pending' ORDER BY h.change_id, h.id LIMIT 1) AS head, " +
-	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS straggler " +
+	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS moving " +
 	"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
 	"LEFT JOIN agent_events e ON e.id = d.event_id WHERE d.id = ?"
 
-// waiting says why a delivery that has not ended is not under way, or that it is.
+// waiting returns the reason why an unfinished delivery is not in flight, or says that it is.
 func (s *Store) waiting(q sqldb.Querier, id int64) (*gen.Waiting, error) {
 	r, err := sqldb.Value[waitRow](q, waitSQL, id)
 	if err != nil {
@@ -234,9 +234,9 @@ func (r waitRow) waiting(now int64) gen.Waiting {
 		return gen.Waiting{Reason: "its event is disabled: " + *r.Reason, Until: apiTimeOrNil(&r.ExpiresAt)}
 	case leased && r.InFlight != nil && *r.InFlight == r.ID:
 		return gen.Waiting{Reason: "it is under way"}
-	case r.Straggler != nil && *r.Straggler != r.ID:
+	case r.Moving != nil && *r.Moving != r.ID:
 		return gen.Waiting{
-			Reason: "one that was moved here is under way to where it was sent before", DeliveryID: *r.Straggler,
+			Reason: "one that was moved here is under way to where it was sent before", DeliveryID: *r.Moving,
 		}
 	case r.Head != nil && *r.Head != r.ID:
 		return gen.Waiting{Reason: "an earlier one for the same agent and receiver goes first", DeliveryID: *r.Head}
@@ -246,7 +246,7 @@ func (r waitRow) waiting(now int64) gen.Waiting {
 	return r.waitingFirst(now)
 }
 
-// waitingFirst is for one that is the first of its lane.
+// waitingFirst returns the reason why the head of a lane waits.
 func (r waitRow) waitingFirst(now int64) gen.Waiting {
 	receiver := r.Waits != nil && *r.Waits > now && *r.Waits >= r.DueAt
 	switch {
@@ -264,7 +264,7 @@ func (r waitRow) waitingFirst(now int64) gen.Waiting {
 	return gen.Waiting{Reason: "it is due, and is sent as soon as there is room"}
 }
 
-// snapshot runs a function that reads more than once in one moment of the database.
+// snapshot runs several queries at one moment of the database.
 func (s *Store) snapshot(ctx context.Context, fn func(tx *sqldb.ReadTx) error) error {
 	err := sqldb.Snapshot(ctx, s.reader, fn)
 	s.downtimes.noteRead(ctx, err)
@@ -285,7 +285,7 @@ type attemptRow struct {
 	Method     gen.RequestMethod `json:"-"`
 	Signature  string            `json:"signature"`
 
-	Traceparent string `json:"traceparent"` // as it was sent
+	Traceparent string `json:"traceparent"` // of the request
 }
 
 func (attemptRow) TableName() string { return "attempts" }

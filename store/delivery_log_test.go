@@ -18,8 +18,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// logged lists a client's deliveries as "id state" of those that a filter fits.
-func (f *fixture) logged(filter store.DeliveryFilter, before int64, limit int) (found []string) {
+// listDeliveries lists a client's deliveries of a filter as "id state".
+func (f *fixture) listDeliveries(filter store.DeliveryFilter, before int64, limit int) (found []string) {
 	f.t.Helper()
 	list, err := f.Deliveries(f.ctx, "12", filter, before, limit)
 	f.check(err)
@@ -33,7 +33,7 @@ func TestDeliveriesAreFiltered(t *testing.T) {
 	f := openWithEverything(t) // 1 delivered, 2 and 3 pending, 4 in flight, 5 failed, 6 parked
 	other := f.agentN(7)
 	f.clock.add(time.Hour)
-	f.register(other, crm, gen.EventTypeAgentLogin)
+	f.createEvents(other, crm, gen.EventTypeAgentLogin)
 	f.login(other) // 7
 	morning, noon := newClock().now, newClock().now.Add(time.Hour)
 	for name, c := range map[string]struct {
@@ -62,7 +62,7 @@ func TestDeliveriesAreFiltered(t *testing.T) {
 		"between": {
 			store.DeliveryFilter{Since: morning, Until: morning.Add(time.Millisecond)}, 3, 9, "2 pending,1 delivered",
 		},
-		"before it all": {store.DeliveryFilter{Until: morning}, 0, 9, ""},
+		"before all": {store.DeliveryFilter{Until: morning}, 0, 9, ""},
 		"everything at once": {
 			store.DeliveryFilter{
 				State: gen.DeliveryStateFailed, AgentType: gen.AgentTypeLocal, AgentID: 136, EventID: 4,
@@ -73,7 +73,7 @@ func TestDeliveriesAreFiltered(t *testing.T) {
 		if c.filter.EventID == 4 {
 			c.filter.EventID = f.eventOf(5)
 		}
-		if got := strings.Join(f.logged(c.filter, c.before, c.limit), ","); got != c.want {
+		if got := strings.Join(f.listDeliveries(c.filter, c.before, c.limit), ","); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
@@ -86,28 +86,27 @@ func (f *fixture) eventOf(delivery int64) int64 {
 	return l.EventID
 }
 
-// A clock that was put back a little makes no filter by time miss anything.
-func TestFilterByTimeAfterTheClockWasPutBack(t *testing.T) {
+// A filter by time tolerates a small step back of the clock.
+func TestFilterByTimeMissesNothingAfterAClockStep(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	start := f.clock.Now()
 	for i, step := range []time.Duration{0, time.Minute, -4 * time.Minute, time.Minute, time.Minute, time.Minute} {
 		f.clock.add(step)
 		f.set(k, []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2])
 	}
-	got := f.logged(store.DeliveryFilter{Since: start}, 0, 9)
+	got := f.listDeliveries(store.DeliveryFilter{Since: start}, 0, 9)
 	if want := []string{"6 pending", "2 pending", "1 pending"}; !slices.Equal(got, want) {
 		t.Errorf("since the start: %q, want %q", got, want)
 	}
-	got = f.logged(store.DeliveryFilter{Until: start}, 0, 9)
+	got = f.listDeliveries(store.DeliveryFilter{Until: start}, 0, 9)
 	if want := []string{"5 pending", "4 pending", "3 pending"}; !slices.Equal(got, want) {
 		t.Errorf("until the start: %q, want %q", got, want)
 	}
 }
 
-// What a delivery waits for is said.
-func TestWaiting(t *testing.T) {
+func TestUnfinishedDeliveryHasAReasonToWait(t *testing.T) {
 	f := openWithEverything(t)
 	for id, want := range map[int64]string{
 		1: "", 2: "the next one is due then", 3: "an earlier one", 4: "under way", 5: "", 6: "disabled by a request",
@@ -142,11 +141,11 @@ func (f *fixture) waitsFor(id int64, reason string) {
 	}
 }
 
-// What was sent before a correction is shown as it was sent.
+// Each attempt shows the URL that it was sent to.
 func TestAttemptsKeepTheirURL(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	event := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 	f.login(k)
 	f.record(f.claimOne(), webhook.Retry, false)
 	f.redirect(k, event, board)
@@ -155,7 +154,7 @@ func TestAttemptsKeepTheirURL(t *testing.T) {
 	f.record(flying, webhook.Retry, false)
 	last := f.claimOne()
 	f.record(last, webhook.Delivered, false)
-	f.redirect(k, event, board) // of what has ended nothing changes
+	f.redirect(k, event, board) // a finished delivery does not change
 	l, err := f.Delivery(f.ctx, "12", 1)
 	f.check(err)
 	var urls []string
@@ -167,10 +166,10 @@ func TestAttemptsKeepTheirURL(t *testing.T) {
 	}
 }
 
-// The last attempt is the one that was recorded last, also one that came too late to count.
-func TestLastAttemptMayBeLate(t *testing.T) {
+// A late result may be recorded last.
+func TestLastAttemptIsTheLastRecordedOne(t *testing.T) {
 	f := open(t)
-	f.register(f.agent(), crm, gen.EventTypeAgentLogin)
+	f.createEvents(f.agent(), crm, gen.EventTypeAgentLogin)
 	f.login(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136})
 	late := f.claimOne()
 	f.clock.add(leaseTime)
@@ -179,25 +178,24 @@ func TestLastAttemptMayBeLate(t *testing.T) {
 	f.record(late, webhook.Failed, false)
 	f.lastIs(webhook.Failed)
 	f.redeliver(1)
-	f.lastIs(webhook.Failed) // until it is tried again
+	f.lastIs(webhook.Failed) // until the next attempt
 	f.finish(f.claimOne())
 	f.lastIs(webhook.Delivered)
 	f.verify()
 }
 
-// lastIs looks at the last attempt at the newest delivery.
+// lastIs checks the last attempt of the newest delivery.
 func (f *fixture) lastIs(want webhook.Verdict) {
 	f.t.Helper()
 	list, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 1)
 	f.check(err)
 	if a := list[0].LastAttempt; a == nil || webhook.Verdict(a.Verdict) != want {
-		f.t.Errorf("the last attempt is %+v, want one that is %s", a, want)
+		f.t.Errorf("the last attempt is %+v, want one with the verdict %s", a, want)
 	}
 }
 
-// The log of a database of before is as it was.
-func TestLogOfAnOlderDatabase(t *testing.T) {
-	pgtest.SQLiteOnly(t, "PostgreSQL never was without")
+func TestMigrationKeepsTheDeliveryLog(t *testing.T) {
+	pgtest.SQLiteOnly(t, "PostgreSQL had these columns from the start")
 	f := openWithEverything(t)
 	want, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 100)
 	f.check(err)
@@ -205,31 +203,31 @@ func TestLogOfAnOlderDatabase(t *testing.T) {
 	db := f.db()
 	older, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("internal/schema/migrations/sqlite"))
 	f.check(err)
-	_, err = older.DownTo(f.ctx, 9) // what came before 00010_shown.sql
+	_, err = older.DownTo(f.ctx, 9) // the version before 00010_shown.sql
 	f.check(err)
 	f.check(db.Close())
 	f.open()
 	got, err := f.Deliveries(f.ctx, "12", store.DeliveryFilter{}, 0, 100)
 	f.check(err)
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("there is %+v, want %+v", got, want)
+		t.Errorf("the log has %+v, want %+v", got, want)
 	}
 	f.verify()
 }
 
-// Whoever asks why nothing came is told, also of what was never sent.
-func TestReasonOfTheEnd(t *testing.T) {
+// Deliveries that were never sent have a reason, too.
+func TestFinishedDeliveryHasAReason(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	event := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 	f.state(k, event, gen.AgentEventStateValueDisabled)
-	f.login(k) // is parked, and stays so until its time is over
+	f.login(k) // parked until its window ends
 	f.logout(k)
 	f.clock.add(25 * time.Hour)
 	_, err := f.RepairLanes(f.ctx)
 	f.check(err)
 	f.state(k, event, gen.AgentEventStateValueEnabled)
-	f.login(k) // is tried until its time is over
+	f.login(k) // retried until its window ends
 	d := f.claimOne()
 	f.record(d, webhook.Retry, false)
 	f.clock.add(25 * time.Hour)
@@ -239,7 +237,7 @@ func TestReasonOfTheEnd(t *testing.T) {
 	f.login(k) // is refused
 	f.record(f.claimOne(), webhook.Failed, false)
 	f.logout(k)
-	f.login(k) // its event goes before it is sent
+	f.login(k) // its event is deleted before it is sent
 	f.check(f.DeleteEvent(f.ctx, k, event))
 	all, err := f.Deliveries(f.ctx, k.Client, store.DeliveryFilter{}, 0, 10)
 	f.check(err)
@@ -248,34 +246,34 @@ func TestReasonOfTheEnd(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s: %s", d.State, d.Reason))
 	}
 	want := []string{
-		"cancelled: its event was deleted", "failed: ", "failed: its time was over before an attempt was confirmed",
-		"failed: its time was over before it could be sent",
+		"cancelled: its event was deleted", "failed: ", "failed: its window ended before an attempt succeeded",
+		"failed: its window ended before its first attempt",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
 	changes, err := f.AgentStatusChanges(f.ctx, k, 2, 1)
 	f.check(err)
-	const why = "the event is for this type, agent-login, but was disabled then; its time was over before it " +
-		"could be sent"
+	const why = "the event is for this type, agent-login, but was disabled then; its window ended " +
+		"before its first attempt"
 	if e := changes[0].Events; len(e) != 1 || e[0].Reason != why {
 		t.Errorf("explained as %+v, want %s", e, why)
 	}
 }
 
-// That the newest are removed while a list by time is looked for makes no endless search.
-func TestFilterByTimeWhileRowsGo(t *testing.T) {
+// The newest rows are deleted during the bisection.
+func TestFilterByTimeEndsWhileRowsAreDeleted(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
-	f.flip(k, 20)
+	f.createEvents(k, crm, both...)
+	f.changeStatus(k, 20)
 	n := 0
 	f.BeforeStatements(func() error {
 		if n++; n == 3 {
 			f.sql("DELETE FROM attempts; DELETE FROM deliveries WHERE id > 5")
 		}
 		if n > 200 {
-			return errors.New("there is no end to it")
+			return errors.New("the search does not end")
 		}
 		return nil
 	})

@@ -9,14 +9,15 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// Conditions on deliveries of a lane: one of them, or the unfinished ones of an event. Each has an index of its own.
-// The states next to them are written with || ” so that the planner does not choose a larger index.
+// Conditions on deliveries of a lane: one delivery, or the unfinished ones of an event. Each has an index of its own.
+// Other states in the same query are concatenated with an empty string, so that the planner does not choose a larger
+// index.
 const (
 	byID    = "id = ?"
 	byEvent = "event_id = ? AND state IN ('pending', 'parked')"
 )
 
-// removeFromLane gives the pending deliveries of a lane that match a condition another state, and updates the lane.
+// removeFromLane sets the state of the pending deliveries of a lane that match a condition, and updates the lane.
 func (s *Store) removeFromLane(tx *sqldb.Tx, lane int64, state, where string, args ...any) error {
 	now := s.now()
 	finished := &now
@@ -51,14 +52,15 @@ func (s *Store) cancelDeliveries(tx *sqldb.Tx, event int64) error {
 	return err
 }
 
-// pendingLanes lists the lanes that an event has pending deliveries in: its own and, for what is in flight, earlier
+// pendingLanes lists the lanes with pending deliveries of an event: its own lane and, for deliveries in flight, earlier
 // ones.
 func pendingLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
 	return sqldb.Select[int64](tx,
 		"SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'pending' ORDER BY lane_id", event)
 }
 
-// lockLanesOfEvent locks all lanes that the unfinished deliveries of an event are in or move to, and some more.
+// lockLanesOfEvent locks the lanes that unfinished deliveries of an event are in or move to, the event's lane, and some
+// more.
 func lockLanesOfEvent(tx *sqldb.Tx, event int64, more ...int64) error {
 	if tx.Dialect() == sqldb.SQLite {
 		return nil
@@ -74,8 +76,8 @@ func lockLanesOfEvent(tx *sqldb.Tx, event int64, more ...int64) error {
 	return lockLanes(tx, append(lanes, more...)...)
 }
 
-// redirect gives an event's pending deliveries its new URL, method and lane, and makes them due. Parked ones get
-// their lane when the event is enabled.
+// redirect gives the unfinished deliveries of an event its new URL, method and lane, and makes them due. Parked
+// deliveries get the lane when the event is enabled.
 func (s *Store) redirect(tx *sqldb.Tx, e eventRow) error {
 	now := s.now()
 	if err := lockLanesOfEvent(tx, e.ID, e.LaneID); err != nil {
@@ -96,8 +98,8 @@ func (s *Store) redirect(tx *sqldb.Tx, e eventRow) error {
 	return err
 }
 
-// rememberURL stores URL and method with the attempts of the deliveries that match a condition, before the deliveries
-// get others.
+// rememberURL copies URL and method to the attempts of deliveries that match a condition, before the deliveries get
+// others.
 func rememberURL(tx *sqldb.Tx, where string, args ...any) error {
 	const of = "(SELECT d.%s FROM deliveries d WHERE d.id = attempts.delivery_id)"
 	return tx.Exec("UPDATE attempts SET url = "+fmt.Sprintf(of, "url")+", method = "+fmt.Sprintf(of, "method")+
@@ -105,7 +107,7 @@ func rememberURL(tx *sqldb.Tx, where string, args ...any) error {
 }
 
 // moveDeliveries moves the pending deliveries of an event from a lane to the event's own. A delivery in flight stays
-// until its result. The event's lane is not claimed until then, and if the delivery is not finished it follows.
+// until its result, and no claim takes the event's lane until then. If that delivery is still pending, it moves, too.
 func (s *Store) moveDeliveries(tx *sqldb.Tx, e eventRow, from, now int64) error {
 	lane, err := findLane(tx, from)
 	if err != nil {
@@ -145,14 +147,14 @@ func changeLane(tx *sqldb.Tx, from, to, now int64, where string, args ...any) er
 	return adjustLane(tx, to, int(count), now)
 }
 
-// parkedLanes lists the lanes that an event's parked deliveries were in.
+// parkedLanes lists the lanes that the parked deliveries of an event were in.
 func parkedLanes(tx *sqldb.Tx, event int64) (lanes []int64, err error) {
 	return sqldb.Select[int64](tx,
 		"SELECT DISTINCT lane_id FROM deliveries WHERE "+byEvent+" AND state || '' = 'parked' ORDER BY lane_id", event)
 }
 
-// unpark moves the parked deliveries of a lane that match a condition to another lane or back into the same. A delivery
-// that is still in flight in the other lane stays there until its result, as when its event moves.
+// unpark makes the parked deliveries of a lane that match a condition pending again, in another lane or in the same. A
+// delivery that is still in flight in the old lane stays there until its result.
 func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error {
 	lane, err := findLane(tx, from)
 	if err != nil {
@@ -176,10 +178,10 @@ func unpark(tx *sqldb.Tx, to, from, now int64, where string, args ...any) error 
 	return adjustLane(tx, to, int(count), now)
 }
 
-// sendNow makes pending deliveries due at once, together with the earlier ones of their lanes. The lanes are locked. It
+// makeDue makes pending deliveries due at once, together with the earlier ones of their lanes, which must be locked. It
 // ends the wait for the next attempt, but not a pause that the receiver asked for. If a breaker is open, the next probe
 // is due now. Deliveries in flight stay in flight.
-func (s *Store) sendNow(tx *sqldb.Tx, ids ...int64) error {
+func (s *Store) makeDue(tx *sqldb.Tx, ids ...int64) error {
 	last, err := sqldb.Select[deliveryRow](tx,
 		"SELECT DISTINCT d.lane_id, d.change_id, d.id FROM deliveries d WHERE d.id IN ? "+
 			"AND d.state || '' = 'pending' ORDER BY d.lane_id, d.change_id, d.id", sqldb.Padded(ids))
@@ -188,17 +190,17 @@ func (s *Store) sendNow(tx *sqldb.Tx, ids ...int64) error {
 	}
 	for i := 0; err == nil && i < len(last); i++ {
 		if i+1 == len(last) || last[i+1].LaneID != last[i].LaneID {
-			err = s.laneNow(tx, last[i])
+			err = s.makeLaneDue(tx, last[i])
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return s.probeNow(tx, slices.Compact(each(last, laneOf)))
+	return s.makeProbeDue(tx, slices.Compact(each(last, laneOf)))
 }
 
-// laneNow makes a lane's deliveries up to one due.
-func (s *Store) laneNow(tx *sqldb.Tx, last deliveryRow) error {
+// makeLaneDue makes the deliveries of a lane due, up to the last one given.
+func (s *Store) makeLaneDue(tx *sqldb.Tx, last deliveryRow) error {
 	now := s.now()
 	return errors.Join(
 		tx.Exec("UPDATE deliveries SET due_at = ? "+
@@ -208,8 +210,8 @@ func (s *Store) laneNow(tx *sqldb.Tx, last deliveryRow) error {
 	)
 }
 
-// probeNow ends the waits of open breakers of some lanes' receivers, unless a probe is under way.
-func (s *Store) probeNow(tx *sqldb.Tx, lanes []int64) error {
+// makeProbeDue ends the waits of open breakers at the receivers of lanes, unless a probe is in flight.
+func (s *Store) makeProbeDue(tx *sqldb.Tx, lanes []int64) error {
 	now := s.now()
 	open, err := sqldb.Select[int64](tx,
 		"SELECT id FROM receivers WHERE id IN (SELECT receiver_id FROM lanes WHERE id IN ?) "+

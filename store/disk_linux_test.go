@@ -22,27 +22,27 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// disk is a store on SQLite whose file fails when a test says so, and its log.
+// disk is a store on SQLite whose file fails on request, with its log.
 type disk struct {
 	*fixture
 	log  bytes.Buffer
 	file string
 	k    store.AgentKey
 
-	ahead atomic.Int64 // nanoseconds that the store's time has been moved by
+	ahead atomic.Int64 // nanoseconds by which the test moved the store's clock
 }
 
-// later moves the time that does not depend on a clock.
+// later moves the clock that is never set.
 func (d *disk) later(by time.Duration) { d.ahead.Add(int64(by)) }
 
 func nothing(*sqldb.Tx) error { return nil }
 
-// room writes so many bytes into one row.
+// room writes a number of bytes into one row.
 func room(bytes int) func(tx *sqldb.Tx) error {
 	return func(tx *sqldb.Tx) error { return tx.Exec("UPDATE probes SET room = randomblob(?)", bytes) }
 }
 
-// fill writes much, in little room.
+// fill writes many pages into one row.
 func fill(tx *sqldb.Tx) error { return room(4_000_000)(tx) }
 
 func openDisk(t *testing.T) *disk {
@@ -53,11 +53,11 @@ func openDisk(t *testing.T) *disk {
 	d.SetMonotonic(func() time.Time { return time.Now().Add(time.Duration(d.ahead.Load())) })
 	d.file = strings.TrimPrefix(d.url, "sqlite:")
 	d.k = d.agent()
-	d.register(d.k, crm, both...)
+	d.createEvents(d.k, crm, both...)
 	return d
 }
 
-// change changes the agent's status, and says whether that was answered.
+// change changes the agent's status, and reports whether it was stored.
 func (d *disk) change() bool {
 	d.t.Helper()
 	for _, status := range []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut} {
@@ -67,11 +67,11 @@ func (d *disk) change() bool {
 		}
 		return err == nil
 	}
-	d.t.Fatal("no change is one")
+	d.t.Fatal("neither status is a change")
 	return false
 }
 
-// arm has files fail until the test, or what it returns, ends that.
+// arm makes files fail until disarm is called or the test ends.
 func (d *disk) arm(r diskfault.Rule) (disarm func()) {
 	disarm = diskfault.Arm(r)
 	d.t.Cleanup(disarm)
@@ -85,46 +85,46 @@ func (d *disk) size(end string) int64 {
 	return info.Size()
 }
 
-// lines are how many lines of the log have a text.
+// lines counts the lines of the log with a text.
 func (d *disk) lines(text string) int {
 	d.Logged()
 	return strings.Count(d.log.String(), text)
 }
 
-// want compares what readiness is with what becomes of a change.
+// want compares the result of Ready.
 func (d *disk) want(ready bool, when string) {
 	d.t.Helper()
-	d.later(3 * time.Second) // what was seen before is no reason any more
+	d.later(3 * time.Second) // earlier failures do not count any more
 	if err := d.Ready(d.ctx); (err == nil) != ready {
-		d.t.Errorf("%s: ready says %v", when, err)
+		d.t.Errorf("%s: Ready returns %v", when, err)
 	}
 }
 
-// As long as the disk has no room for a change, the store is not ready, although it has for less.
-func TestReadyOnAFullDisk(t *testing.T) {
+// The disk still has room for less than a change.
+func TestStoreIsNotReadyOnAFullDisk(t *testing.T) {
 	d := openDisk(t)
 	d.want(true, "at first")
 	const frame = 4096 + 24
-	d.check(d.Write(d.ctx, nothing)) // what is behind is free
+	d.check(d.Write(d.ctx, nothing)) // the log has free pages after this
 	disarm := d.arm(diskfault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC, From: d.size("-wal") + 5*frame})
 	for d.change() {
 	}
 	for range 3 {
-		d.want(false, "while no change gets in")
+		d.want(false, "while no change is stored")
 		if d.change() {
-			t.Error("a change got in")
+			t.Error("a change was stored")
 		}
 	}
 	disarm()
 	if !d.change() {
-		t.Error("no change gets in when there is room")
+		t.Error("no change was stored when there was room")
 	}
 	d.want(true, "when there is room")
 	d.verify()
 }
 
-// A file that cannot be read, or that is shorter than it was, is seen although no request needs what is missing.
-func TestReadyOnAFileThatCannotBeRead(t *testing.T) {
+// No request needs the missing part of the file.
+func TestStoreIsNotReadyOnATruncatedFile(t *testing.T) {
 	for name, spoil := range map[string]func(d *disk){
 		"truncated": func(d *disk) { d.check(os.Truncate(d.file, d.size("")/2)) },
 		"empty":     func(d *disk) { d.check(os.Truncate(d.file, 0)) },
@@ -137,17 +137,16 @@ func TestReadyOnAFileThatCannotBeRead(t *testing.T) {
 			spoil(d)
 			d.want(false, "when it is "+name)
 			if d.change() {
-				t.Error("a change is answered")
+				t.Error("a change was stored")
 			}
 			d.want(false, "then")
-			d.gone()
+			d.abandon()
 		})
 	}
 }
 
-// A file that became smaller because the database did is whole, also while what it has grown by since is in the log
-// alone.
-func TestFileThatBecameSmallerIsWhole(t *testing.T) {
+// The file is complete while its later growth is only in the log.
+func TestShrunkFileIsComplete(t *testing.T) {
 	for name, shrink := range map[string]func(d *disk){
 		"pruned": func(d *disk) { d.check(d.PruneAll(d.ctx)) },
 		"vacuumed by another process": func(d *disk) {
@@ -155,7 +154,7 @@ func TestFileThatBecameSmallerIsWhole(t *testing.T) {
 				_, err := d.db().Exec(statement)
 				d.check(err)
 			}
-			d.want(true, "before a look")
+			d.want(true, "before a check")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,15 +172,14 @@ func TestFileThatBecameSmallerIsWhole(t *testing.T) {
 			d.check(d.Maintain(d.ctx))
 			d.want(true, "when it has grown in the log")
 			if !d.change() || d.lines("level=ERROR") > 0 {
-				t.Errorf("no change is answered: %s", &d.log)
+				t.Errorf("no change was stored: %s", &d.log)
 			}
 			d.verify()
 		})
 	}
 }
 
-// A file that is too short is seen although its log has pages.
-func TestFileThatIsTruncatedBesideItsLog(t *testing.T) {
+func TestTruncatedFileIsNoticedThoughItsLogHasPages(t *testing.T) {
 	d := openDisk(t)
 	d.check(d.Write(d.ctx, room(4_000_000)))
 	d.check(d.Checkpoint())
@@ -191,21 +189,20 @@ func TestFileThatIsTruncatedBesideItsLog(t *testing.T) {
 	d.check(d.Maintain(d.ctx))
 	d.want(false, "when it is truncated")
 	if d.change() || d.lines("was truncated") == 0 {
-		t.Errorf("a change is answered: %s", &d.log)
+		t.Errorf("a change was stored: %s", &d.log)
 	}
-	d.gone()
+	d.abandon()
 }
 
-// gone has the test end without a look at the file.
-func (d *disk) gone() {
+// abandon ends the test with another store, since this one's file is lost.
+func (d *disk) abandon() {
 	_ = d.Close()
 	d.url = pgtest.URL(d.t)
 	d.open()
 }
 
-// A file that is not the one that was opened takes no writes, whichever of its parts that is, and a line says so.
-// When it is back all is well.
-func TestFileLost(t *testing.T) {
+// A log line reports the lost file, and when it is back, the store works again.
+func TestLostFileTakesNoChangesUntilItIsBack(t *testing.T) {
 	for _, end := range []string{"", "-wal", "-shm", ".lock"} {
 		for what, lose := range map[string]func(file string) error{
 			"removed": func(file string) error { return os.Rename(file, file+".away") },
@@ -218,21 +215,21 @@ func TestFileLost(t *testing.T) {
 				d.want(true, "at first")
 				d.check(lose(d.file + end))
 				if (end == "" || end == "-wal") && d.change() {
-					t.Error("a change is answered at once")
+					t.Error("a change was stored at once")
 				}
 				d.want(false, "at once")
 				if d.change() {
-					t.Error("a change is answered")
+					t.Error("a change was stored")
 				}
 				d.want(false, "later")
 				want := "was " + what
 				if d.lines("level=ERROR") != 1 || d.lines(want) == 0 {
-					t.Errorf("the log does not say once that it %s: %s", want, &d.log)
+					t.Errorf("the log does not report once that the file %s: %s", want, &d.log)
 				}
 				d.check(os.Rename(d.file+end+".away", d.file+end))
 				d.want(true, "when it is back")
 				if !d.change() {
-					t.Error("no change is answered when it is back")
+					t.Error("no change was stored when the file was back")
 				}
 				d.verify()
 			})
@@ -240,15 +237,15 @@ func TestFileLost(t *testing.T) {
 	}
 }
 
-// stuck is a log that is not read: a line waits until the test lets it go.
-type stuck struct {
+// blockedLog is a log handler that blocks at a line until the test reads on.
+type blockedLog struct {
 	slog.Handler
-	text string // of the lines that wait
+	text string // the message of the line that blocks
 	in   chan struct{}
 	out  chan struct{}
 }
 
-func (s stuck) Handle(ctx context.Context, r slog.Record) error {
+func (s blockedLog) Handle(ctx context.Context, r slog.Record) error {
 	if r.Message == s.text {
 		close(s.in)
 		<-s.out
@@ -256,9 +253,9 @@ func (s stuck) Handle(ctx context.Context, r slog.Record) error {
 	return s.Handler.Handle(ctx, r)
 }
 
-// jam has the store's log not read from a line with a text on. What it returns lets it be read again.
-func (d *disk) jam(text string) (line <-chan struct{}, read func()) {
-	s := stuck{d.fixture.log.Handler(), text, make(chan struct{}), make(chan struct{})}
+// block makes the store's log block at a line with a text, until read is called.
+func (d *disk) block(text string) (line <-chan struct{}, read func()) {
+	s := blockedLog{d.fixture.log.Handler(), text, make(chan struct{}), make(chan struct{})}
 	d.fixture.log = slog.New(s)
 	d.restart()
 	d.SetMonotonic(func() time.Time { return time.Now().Add(time.Duration(d.ahead.Load())) })
@@ -267,8 +264,7 @@ func (d *disk) jam(text string) (line <-chan struct{}, read func()) {
 	return s.in, read
 }
 
-// A log that is not read stops neither the changes nor the look whether the store is ready.
-func TestLogThatIsNotRead(t *testing.T) {
+func TestBlockedLogBlocksNeitherChangesNorReady(t *testing.T) {
 	for text, fail := range map[string]func(d *disk) (ready bool){
 		"checkpoint failed, the write-ahead log grows": func(d *disk) bool {
 			defer d.arm(diskfault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})()
@@ -291,20 +287,20 @@ func TestLogThatIsNotRead(t *testing.T) {
 	} {
 		t.Run(text, func(t *testing.T) {
 			d := openDisk(t)
-			line, read := d.jam(text)
+			line, read := d.block(text)
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				d.want(fail(d), "while the log is not read")
+				d.want(fail(d), "while the log is blocked")
 				if !d.change() {
-					t.Error("no change is answered")
+					t.Error("no change was stored")
 				}
 			}()
 			<-line
 			select {
 			case <-done:
 			case <-time.After(patience):
-				t.Error("all waits for the log")
+				t.Error("the store waits for the log")
 			}
 			read()
 			<-done
@@ -312,7 +308,7 @@ func TestLogThatIsNotRead(t *testing.T) {
 	}
 }
 
-// changes returns how many status changes the file has.
+// changes returns the number of status changes in the file.
 func (d *disk) changes() (n int) {
 	d.t.Helper()
 	db := d.db()
@@ -321,14 +317,14 @@ func (d *disk) changes() (n int) {
 	return n
 }
 
-// A change that the disk has no room for leaves nothing in the file, and the next one that has room is in it.
+// The next change is stored.
 func TestRefusedChangeLeavesNothing(t *testing.T) {
 	d := openDisk(t)
 	d.change()
 	before := d.changes()
 	disarm := d.arm(diskfault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
 	if d.change() {
-		t.Error("a change is answered")
+		t.Error("a change was stored")
 	}
 	disarm()
 	if n := d.changes(); n != before {
@@ -344,7 +340,7 @@ func TestRefusedChangeLeavesNothing(t *testing.T) {
 	d.verify()
 }
 
-// Of a full disk the log has one line, however many requests fail of it, and one when that is over.
+// All failing requests share one log line. Another line reports the end.
 func TestOneLineForAFullDisk(t *testing.T) {
 	d := openDisk(t)
 	disarm := d.arm(diskfault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
@@ -353,21 +349,21 @@ func TestOneLineForAFullDisk(t *testing.T) {
 			t.Fatal("a change is answered")
 		}
 	}
-	d.beside([]store.AgentKey{}, func() { d.change() })
+	d.duringLogins([]store.AgentKey{}, func() { d.change() })
 	if n := d.lines("\n"); n != 1 || d.lines("level=ERROR") != 1 || d.lines("database or disk is full") != 1 {
 		t.Errorf("%d lines: %s", n, &d.log)
 	}
 	disarm()
 	d.change()
-	d.later(store.CalmFor)
+	d.later(store.RecoveredAfter)
 	d.change()
 	if d.lines("\n") != 2 || d.lines("level=INFO") != 1 || d.lines("failed=21") != 1 {
-		t.Errorf("when it is over: %s", &d.log)
+		t.Errorf("after the downtime: %s", &d.log)
 	}
 }
 
-// Also where the database ends a transaction in the middle of it, which others share.
-func TestOneLineForATransactionThatHasEnded(t *testing.T) {
+// Several units share the transaction.
+func TestOneLineForATransactionThatEndsByItself(t *testing.T) {
 	d := openDisk(t)
 	d.arm(diskfault.Rule{Suffix: "-wal", Writes: syscall.ENOSPC})
 	hold, held := make(chan struct{}), make(chan struct{})
@@ -375,13 +371,13 @@ func TestOneLineForATransactionThatHasEnded(t *testing.T) {
 	write := func(fn func(tx *sqldb.Tx) error) {
 		all.Go(func() {
 			if err := d.Write(d.ctx, fn); err == nil {
-				t.Error("a write is answered")
+				t.Error("a write was committed")
 			}
 		})
 	}
 	write(func(*sqldb.Tx) error { close(held); <-hold; return nil })
 	<-held
-	write(fill) // more than there is memory for
+	write(fill) // more than the page cache has room for
 	for d.Waiting() == 0 {
 		runtime.Gosched()
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// KeySize is how many bytes an encryption key has.
+// KeySize is the length of an encryption key in bytes.
 const KeySize = 32
 
 // encryptedPrefix is what an encrypted secret in the database begins with. Behind it are the id of the key, a colon
@@ -23,13 +23,13 @@ const KeySize = 32
 // the secret of one client is none in the row of another. Earlier versions wrote neither of the two ids.
 const encryptedPrefix = "sealed:"
 
-// secretCipher encrypts secrets at rest. A nil cipher leaves them as they are.
+// secretCipher encrypts secrets at rest. A nil cipher leaves them in plain text.
 type secretCipher struct {
 	cipher.AEAD
 	id string // of its key
 }
 
-// newSecretCipher returns nil for no key.
+// newSecretCipher returns nil if there is no key.
 func newSecretCipher(key []byte) (*secretCipher, error) {
 	if key == nil {
 		return nil, nil
@@ -69,14 +69,16 @@ func (s *secretCipher) open(sealed, owner string) (string, error) {
 }
 
 var (
-	errWrongKey = errors.New("the signing secrets in the database are encrypted, and the encryption key is not the one")
-	errForeign  = errors.New("a signing secret in the database is not encrypted, or is another client's: another " +
+	errWrongKey = errors.New(
+		"the encryption key must be the one that the signing secrets in the database are encrypted with",
+	)
+	errForeign = errors.New("a signing secret in the database is not encrypted, or is another client's: another " +
 		"program has written it; restore this row of the table secrets from a backup")
 )
 
-// ErrLocked is returned by all that needs a secret in a process without the key.
+// ErrLocked is returned by each method that needs a secret, in a process without the key.
 var ErrLocked = &Error{
-	Kind: Unavailable, Message: "the signing secrets cannot be read here, try again", cause: errWrongKey,
+	Kind: Unavailable, Message: "this server cannot read the signing secrets, try again", cause: errWrongKey,
 }
 
 // encrypt returns a secret of a client as it is stored.
@@ -129,8 +131,8 @@ func (s *secretCipher) decryptEarlier(stored, client string) (string, error) {
 	return plain, nil
 }
 
-// decryptAll decrypts stored secrets of a client. A secret that cannot be decrypted was encrypted by another process,
-// with a key that this one lacks: deliveries that need it are left to that process, and this one is not ready.
+// decryptAll decrypts stored secrets of a client. If it cannot, another process encrypted them with a key that this
+// process lacks. This process then sends no deliveries, which the other one does, and is not ready.
 func (s *Store) decryptAll(client string, secrets ...*string) error {
 	for _, secret := range secrets {
 		plain, err := s.cipher.decrypt(*secret, client)
@@ -142,10 +144,10 @@ func (s *Store) decryptAll(client string, secrets ...*string) error {
 	return nil
 }
 
-// lock has this process send nothing any more.
+// lock stops the deliveries of this process, which is not ready any more.
 func (s *Store) lock(why error) error {
 	if !s.locked.Swap(true) {
-		s.Log.Error("nothing is sent from here any more, and this process is not ready", "error", why)
+		s.Log.Error("signing secrets unreadable, deliveries stopped", "error", why)
 	}
 	return ErrLocked
 }
@@ -165,7 +167,7 @@ func storeKeyID(q sqldb.Querier) (string, error) {
 	return sqldb.Value[string](q, "SELECT key_id FROM epochs"+q.ForUpdate(true))
 }
 
-// decrypted is the row with its secrets decrypted.
+// decrypted returns the row with its secrets in plain text.
 func (r headRow) decrypted(s *Store) (h headRow, err error) {
 	r.clientSecrets, err = r.clientSecrets.decrypted(s)
 	return r, err

@@ -15,7 +15,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// secretsIn is what the database has of all secrets.
+// secretsIn returns all secrets as the database stores them.
 func secretsIn(t *testing.T, file string) (all []string) {
 	t.Helper()
 	db, err := sql.Open("sqlite3", file)
@@ -50,8 +50,8 @@ func readFile(t testing.TB, name string) []byte {
 	return data
 }
 
-// What was stored as it is gets encrypted when there is a key, stays the same for everybody else, and cannot be read
-// with another key or with none.
+// Plain secrets are encrypted at the first start with a key. Callers see no difference. Another key, or none, is
+// refused.
 func TestSecretsAreEncrypted(t *testing.T) {
 	pgtest.SQLiteOnly(t, "it looks into the file")
 	file := filepath.Join(t.TempDir(), "test.db")
@@ -101,7 +101,7 @@ func TestSecretsAreEncrypted(t *testing.T) {
 	}
 	if secretOf(s, "12").Secret != plain.Secret || secretOf(s, "13").Secret != again.Secret ||
 		!strings.HasPrefix(secretOf(s, "14").Secret, "whsec_") {
-		t.Error("the secrets are others when they are encrypted")
+		t.Error("the encryption has changed the secrets")
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestSecretsAreEncrypted(t *testing.T) {
 		}
 	}
 	if bytes.Contains(readFile(t, file), []byte("whsec_")) {
-		t.Error("a secret lies in the file as it is")
+		t.Error("the file has a secret in plain text")
 	}
 	if len(stored) != 5 {
 		t.Errorf("%d secrets are stored", len(stored))
@@ -131,35 +131,35 @@ func TestSecretsAreEncrypted(t *testing.T) {
 	s = opened(key)
 	defer s.Close()
 	if secretOf(s, "12").Secret != plain.Secret {
-		t.Error("the secret is another one at the second start")
+		t.Error("the secret has changed at the second start")
 	}
 }
 
-// What is sent and shown is signed with the secret, not with what is stored of it.
+// Signatures use the plain secret.
 func TestEncryptedSecretsSign(t *testing.T) {
 	f := open(t)
 	f.key = bytes.Repeat([]byte{7}, store.KeySize)
 	f.restart()
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	f.signedWith(f.secret(k.Client).Secret)
 	log, err := f.Delivery(f.ctx, k.Client, 1)
 	f.check(err)
-	sample, err := f.NewTestDelivery(f.ctx, k, 1)
+	test, err := f.NewTestDelivery(f.ctx, k, 1)
 	f.check(err)
-	if want := f.secret(k.Client).Secret; log.Sent.Secrets[0] != want || sample.Secrets[0] != want {
-		t.Errorf("shown with %q, sampled with %q, want %q", log.Sent.Secrets, sample.Secrets, want)
+	if want := f.secret(k.Client).Secret; log.Sent.Secrets[0] != want || test.Secrets[0] != want {
+		t.Errorf("the log has %q, the test delivery %q, want %q", log.Sent.Secrets, test.Secrets, want)
 	}
 }
 
-// A replica that is given a key encrypts what others read without one. Those send nothing any more, change no secret,
-// and say that they are not ready; what they store is delivered by who has the key.
-func TestReplicaWithoutTheKey(t *testing.T) {
+// A replica with a new key encrypts the secrets that others read without one. Those then send nothing, change no
+// secret, and are not ready. Their deliveries are sent by the replica with the key.
+func TestReplicaWithoutTheKeyIsNotReady(t *testing.T) {
 	pgtest.PostgresOnly(t, "SQLite has one process")
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	inFlight := f.claimOne()
 	f.logout(k)
@@ -168,13 +168,13 @@ func TestReplicaWithoutTheKey(t *testing.T) {
 		store.Options{URL: f.url, Now: f.clock.Now, Key: bytes.Repeat([]byte{7}, store.KeySize)})
 	f.check(err)
 	defer func() { f.check(other.Close()) }()
-	f.check(f.Ready(f.ctx)) // it does not know yet
+	f.check(f.Ready(f.ctx)) // it has not read an encrypted secret yet
 	if next := f.record(inFlight, webhook.Delivered, true); next != nil {
-		t.Errorf("it goes on with %+v", next)
+		t.Errorf("the lane continues with %+v", next)
 	}
-	o := f.offer(5)
+	o := f.acceptHandoffs(5)
 	later := f.agentN(8)
-	f.register(later, board, both...)
+	f.createEvents(later, board, both...)
 	f.login(later)
 	for name, fn := range map[string]func() error{
 		"claim":  func() error { _, _, err := f.Claim(f.ctx, anyRoom); return err },
@@ -191,13 +191,13 @@ func TestReplicaWithoutTheKey(t *testing.T) {
 		}
 	}
 	if o.room != 5 || len(o.delivered) != 0 {
-		t.Errorf("it was given %+v; there is room for %d", o.delivered, o.room)
+		t.Errorf("%+v were handed off; there is room for %d", o.delivered, o.room)
 	}
 	if after, err := other.Secret(f.ctx, k.Client); err != nil || after.Secret != before.Secret {
 		t.Errorf("the secret is %+v, %v, want %+v", after, err, before)
 	}
 	claimed, _, err := other.Claim(f.ctx, anyRoom)
 	if err != nil || len(claimed) != 2 {
-		t.Errorf("who has the key claims %+v, %v", claimed, err)
+		t.Errorf("the replica with the key claims %+v, %v", claimed, err)
 	}
 }

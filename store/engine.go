@@ -11,55 +11,55 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// engine is what SQLite and PostgreSQL do differently. engine_sqlite.go and engine_postgres.go have the two.
+// engine is the interface of the two databases. engine_sqlite.go and engine_postgres.go implement it.
 type engine interface {
-	// open connects a store to its database, and brings the schema up to date unless the store works alongside the
-	// process that serves the database; then an old schema is an error. After an error, too, close and unlock are
-	// called.
+	// open connects a store to its database. It migrates the schema, unless the store works alongside the process that
+	// serves the database: then an old schema is an error. The caller calls close and unlock after an error, too.
 	open(ctx context.Context, s *Store) error
-	// close closes all connections but that of the writer, which has ended.
+	// close closes all connections except the writer's, which has ended.
 	close() error
-	// unlock lets another process serve the database. Nothing uses a connection any more.
+	// unlock permits another process to serve the database. No connection may be in use.
 	unlock() error
 
-	// openVerifier returns connections that only read, checkSchema an error if the schema is not up to date, and orm
-	// puts GORM on top of a transaction.
+	// openVerifier returns read-only connections. checkSchema returns an error if the schema is not up to date. orm
+	// wraps a transaction in GORM.
 	openVerifier(databaseURL string) (*sql.DB, error)
 	checkSchema(ctx context.Context, db *sql.DB) error
 	orm(pool gorm.ConnPool, log logger.Interface) (*gorm.DB, error)
-	// rules are what verify looks for that the engine does not see to itself.
+	// rules are the invariants that verify checks because this engine does not enforce them.
 	rules() []rule
 
-	// servesAlone says whether no other process can serve the database.
+	// servesAlone reports whether the database can have only one server process.
 	servesAlone() bool
-	// checkWritable returns why no write can be relied on, as far as that is known without the database.
+	// checkWritable returns a known reason why writes would be lost. It sends no statement.
 	checkWritable() error
-	// checkFiles looks whether the files are those that were opened.
+	// checkFiles compares the files with those that were opened.
 	checkFiles(ctx context.Context) error
-	// fileStats measures the files.
+	// fileStats returns the measurements of the files.
 	fileStats() FileStats
-	// maintain looks after the files, every second.
+	// maintain maintains the files; it is called every second.
 	maintain(ctx context.Context) error
-	// shrink gives free space back to the file system.
+	// shrink returns free space to the file system.
 	shrink(ctx context.Context) error
-	// allocate writes something that needs room on the disk, and leaves nothing of it.
+	// allocate writes data that needs space on the disk, and keeps none of it.
 	allocate(tx *sqldb.Tx, now int64) error
 	// eraseOverwritten removes overwritten secrets from the engine's log on the disk, as far as the engine can.
 	eraseOverwritten(ctx context.Context) error
 
-	// overwrite runs a function of a transaction so that its updates leave nothing of the old values in the file.
+	// overwrite runs a function of a transaction whose updates leave no old value in the file.
 	overwrite(tx *sqldb.Tx, fn func() error) error
 
 	// dueLanesSQL is the query that finds the lanes of a claim.
 	dueLanesSQL() string
 
-	// announceNumbers comes before a transaction draws its first sequence number.
+	// announceNumbers must run before a transaction draws its first sequence number.
 	announceNumbers(tx *sqldb.Tx) error
-	// visibleUpTo is a sequence number up to which no status change will appear any more.
+	// visibleUpTo is the high-water mark of the feed: no status change with this number or a lower one will still
+	// appear.
 	visibleUpTo(ctx context.Context) (int64, error)
 }
 
-// engineOf is the engine of a database URL.
+// engineOf returns the engine of a database URL.
 func engineOf(databaseURL string) engine {
 	if postgres.IsURL(databaseURL) {
 		return &postgresEngine{}
@@ -67,10 +67,11 @@ func engineOf(databaseURL string) engine {
 	return &sqliteEngine{}
 }
 
-// CheckURL says what is wrong with the URL of a PostgreSQL database, without repeating it: it may hold a password.
+// CheckURL returns an error for an invalid PostgreSQL URL. The error does not contain the URL, which may hold a
+// password.
 func CheckURL(databaseURL string) error { return postgres.CheckURL(databaseURL) }
 
-// Redacted is a database URL without its password and its settings.
+// Redacted is a database URL without its password and its parameters.
 func Redacted(databaseURL string) string {
 	if !postgres.IsURL(databaseURL) {
 		return databaseURL

@@ -48,10 +48,10 @@ func (e *postgresEngine) open(ctx context.Context, s *Store) (err error) {
 	if s.copying {
 		return nil
 	}
-	return checkComplete(s.read(ctx)) // no copy begins while a process of the store listens
+	return checkComplete(s.read(ctx)) // a process that listens prevents a copy
 }
 
-// databaseClock has all times come from the database's clock, unless the store was given one.
+// databaseClock makes the database's clock the store's clock, unless the store was given one.
 func (s *Store) databaseClock() *postgres.Clock {
 	if s.Now != nil {
 		return nil
@@ -70,7 +70,7 @@ func (e *postgresEngine) close() error {
 
 func (e *postgresEngine) unlock() error { return nil }
 
-// openVerifier implements engine. The server may be a standby.
+// openVerifier implements engine. It accepts a standby.
 func (e *postgresEngine) openVerifier(databaseURL string) (*sql.DB, error) {
 	return postgres.OpenVerifier(databaseURL)
 }
@@ -89,11 +89,11 @@ func (e *postgresEngine) checkWritable() error             { return nil }
 func (e *postgresEngine) checkFiles(context.Context) error { return nil }
 func (e *postgresEngine) fileStats() FileStats             { return FileStats{} }
 func (e *postgresEngine) maintain(context.Context) error   { return nil }
-func (e *postgresEngine) shrink(context.Context) error     { return nil } // it does so itself
+func (e *postgresEngine) shrink(context.Context) error     { return nil } // PostgreSQL does so itself
 
-// allocate implements engine. It needs new pages, and the commit that follows needs the log, although the rows are
-// rolled back. It takes no lock that a reader or another process waits for. Rows of a rolled back savepoint are removed
-// by vacuum whatever other transactions still read.
+// allocate implements engine. The rows need new pages, and the commit needs the log, although the rows are rolled back.
+// No reader and no other process waits for its locks. Vacuum removes the rows of a rolled-back savepoint, whatever
+// other transactions still read.
 func (e *postgresEngine) allocate(tx *sqldb.Tx, _ int64) error {
 	return errors.Join(tx.Queue("SAVEPOINT room"),
 		tx.Queue("INSERT INTO probe_room (filler) SELECT repeat('x', 7000) FROM generate_series(1, 2)"),
@@ -106,7 +106,7 @@ func (e *postgresEngine) overwrite(_ *sqldb.Tx, fn func() error) error { return 
 
 func (e *postgresEngine) dueLanesSQL() string { return postgresDueLanesSQL }
 
-// changeNumbers are the sequence numbers of status changes.
+// changeNumbers is the sequence of status changes.
 const changeNumbers = postgres.Sequence("status_changes_id_seq")
 
 func (e *postgresEngine) announceNumbers(tx *sqldb.Tx) error {
@@ -118,36 +118,36 @@ func (e *postgresEngine) visibleUpTo(ctx context.Context) (int64, error) {
 }
 
 const (
-	notifyEvery       = 5 * time.Millisecond // at most, since each takes a lock of the whole server
-	maxMessageClients = 100                  // that a message names
+	notifyEvery       = 5 * time.Millisecond // the minimum interval: each takes a lock of the whole server
+	maxMessageClients = 100                  // the maximum number of clients in a message
 )
 
-// peers are the other processes that serve a PostgreSQL database. They send each other messages about changes that
-// requests or senders may wait for. A message that is lost does no harm: every process looks by itself, every second.
+// peers are the other processes that serve a PostgreSQL database. They notify each other of changes. A lost message
+// does no harm, since every process also polls every second.
 type peers struct {
 	store *Store
 	db    *postgres.DB
-	name  string // of this process
-	seen  int64  // sequence number up to which lookForChanges has looked
+	name  string // the name of this process
+	seen  int64  // the sequence number up to which pollChanges has read
 	log   *slog.Logger
 	stop  func()
 	done  sync.WaitGroup
 
 	mu      sync.Mutex
-	message peerMessage   // that is sent next
-	ready   chan struct{} // there is something to send
+	message peerMessage   // the next message
+	ready   chan struct{} // signals that there is a message
 }
 
-// peerMessage is what peers send each other.
+// peerMessage is a notification of a peer.
 type peerMessage struct {
-	Clients []string `json:"clients,omitempty"` // whose agents have changed
-	All     bool     `json:"all,omitempty"`     // agents of any client may have
+	Clients []string `json:"clients,omitempty"` // the clients whose agents have changed
+	All     bool     `json:"all,omitempty"`     // agents of any client may have changed
 	Due     bool     `json:"due,omitempty"`     // more lanes are due than the sender has room for
-	From    string   `json:"from"`              // the name of the sender
+	From    string   `json:"from"`              // the sender's name
 }
 
-// joinPeers begins to send and receive messages. When it returns, the database is known to be served, unless the
-// connection failed; then it is tried again.
+// joinPeers starts to send and receive messages. When it returns, the database is marked as served, unless the
+// connection failed: then it is retried.
 func (s *Store) joinPeers(db *postgres.DB) {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &peers{store: s, db: db, name: rand.Text(), log: s.Log, stop: stop, ready: make(chan struct{}, 1)}
@@ -170,7 +170,7 @@ func (p *peers) close() {
 	p.done.Wait()
 }
 
-// send adds something to the message that is sent next. On SQLite there are no peers.
+// send adds to the next message. On SQLite there are no peers, and it does nothing.
 func (p *peers) send(add func(m *peerMessage)) {
 	if p == nil {
 		return
@@ -200,7 +200,7 @@ func (p *peers) drain() (m peerMessage) {
 	return m
 }
 
-// sendAll sends messages, outside of any transaction of a change.
+// sendAll sends messages, never in a transaction of a change.
 func (p *peers) sendAll(ctx context.Context) {
 	for {
 		select {
@@ -213,13 +213,13 @@ func (p *peers) sendAll(ctx context.Context) {
 		text, _ := json.Marshal(m)
 		err := p.db.Notify(ctx, string(text))
 		if err != nil && ctx.Err() == nil {
-			p.log.Warn("tell the other processes", "error", err)
+			p.log.Warn("notification of the other processes failed", "error", err)
 		}
 		pause(ctx, notifyEvery)
 	}
 }
 
-// receive reads a message. Those of this process come back to it.
+// receive decodes a message. It ignores the messages of this process, which come back.
 func (p *peers) receive(payload string) {
 	var m peerMessage
 	if json.Unmarshal([]byte(payload), &m) == nil && m.From != p.name {
@@ -227,7 +227,7 @@ func (p *peers) receive(payload string) {
 	}
 }
 
-// received wakes all that waits here for what a message says.
+// received wakes the requests and the dispatcher that wait for the changes in a message.
 func (s *Store) received(m peerMessage) {
 	for _, client := range m.Clients {
 		s.feeds.announce(client)
@@ -240,18 +240,18 @@ func (s *Store) received(m peerMessage) {
 	}
 }
 
-// maxChangesSeen is how many changes lookForChanges looks at one by one.
-const maxChangesSeen = 10_000
+// maxPolledChanges is the number of changes above which pollChanges notifies all clients.
+const maxPolledChanges = 10_000
 
-// lookForChanges wakes the requests that wait for changes of clients that have some: a message of a peer may be lost.
-// One look is for all requests.
-func (s *Store) lookForChanges(ctx context.Context) error {
+// pollChanges notifies the requests that wait for changes of clients, since a notification of a peer may be lost. One
+// poll serves all requests of the process.
+func (s *Store) pollChanges(ctx context.Context) error {
 	upTo, err := s.engine.visibleUpTo(ctx)
 	seen := s.peers.seen
 	if err != nil || upTo <= seen {
 		return publicError(err)
 	}
-	m := peerMessage{All: upTo-seen > maxChangesSeen}
+	m := peerMessage{All: upTo-seen > maxPolledChanges}
 	if !m.All {
 		m.Clients, err = sqldb.Select[string](s.read(ctx),
 			"SELECT DISTINCT client_id FROM status_changes WHERE id > ? AND id <= ?", seen, upTo)
@@ -263,7 +263,7 @@ func (s *Store) lookForChanges(ctx context.Context) error {
 	return publicError(err)
 }
 
-// announce wakes the requests that wait for changes of a client, here and elsewhere.
+// announce notifies the requests that wait for changes of a client, in this process and in its peers.
 func (s *Store) announce(client string) {
 	s.feeds.announce(client)
 	s.peers.send(func(m *peerMessage) { m.addClient(client) })

@@ -18,7 +18,7 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqlite"
 )
 
-// sqliteEngine is one file, which one process serves.
+// sqliteEngine is a database in one file, which one process serves.
 type sqliteEngine struct {
 	store *Store
 	file  *sqlite.DB // nil until it is open
@@ -85,14 +85,15 @@ func (e *sqliteEngine) maintain(ctx context.Context) error {
 
 func (e *sqliteEngine) shrink(ctx context.Context) error { return e.file.Shrink(ctx, e.store.write) }
 
-// probeBytes is what allocate writes: more pages than a change needs, so that it fails first on a full disk.
-const probeBytes = 48 << 10
+// allocateBytes is the size that allocate writes: more pages than a status change needs, so that the readiness check
+// fails first on a full disk.
+const allocateBytes = 48 << 10
 
 func (e *sqliteEngine) allocate(tx *sqldb.Tx, now int64) error {
-	return tx.Queue("UPDATE probes SET at = ?, room = randomblob(?) WHERE id = 1", now, probeBytes)
+	return tx.Queue("UPDATE probes SET at = ?, room = randomblob(?) WHERE id = 1", now, allocateBytes)
 }
 
-// eraseOverwritten implements engine. What is overwritten in the file may be in the log too.
+// eraseOverwritten implements engine. The write-ahead log may hold the values that were overwritten in the file.
 func (e *sqliteEngine) eraseOverwritten(ctx context.Context) error {
 	type checkpoint struct{ Busy, Log, Checkpointed int }
 	_, err := sqldb.Value[checkpoint](e.store.read(ctx), "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -108,24 +109,25 @@ func (e *sqliteEngine) overwrite(tx *sqldb.Tx, fn func() error) error {
 
 func (e *sqliteEngine) dueLanesSQL() string { return sqliteDueLanesSQL }
 
-func (e *sqliteEngine) announceNumbers(*sqldb.Tx) error            { return nil } // one writer draws all
+func (e *sqliteEngine) announceNumbers(*sqldb.Tx) error            { return nil } // one writer draws in order
 func (e *sqliteEngine) visibleUpTo(context.Context) (int64, error) { return math.MaxInt64, nil }
 
-// Saved is what Backup has made.
+// Saved describes a file that Backup made.
 type Saved struct {
 	Path     string
 	Size     int64 // in bytes
-	Sequence int64 // of the last status change that it knows of; 0 for none
+	Sequence int64 // of its last status change; 0 for none
 }
 
-// Backup copies a SQLite database, as it is at one moment, into a file that does not exist yet. The database may be
-// served meanwhile, and no request waits for the copy. The copy has been read to its last page before it gets its name;
-// when that fails, or ctx ends, nothing of it is left. Each time that the copy is put in a store's place, its first
-// start gives it another epoch and drops its leases.
+// Backup copies an SQLite database, as it is at one moment, into a file that does not exist yet. The database may be
+// served meanwhile, and no request waits for the copy.
+//
+// The copy gets its name after its last page was read. If that fails, or if ctx ends, Backup removes the copy. Each
+// time that the copy is restored, its first start gives it a new epoch and drops its leases.
 func Backup(ctx context.Context, o Options, to string) (Saved, error) {
 	if postgres.IsURL(o.URL) {
-		return Saved{}, errors.New("a backup of PostgreSQL is made by its own means, such as pg_dump; " +
-			"after one was restored, `agentevents new-epoch` is to be run before anything else")
+		return Saved{}, errors.New("a backup must be of SQLite; back PostgreSQL up by its own means, such as " +
+			"pg_dump, and run `agentevents new-epoch` first after a restore")
 	}
 	from, err := sqlite.ExistingPath(o.URL)
 	if err != nil {
@@ -142,7 +144,7 @@ func Backup(ctx context.Context, o Options, to string) (Saved, error) {
 	return Saved{made.Path, made.Size, sequence}, nil
 }
 
-// detach removes the epoch from a copy, and returns its last sequence number.
+// detach removes the epoch from a copy, and returns the copy's last sequence number.
 func detach(ctx context.Context, db *sql.DB) (sequence int64, err error) {
 	if _, err := db.ExecContext(ctx, epochSQL, ""); err != nil {
 		return 0, err

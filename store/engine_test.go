@@ -15,12 +15,12 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// All tests run on SQLite and then again on PostgreSQL.
+// TestMain runs all tests on SQLite, and then on PostgreSQL.
 func TestMain(m *testing.M) {
 	os.Exit(pgtest.Main(m, pgtest.Suite{Prepare: prepare}))
 }
 
-// prepare makes the tables of which each test on PostgreSQL has a copy.
+// prepare creates the tables of the template. Each test on PostgreSQL has a copy of it.
 func prepare(ctx context.Context, url string) error {
 	s, err := store.Open(ctx, store.Options{URL: url})
 	if err != nil {
@@ -29,7 +29,7 @@ func prepare(ctx context.Context, url string) error {
 	return s.Close()
 }
 
-// db is the database beside the store. One statement may hold several, if it has no values.
+// db opens the database alongside the store. Without values, one statement may contain several.
 func (f *fixture) db() *sql.DB {
 	f.t.Helper()
 	driver, name := "sqlite3", strings.TrimPrefix(f.url, "sqlite:")+"?_busy_timeout=5000"
@@ -41,7 +41,7 @@ func (f *fixture) db() *sql.DB {
 	return db
 }
 
-// brokenDisk is what the driver says of a disk that fails.
+// brokenDisk returns the driver's error for a failed disk.
 func brokenDisk() error {
 	if pgtest.OnPostgres() {
 		return &pgconn.PgError{Severity: "ERROR", Code: "58030", Message: "could not read block 0"}
@@ -49,8 +49,8 @@ func brokenDisk() error {
 	return sqlite3.Error{Code: sqlite3.ErrIoErr}
 }
 
-// crash is a restart after a kill. On SQLite what was in flight is due at once; on PostgreSQL, where others may have it
-// in flight, when its lease is over.
+// crash restarts the store as after a kill. On SQLite, deliveries in flight are due at once. On PostgreSQL, where
+// another process may have them in flight, it moves the clock to the end of their leases.
 func (f *fixture) crash() {
 	f.t.Helper()
 	f.restart()

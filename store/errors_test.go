@@ -10,8 +10,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// Of a statement that is wrong the log says which it is. When the database is away all fail, and who has asked says so.
-func TestStatementsInTheLog(t *testing.T) {
+// While the database is unavailable, all statements fail, and their callers log it.
+func TestOnlyWrongStatementsAreLogged(t *testing.T) {
 	var log bytes.Buffer
 	f := open(t)
 	f.log = slog.New(slog.NewTextHandler(&log, nil))
@@ -31,7 +31,7 @@ func TestStatementsInTheLog(t *testing.T) {
 	f.open()
 }
 
-// A key that exists is the mistake of a client, also where a statement is not GORM's.
+// A duplicate key is a client's mistake, also in a statement without GORM.
 func TestDuplicateKeysAreNotLogged(t *testing.T) {
 	var log bytes.Buffer
 	f := open(t)

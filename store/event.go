@@ -12,7 +12,7 @@ import (
 
 type eventRow struct {
 	ID        int64 `gorm:"primaryKey"`
-	Agent     int64 // the agent's row
+	Agent     int64 // the id of the agent's row
 	URL       string
 	Method    gen.RequestMethod
 	EventType gen.EventType
@@ -28,7 +28,7 @@ func (r eventRow) model() gen.AgentEvent {
 	return gen.AgentEvent{URL: r.URL, ID: r.ID, Method: r.Method, EventType: r.EventType}
 }
 
-// apply sets what is given.
+// apply sets the fields that the update has.
 func (r *eventRow) apply(u gen.AgentEventUpdate) {
 	if u.URL != nil {
 		r.URL = *u.URL
@@ -43,7 +43,7 @@ func (r *eventRow) apply(u gen.AgentEventUpdate) {
 
 var eventsSQL = "SELECT " + sqldb.Columns[eventRow]() + " FROM agent_events WHERE "
 
-// findEvent returns the row of an agent's event, or says what is missing.
+// findEvent returns the row of an agent's event, or an error for the missing event, agent or client.
 func findEvent(q sqldb.Querier, k AgentKey, id int64) (e eventRow, err error) {
 	a, err := findAgent(q, k)
 	if err != nil {
@@ -58,18 +58,19 @@ func findEvent(q sqldb.Querier, k AgentKey, id int64) (e eventRow, err error) {
 	return e, publicError(err)
 }
 
-// Events lists an agent's events in the order of their ids, those after an id, at most limit of them; 0 means all.
+// Events lists an agent's events in the order of their ids, starting after an id. The list has at most limit events; 0
+// means all.
 func (s *Store) Events(ctx context.Context, k AgentKey, after int64, limit int) ([]gen.AgentEvent, error) {
 	tx := s.read(ctx)
 	rows, err := sqldb.Select[eventRow](tx, eventsSQL+ofAgent+" AND id > ? ORDER BY id"+sqldb.Limit, k.Client,
 		string(k.Type), k.ID, after, limitOrMax(limit))
 	if err == nil && len(rows) == 0 {
-		_, err = findAgent(tx, k) // there is none, or it has none
+		_, err = findAgent(tx, k) // no events, or no agent
 	}
 	return each(rows, eventRow.model), publicError(err)
 }
 
-// ofAgent has events be those of an agent.
+// ofAgent is the condition that an event belongs to an agent.
 const ofAgent = "agent = (SELECT a.id FROM agents a WHERE a.client_id = ? AND a.kind = ? AND a.agent_id = ?)"
 
 // Event returns an agent's event.
@@ -77,12 +78,12 @@ func (s *Store) Event(ctx context.Context, k AgentKey, id int64) (gen.AgentEvent
 	tx := s.read(ctx)
 	e, is, err := sqldb.Get[eventRow](tx, eventsSQL+"id = ? AND "+ofAgent, id, k.Client, string(k.Type), k.ID)
 	if err == nil && !is {
-		e, err = findEvent(tx, k, id) // which says what is missing
+		e, err = findEvent(tx, k, id) // for the error about the missing row
 	}
 	return e.model(), publicError(err)
 }
 
-// CreateEvent registers a URL. That it can be sent to was checked before.
+// CreateEvent creates an event of an agent. The caller must have validated its URL.
 func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCreate) (gen.AgentEvent, error) {
 	return createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.AgentEvent, err error) {
 		a, err := findAgent(tx, k)
@@ -104,8 +105,8 @@ func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCre
 	})
 }
 
-// laneAfter is the lane of an event that has a URL from now on. With the URL that it has it keeps its lane, and with
-// that the order of what is pending.
+// laneAfter returns the lane of an event with a new URL. With an unchanged URL, the event keeps its lane, and so the
+// order of its pending deliveries.
 func laneAfter(tx *sqldb.Tx, k AgentKey, e eventRow, rawURL string) (int64, error) {
 	if rawURL == e.URL {
 		return e.LaneID, nil
@@ -113,8 +114,8 @@ func laneAfter(tx *sqldb.Tx, k AgentKey, e eventRow, rawURL string) (int64, erro
 	return ensureLane(tx, k, rawURL)
 }
 
-// UpdateEvent changes an event; a field that is nil stays as it is. Unfinished deliveries get the new URL and method,
-// and are due at once.
+// UpdateEvent updates an event. A nil field stays as it is. Its unfinished deliveries get the new URL and method, and
+// are due at once.
 func (s *Store) UpdateEvent(
 	ctx context.Context, k AgentKey, id int64, u gen.AgentEventUpdate,
 ) (m gen.AgentEvent, err error) {
@@ -158,7 +159,7 @@ func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 	})
 }
 
-// What an event is disabled for.
+// The reasons for which an event is disabled.
 const (
 	reasonRequest = "disabled by a request"
 	reasonGone    = "the receiver answered 410 Gone"
@@ -170,7 +171,7 @@ func (r eventRow) state() gen.AgentEventState {
 
 func (r eventRow) disabled() bool { return r.State == gen.AgentEventStateValueDisabled }
 
-// deliveryState is the state that a new delivery of an event has.
+// deliveryState returns the state of a new delivery of the event.
 func (r eventRow) deliveryState() string {
 	if r.disabled() {
 		return stateParked
@@ -178,14 +179,14 @@ func (r eventRow) deliveryState() string {
 	return statePending
 }
 
-// EventState returns whether an event is enabled.
+// EventState returns the state of an event: enabled or disabled.
 func (s *Store) EventState(ctx context.Context, k AgentKey, id int64) (gen.AgentEventState, error) {
 	e, err := findEvent(s.read(ctx), k, id)
 	return e.state(), err
 }
 
-// SetEventState enables or disables an event. The deliveries of a disabled one are parked: they leave their lane and
-// block no other. When the event is enabled, they return to their lane in the order of their changes.
+// SetEventState enables or disables an event. The deliveries of a disabled event are parked: they leave their lane and
+// block no other. When the event is enabled, they return to its lane in the order of their changes.
 func (s *Store) SetEventState(
 	ctx context.Context, k AgentKey, id int64, state gen.AgentEventStateValue,
 ) (m gen.AgentEventState, err error) {

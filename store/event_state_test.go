@@ -21,7 +21,7 @@ func (f *fixture) state(k store.AgentKey, event int64, to gen.AgentEventStateVal
 	return st
 }
 
-// want checks how many deliveries there are in each state; states that are not named have none.
+// want compares the number of deliveries in each state; states without a name must have none.
 func (f *fixture) want(want map[string]int) {
 	f.t.Helper()
 	got := f.states()
@@ -37,10 +37,10 @@ func (f *fixture) want(want map[string]int) {
 	}
 }
 
-func TestEventState(t *testing.T) {
+func TestEventStateHasReasonAndTime(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 	since := f.clock.Now()
 	check := func(got gen.AgentEventState, state gen.AgentEventStateValue, reason string) {
 		t.Helper()
@@ -52,7 +52,7 @@ func TestEventState(t *testing.T) {
 	f.check(err)
 	check(st, enabled, "")
 	f.clock.add(time.Minute)
-	check(f.state(k, id, enabled), enabled, "") // it was
+	check(f.state(k, id, enabled), enabled, "") // unchanged
 	f.clock.add(time.Minute)
 	since = f.clock.Now()
 	check(f.state(k, id, disabled), disabled, "disabled by a request")
@@ -61,16 +61,16 @@ func TestEventState(t *testing.T) {
 	since = f.clock.Now()
 	check(f.state(k, id, enabled), enabled, "")
 	if _, err := f.SetEventState(f.ctx, k, id+1, enabled); err == nil {
-		t.Error("no error for an event that there is not")
+		t.Error("no error for a missing event")
 	}
 }
 
-// What is parked holds up nobody, new changes go on parking, and all of it comes back in its place.
-func TestDisabledIsParked(t *testing.T) {
+// Parked deliveries block no other. New changes are parked, too, and all return to their places.
+func TestDisabledEventParksItsDeliveries(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	off := f.register(k, crm, both...)
-	f.register(k, crm+"/other", both...)
+	off := f.createEvents(k, crm, both...)
+	f.createEvents(k, crm+"/other", both...)
 	f.login(k) // 1 and 2
 	for _, id := range off {
 		f.state(k, id, disabled)
@@ -79,13 +79,13 @@ func TestDisabledIsParked(t *testing.T) {
 	f.want(map[string]int{"parked": 2, "pending": 2})
 	other := f.claimOne()
 	if other.ID != 2 {
-		t.Fatalf("claimed %+v, want the other registration's", other)
+		t.Fatalf("claimed %+v, want the other event's", other)
 	}
 	for _, id := range off {
 		f.state(k, id, enabled)
 	}
 	f.claimNone()
-	for _, want := range []int64{1, 3, 4} { // the first is older, but what is in flight is
+	for _, want := range []int64{1, 3, 4} { // the first one is older than the delivery in flight
 		next := f.record(other, webhook.Delivered, true)
 		if next == nil || next.ID != want {
 			t.Fatalf("next %+v, want %d", next, want)
@@ -94,28 +94,28 @@ func TestDisabledIsParked(t *testing.T) {
 	}
 	f.finish(other)
 	f.want(map[string]int{"delivered": 4})
-	f.drained()
+	f.wantDrained()
 }
 
-// Disabling frees a head that waits for its retry.
-func TestDisablingFreesTheNext(t *testing.T) {
+// The disabled event's head waited for its retry.
+func TestDisablingAnEventMakesTheNextDeliveryDue(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	off := f.register(k, crm, gen.EventTypeAgentLogin)[0]
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	off := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Retry, true)
 	f.claimNone()
 	f.state(k, off, disabled)
 	f.finish(f.claimOne())
-	f.drained()
+	f.wantDrained()
 	f.state(k, off, enabled)
-	f.finish(f.claimOne()) // at once: it was put back, its delay is of the past
-	f.drained()
+	f.finish(f.claimOne()) // at once, without its earlier delay
+	f.wantDrained()
 }
 
-// What was in flight while it was parked counts.
-func TestInFlightWhileDisabled(t *testing.T) {
+// The result of a delivery counts although its event was disabled during the flight.
+func TestResultOfAParkedDeliveryCounts(t *testing.T) {
 	for _, test := range []struct {
 		verdict webhook.Verdict
 		parked  string
@@ -129,7 +129,7 @@ func TestInFlightWhileDisabled(t *testing.T) {
 		t.Run(string(test.verdict), func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 			f.login(k)
 			d := f.claimOne()
 			f.state(k, id, disabled)
@@ -149,16 +149,15 @@ func TestInFlightWhileDisabled(t *testing.T) {
 				f.finish(again)
 			}
 			f.claimNone()
-			f.drained()
+			f.wantDrained()
 		})
 	}
 }
 
-// Disabled and enabled again while in flight: it is not sent twice.
-func TestDisabledAndEnabledWhileInFlight(t *testing.T) {
+func TestEventToggledDuringAFlightIsNotSentTwice(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 	f.login(k)
 	d := f.claimOne()
 	f.state(k, id, disabled)
@@ -166,16 +165,16 @@ func TestDisabledAndEnabledWhileInFlight(t *testing.T) {
 	f.claimNone()
 	f.finish(d)
 	f.want(map[string]int{"delivered": 1})
-	f.drained()
+	f.wantDrained()
 }
 
-// Disabled, moved and enabled while in flight: the new lane waits for its return, and it comes first.
-func TestDisabledAndMovedWhileInFlight(t *testing.T) {
+// The new lane waits for the delivery in flight, which is first.
+func TestEventMovedWhileDisabledKeepsTheOrder(t *testing.T) {
 	for _, verdict := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, "crash"} {
 		t.Run(string(verdict), func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			ids := f.register(k, crm, both...)
+			ids := f.createEvents(k, crm, both...)
 			f.login(k)
 			f.logout(k)
 			d := f.claimOne()
@@ -188,24 +187,23 @@ func TestDisabledAndMovedWhileInFlight(t *testing.T) {
 			if verdict == "crash" {
 				f.crash()
 			} else if next := f.record(d, verdict, true); next != nil {
-				t.Fatalf("went on with %+v", next)
+				t.Fatalf("the lane continued with %+v", next)
 			}
 			next := f.claimOne()
 			if next.URL != board || (next.ID == d.ID) != (verdict != webhook.Delivered) {
 				t.Errorf("next: %+v", next)
 			}
 			f.finish(next)
-			f.drained()
+			f.wantDrained()
 		})
 	}
 }
 
-// A parked delivery takes the URL and the lane that its registration has when it is enabled.
-func TestParkedFollowsItsRegistration(t *testing.T) {
+func TestParkedDeliveryFollowsItsEvent(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
-	f.register(k, board, gen.EventTypeAgentLogout)
+	id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.createEvents(k, board, gen.EventTypeAgentLogout)
 	f.state(k, id, disabled)
 	f.login(k)
 	f.redirect(k, id, board)
@@ -216,21 +214,21 @@ func TestParkedFollowsItsRegistration(t *testing.T) {
 		t.Fatalf("claimed %+v, want the login before the logout", d)
 	}
 	f.finish(d)
-	f.drained()
+	f.wantDrained()
 }
 
-// 410: that delivery has failed and its registration is disabled, which others at the receiver do not feel.
-func TestGone(t *testing.T) {
+// After a 410, the delivery has failed and its event is disabled. Other events at the receiver are not affected.
+func TestGoneDisablesOneEvent(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	ids := f.register(k, crm, both[0], both[0])
+	ids := f.createEvents(k, crm, both[0], both[0])
 	f.login(k)
 	first := f.claimOne()
 	f.logout(k)
 	f.login(k)
 	next := f.record(first, webhook.Gone, true)
 	if next == nil || next.ID != 2 {
-		t.Fatalf("next: %+v, want the other registration's", next)
+		t.Fatalf("next: %+v, want the other event's", next)
 	}
 	f.want(map[string]int{"failed": 1, "parked": 1, "pending": 2})
 	st, err := f.EventState(f.ctx, k, ids[0])
@@ -242,15 +240,14 @@ func TestGone(t *testing.T) {
 	f.state(k, ids[0], enabled)
 	f.finish(f.claimOne())
 	f.want(map[string]int{"failed": 1, "delivered": 3})
-	f.drained()
+	f.wantDrained()
 }
 
-// A 410 of the URL that was says nothing of the one that is.
-func TestGoneFromWhereItWas(t *testing.T) {
+func TestGoneFromAnEarlierURLDoesNotCount(t *testing.T) {
 	f := open(t)
 	for n, url := range []string{board, crm + "/other"} {
 		k := f.agentN(int64(n) + 1)
-		id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+		id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 		f.login(k)
 		d := f.claimOne()
 		f.redirect(k, id, url)
@@ -265,13 +262,13 @@ func TestGoneFromWhereItWas(t *testing.T) {
 		f.finish(again)
 	}
 	f.want(map[string]int{"delivered": 2})
-	f.drained()
+	f.wantDrained()
 }
 
-func TestDeletionCancelsWhatIsParked(t *testing.T) {
+func TestDeletionCancelsParkedDeliveries(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 	f.login(k)
 	d := f.claimOne()
 	f.state(k, id, disabled)
@@ -281,35 +278,35 @@ func TestDeletionCancelsWhatIsParked(t *testing.T) {
 	f.want(map[string]int{"cancelled": 2})
 	f.record(d, webhook.Delivered, true)
 	f.want(map[string]int{"cancelled": 2})
-	f.drained()
+	f.wantDrained()
 }
 
-// The window goes on while a registration is disabled and while a breaker is open. What is in flight has its chance.
-func TestWindowIsOverForWhatWaits(t *testing.T) {
+// The window also ends while an event is disabled or a breaker is open, but not for a delivery in flight.
+func TestWindowEndsForWaitingDeliveries(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	off := f.register(k, board, gen.EventTypeAgentLogin)[0]
+	off := f.createEvents(k, board, gen.EventTypeAgentLogin)[0]
 	f.state(k, off, disabled)
 	f.login(k)
-	f.lanes("12", 1000, 300, crm)
+	f.createLanes("12", 1000, 300, crm)
 	f.sql("UPDATE receivers SET failures = 5, waits = 9999999999999 WHERE host = 'crm.example'")
 	f.sql("UPDATE deliveries SET url = '" + crm + "' WHERE id = 2")
 	f.clock.add(24*time.Hour - time.Millisecond)
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
-		t.Fatalf("mended %d, %v", n, err)
+		t.Fatalf("repaired %d lanes, %v", n, err)
 	}
 	f.want(map[string]int{"parked": 1, "pending": 300})
 	f.sql("UPDATE receivers SET failures = 0, waits = NULL")
-	flying := f.oneLane()
+	inFlight := f.claimOneLane()
 	f.sql("UPDATE receivers SET failures = 5, waits = 9999999999999 WHERE host = 'crm.example'")
 	f.clock.add(time.Millisecond)
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
-		t.Fatalf("mended %d, %v", n, err)
+		t.Fatalf("repaired %d lanes, %v", n, err)
 	}
 	f.want(map[string]int{"failed": 300, "pending": 1})
-	f.finish(flying)
+	f.finish(inFlight)
 	f.want(map[string]int{"failed": 300, "delivered": 1})
 	f.state(k, off, enabled)
 	f.claimNone()
-	f.drained()
+	f.wantDrained()
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// maxTestDeliveries is how many tests of an event are kept.
+// maxTestDeliveries is the number of test deliveries of an event that are kept.
 const maxTestDeliveries = 100
 
-// TestDelivery is a test delivery of an event, which is in no lane, and its one attempt.
+// TestDelivery is a test delivery of an event, with its only attempt. It is in no lane.
 type TestDelivery struct {
 	ID      int64
 	Sent    webhook.Delivery
@@ -38,12 +38,12 @@ type testDeliveryRow struct {
 	Verdict   string
 	Signature string
 
-	Traceparent string // as it was sent
+	Traceparent string // of the request
 }
 
 func (testDeliveryRow) TableName() string { return "samples" }
 
-// NewTestDelivery returns what a test of an event sends.
+// NewTestDelivery returns the content of a test delivery of an event.
 func (s *Store) NewTestDelivery(ctx context.Context, k AgentKey, event int64) (d webhook.Delivery, err error) {
 	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		e, err := findEvent(tx, k, event)
@@ -61,7 +61,7 @@ func (s *Store) NewTestDelivery(ctx context.Context, k AgentKey, event int64) (d
 	return d, err
 }
 
-// testDelivery is the delivery of a row, without its id and secrets.
+// testDelivery returns the delivery of a row, without its id and secrets.
 func testDelivery(r testDeliveryRow) webhook.Delivery {
 	h := headRow{Kind: r.Kind, Name: "test", EventSource: gen.EventSourceAPI, NewStatus: gen.AgentStatusValueAvailable}
 	if r.EventType == gen.EventTypeAgentLogout {
@@ -74,8 +74,8 @@ func testDelivery(r testDeliveryRow) webhook.Delivery {
 	}
 }
 
-// SaveTestDelivery stores a test delivery of an event, and deletes the oldest. If it was delivered, its receiver is
-// alive.
+// SaveTestDelivery stores a test delivery of an event, and deletes the oldest ones. A delivered one is a success of its
+// receiver.
 func (s *Store) SaveTestDelivery(
 	ctx context.Context, event int64, kind gen.AgentType, d webhook.Delivery, a webhook.Attempt,
 ) (TestDelivery, error) {
@@ -89,7 +89,7 @@ func (s *Store) SaveTestDelivery(
 		if err := gorm.G[testDeliveryRow](tx.GORM()).Create(tx.Context(), &r); err != nil {
 			return err
 		}
-		err := deleteOldTests(tx, event)
+		err := deleteOldTestDeliveries(tx, event)
 		if err == nil && a.Verdict == webhook.Delivered {
 			err = s.noteTestSuccess(tx, event, d.URL)
 		}
@@ -99,13 +99,14 @@ func (s *Store) SaveTestDelivery(
 	return TestDelivery{ID: r.ID, Sent: d, Attempt: a}, err
 }
 
-// deleteOldTests leaves the newest tests of an event.
-func deleteOldTests(tx *sqldb.Tx, event int64) error {
+// deleteOldTestDeliveries deletes all test deliveries of an event except the newest.
+func deleteOldTestDeliveries(tx *sqldb.Tx, event int64) error {
 	return tx.Exec("DELETE FROM samples WHERE event_id = ? AND id <= (SELECT id FROM samples WHERE event_id = ? "+
 		"ORDER BY id DESC LIMIT 1 OFFSET ?)", event, event, maxTestDeliveries)
 }
 
-// noteTestSuccess notes a delivered test as a success of the event's receiver, unless the event has another URL by now.
+// noteTestSuccess records a delivered test delivery as a success of the event's receiver, unless the event has another
+// URL by now.
 func (s *Store) noteTestSuccess(tx *sqldb.Tx, event int64, sentTo string) error {
 	r, is, err := sqldb.Get[receiverRow](tx,
 		"SELECT "+sqldb.Columns[receiverRow]()+" FROM receivers WHERE id = (SELECT l.receiver_id "+
@@ -121,7 +122,7 @@ func (s *Store) noteTestSuccess(tx *sqldb.Tx, event int64, sentTo string) error 
 	return after.save(tx)
 }
 
-// TestDeliveries lists an event's tests that are kept, the newest first.
+// TestDeliveries lists the test deliveries of an event that are kept, the newest first.
 func (s *Store) TestDeliveries(ctx context.Context, k AgentKey, event int64) (m []TestDelivery, err error) {
 	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		if _, err := findEvent(tx, k, event); err != nil {

@@ -19,57 +19,57 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// TestPostgresFaults has a PostgreSQL server do to the store what servers do: nothing of it is ever half done, and what
-// fails says that it may be tried again.
+// TestPostgresFaults makes a PostgreSQL server fail in its usual ways. No operation is ever half done, and each failure
+// permits a retry.
 func TestPostgresFaults(t *testing.T) {
 	if pgtest.OnPostgres() {
-		t.Skip("it has a server of its own, and ran on it already")
+		t.Skip("it starts its own server, and ran in the first pass")
 	}
 	c := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{
 		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "deadlock_timeout": "50ms",
 	}})
-	for name, test := range map[string]func(*shared){
-		"a change that commits late":      testLateCommit,
-		"a change that never commits":     testNoCommit,
-		"a deadlock, whoever has to go":   testDeadlock,
-		"a deadlock, and we have to go":   testDeadlockOurs,
-		"a change that came in between":   testSerialization,
-		"a lock that is not let go":       testHeldLock,
-		"a statement that takes too long": testStatementTimeout,
-		"many wait for one agent":         testCrowd,
-		"connections end in every place":  testConnectionsEnd,
-		"a lane that somebody holds":      testHeldLane,
-		"what nobody has heard of":        testUnheard,
-		"who needs what is held, alone":   testHeldAlone,
-		"results that need what is held":  testHeldResults,
+	for name, test := range map[string]func(*sharedDatabase){
+		"a change that commits late":            testLateCommit,
+		"a change that never commits":           testNoCommit,
+		"a deadlock, either victim":             testDeadlock,
+		"a deadlock, the store is the victim":   testDeadlockOurs,
+		"a serialization failure":               testSerialization,
+		"a lock that is not released":           testHeldLock,
+		"a statement timeout":                   testStatementTimeout,
+		"many requests wait for one agent":      testManyWaiters,
+		"connections end before each statement": testConnectionsEnd,
+		"a locked lane":                         testHeldLane,
+		"a lost notification":                   testPoll,
+		"locked rows block only their waiters":  testLockedRowsBlockOnlyTheirWaiters,
+		"results that need locked rows":         testHeldResults,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(newShared(t, c))
+			test(newSharedDatabase(t, c))
 		})
 	}
 }
 
-// shared is a database that several stores may have open.
-type shared struct {
+// sharedDatabase is a database that several stores may have open.
+type sharedDatabase struct {
 	*fixture
 	server *pgtest.Cluster
 }
 
-// newShared makes a database with an agent that has a login at a receiver, 136.
-func newShared(t *testing.T, c *pgtest.Cluster) *shared {
+// newSharedDatabase creates a database with agent 136, which has events at a receiver.
+func newSharedDatabase(t *testing.T, c *pgtest.Cluster) *sharedDatabase {
 	url, err := c.Create(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shared{&fixture{t: t, ctx: context.Background(), url: url}, c}
+	s := &sharedDatabase{&fixture{t: t, ctx: context.Background(), url: url}, c}
 	s.Store = s.another()
-	s.register(s.agent(), "http://receiver.example/", gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+	s.createEvents(s.agent(), "http://receiver.example/", gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 	return s
 }
 
-// another opens the database as another process would, with further settings of connections.
-func (s *shared) another(settings ...string) *store.Store {
+// another opens the database as another process would, with further connection parameters.
+func (s *sharedDatabase) another(settings ...string) *store.Store {
 	s.t.Helper()
 	st, err := store.Open(s.ctx, store.Options{
 		URL: strings.Join(append([]string{s.url}, settings...), "&"), Log: slog.New(slog.DiscardHandler),
@@ -83,24 +83,24 @@ func (s *shared) another(settings ...string) *store.Store {
 	return st
 }
 
-// connect is a connection of somebody else.
-func (s *shared) connect() *pgx.Conn {
+// connect opens a connection alongside the stores.
+func (s *sharedDatabase) connect() *pgx.Conn {
 	s.t.Helper()
-	conn, err := pgx.Connect(s.ctx, s.url+"&application_name=somebody")
+	conn, err := pgx.Connect(s.ctx, s.url+"&application_name=other")
 	s.check(err)
 	s.t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
 }
 
-// exec is a statement of somebody else.
-func (s *shared) exec(conn *pgx.Conn, statement string) {
+// exec executes a statement on such a connection.
+func (s *sharedDatabase) exec(conn *pgx.Conn, statement string) {
 	s.t.Helper()
 	_, err := conn.Exec(s.ctx, statement)
 	s.check(err)
 }
 
-// number asks for a number.
-func (s *shared) number(query string) (n int) {
+// number queries a number.
+func (s *sharedDatabase) number(query string) (n int) {
 	s.t.Helper()
 	conn := s.connect()
 	defer conn.Close(s.ctx)
@@ -108,8 +108,8 @@ func (s *shared) number(query string) (n int) {
 	return n
 }
 
-// until waits for a number to be another one than 0.
-func (s *shared) until(what, query string) {
+// until polls a query until its number is not 0.
+func (s *sharedDatabase) until(what, query string) {
 	s.t.Helper()
 	conn := s.connect()
 	defer conn.Close(s.ctx)
@@ -122,23 +122,24 @@ func (s *shared) until(what, query string) {
 	}
 }
 
-// waiting counts who waits for a lock in this database.
+// waiting counts the sessions of this database that wait for a lock.
 const waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
-// held has the first statement of a store that begins with some words wait for the end of hold.
+// held is a statement that waits until release is called.
 type held struct {
-	reached chan struct{} // is closed when it waits
+	reached chan struct{} // closed when the statement waits
 	release func()
 }
 
-func (s *shared) hold(st *store.Store, words string) held {
+// hold makes the first statement of a store with a prefix wait.
+func (s *sharedDatabase) hold(st *store.Store, prefix string) held {
 	s.t.Helper()
 	reached, released := make(chan struct{}), make(chan struct{})
 	var first, end sync.Once
 	release := func() { end.Do(func() { close(released) }) }
 	s.t.Cleanup(release)
 	st.WatchStatements(func(_ bool, statement string) {
-		if strings.HasPrefix(statement, words) {
+		if strings.HasPrefix(statement, prefix) {
 			first.Do(func() {
 				close(reached)
 				<-released
@@ -148,10 +149,10 @@ func (s *shared) hold(st *store.Store, words string) held {
 	return held{reached, release}
 }
 
-// drawn is the first statement of a change that comes after its number was drawn.
+// drawn is the first statement of a change after its sequence number was drawn.
 const drawn = "UPDATE agents SET status"
 
-func (s *shared) key(id int64) store.AgentKey {
+func (s *sharedDatabase) key(id int64) store.AgentKey {
 	return store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: id}
 }
 
@@ -159,13 +160,13 @@ func login(ctx context.Context, st *store.Store, k store.AgentKey) (gen.AgentSta
 	return st.SetStatus(ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 }
 
-// result is what becomes of a change that goes on beside the test.
+// result is the result of a change that runs in the background.
 type result struct {
 	gen.AgentStatus
 	err error
 }
 
-func (s *shared) begin(st *store.Store, k store.AgentKey) <-chan result {
+func (s *sharedDatabase) begin(st *store.Store, k store.AgentKey) <-chan result {
 	c := make(chan result, 1)
 	go func() {
 		status, err := login(s.ctx, st, k)
@@ -174,8 +175,8 @@ func (s *shared) begin(st *store.Store, k store.AgentKey) <-chan result {
 	return c
 }
 
-// unavailable looks whether an error says that the same may be tried again.
-func (s *shared) unavailable(err error) {
+// unavailable checks that an error permits a retry.
+func (s *sharedDatabase) unavailable(err error) {
 	s.t.Helper()
 	var known *store.Error
 	if !errors.As(err, &known) || known.Kind != store.Unavailable {
@@ -183,8 +184,8 @@ func (s *shared) unavailable(err error) {
 	}
 }
 
-// changes are the numbers that a store's feed shows.
-func (s *shared) changes(st *store.Store) (sequences []int64) {
+// changes returns the sequence numbers in a store's feed.
+func (s *sharedDatabase) changes(st *store.Store) (sequences []int64) {
 	s.t.Helper()
 	feed, err := st.StatusChanges(s.ctx, "12", nil, "", 100)
 	s.check(err)
@@ -194,14 +195,14 @@ func (s *shared) changes(st *store.Store) (sequences []int64) {
 	return sequences
 }
 
-func (s *shared) wantChanges(st *store.Store, want ...int64) {
+func (s *sharedDatabase) wantChanges(st *store.Store, want ...int64) {
 	s.t.Helper()
 	if got := s.changes(st); !slices.Equal(got, want) {
 		s.t.Errorf("the feed has %v, want %v", got, want)
 	}
 }
 
-func (s *shared) verify() {
+func (s *sharedDatabase) verify() {
 	s.t.Helper()
 	s.check(store.Verify(s.ctx, store.Options{URL: s.url}, func(c store.Check) {
 		if c.Count > 0 {
@@ -210,8 +211,8 @@ func (s *shared) verify() {
 	}))
 }
 
-// sound looks whether all invariants hold, and whether there are as many changes and deliveries as there should be.
-func (s *shared) sound(changes, deliveries int) {
+// sound checks the invariants and the number of changes and deliveries.
+func (s *sharedDatabase) sound(changes, deliveries int) {
 	s.t.Helper()
 	if n := s.number("SELECT count(*) FROM status_changes"); n != changes {
 		s.t.Errorf("%d changes are stored, want %d", n, changes)
@@ -222,8 +223,8 @@ func (s *shared) sound(changes, deliveries int) {
 	s.verify()
 }
 
-// The feed does not pass the place of a change whose transaction has its number and is not committed, whoever reads it.
-func testLateCommit(s *shared) {
+// No reader's feed passes the number of a change that is not committed.
+func testLateCommit(s *sharedDatabase) {
 	other := s.another()
 	s.check(errors.Join(s.put(137), s.put(138)))
 	late := s.hold(s.Store, drawn)
@@ -236,27 +237,27 @@ func testLateCommit(s *shared) {
 	}
 	s.wantChanges(s.Store)
 	s.wantChanges(other)
-	news := other.NextChange("12")
+	next := other.NextChange("12")
 	late.release()
 	r := <-first
 	s.check(r.err)
 	s.wantChanges(other, 1, 2)
 	select {
-	case <-news:
+	case <-next:
 	case <-time.After(patience):
-		s.t.Error("nobody was told that there are changes")
+		s.t.Error("the feed was not notified of the changes")
 	}
 	s.wantChanges(s.Store, 1, 2, s.login(s.key(138)).Sequence)
 	s.sound(3, 1)
 }
 
-func (s *shared) put(id int64) error {
+func (s *sharedDatabase) put(id int64) error {
 	_, _, err := s.PutAgent(s.ctx, s.key(id), store.AgentUpdate{Name: new(string)})
 	return err
 }
 
-// A number whose transaction ends without a commit leaves a gap, and holds up nobody for longer than it lasts.
-func testNoCommit(s *shared) {
+// A number without a commit leaves a gap, which blocks the feed no longer than the transaction lasts.
+func testNoCommit(s *sharedDatabase) {
 	other := s.another()
 	s.check(s.put(137))
 	late := s.hold(s.Store, drawn)
@@ -277,8 +278,8 @@ func testNoCommit(s *shared) {
 	s.sound(2, 1)
 }
 
-// beginBulk is begin for a request that waits for what others hold, whatever else there is to do.
-func (s *shared) beginBulk(st *store.Store, k store.AgentKey) <-chan result {
+// beginBulk is begin for a request that waits for locks, since it is not batched.
+func (s *sharedDatabase) beginBulk(st *store.Store, k store.AgentKey) <-chan result {
 	c := make(chan result, 1)
 	go func() {
 		results, err := st.SetStatuses(s.ctx, k.Client, []gen.AgentStatusUpdateItem{
@@ -293,8 +294,8 @@ func (s *shared) beginBulk(st *store.Store, k store.AgentKey) <-chan result {
 	return c
 }
 
-// tangle has a change hold its agent, and somebody else hold its lane and then wait for the agent.
-func tangle(s *shared, settings string) (change <-chan result, conn *pgx.Conn, got <-chan error, late held) {
+// tangle makes a change lock its agent. Another connection locks the agent's lane, and then waits for the agent.
+func tangle(s *sharedDatabase, settings string) (change <-chan result, conn *pgx.Conn, got <-chan error, late held) {
 	conn = s.connect()
 	s.exec(conn, settings)
 	s.exec(conn, "BEGIN")
@@ -307,15 +308,15 @@ func tangle(s *shared, settings string) (change <-chan result, conn *pgx.Conn, g
 		_, err := conn.Exec(s.ctx, "UPDATE agents SET name = name")
 		end <- err
 	}()
-	s.until("somebody waits for the agent", waiting)
+	s.until("a session waits for the agent", waiting)
 	return change, conn, end, late
 }
 
-// The server ends one of the transactions, mostly the other. The change is made once.
-func testDeadlock(s *shared) {
+// The server ends one of the transactions, usually the other one. The change is stored once.
+func testDeadlock(s *sharedDatabase) {
 	change, conn, end, late := tangle(s, "SELECT 1")
 	late.release()
-	if err := <-end; err != nil { // or it has won
+	if err := <-end; err != nil { // otherwise the change's transaction was ended
 		var victim *pgconn.PgError
 		if !errors.As(err, &victim) || victim.Code != "40P01" {
 			s.t.Errorf("the other transaction: %v", err)
@@ -326,11 +327,11 @@ func testDeadlock(s *shared) {
 	s.sound(1, 1)
 }
 
-// The server ends the change's transaction: it is begun anew, and made once.
-func testDeadlockOurs(s *shared) {
+// The server ends the change's transaction. It is retried, and the change is stored once.
+func testDeadlockOurs(s *sharedDatabase) {
 	change, conn, end, late := tangle(s, "SET deadlock_timeout = '10min'")
 	late.release()
-	s.check(<-end) // only the end of the other can have let it go on
+	s.check(<-end) // only the end of the change's transaction releases the agent
 	s.exec(conn, "COMMIT")
 	r := <-change
 	s.check(r.err)
@@ -340,14 +341,14 @@ func testDeadlockOurs(s *shared) {
 	s.sound(1, 1)
 }
 
-// A server whose transactions must fit into an order refuses one that another came before. It is begun anew.
-func testSerialization(s *shared) {
+// With the isolation level serializable, the server refuses a transaction after a conflicting one. It is retried.
+func testSerialization(s *sharedDatabase) {
 	strict := s.another("default_transaction_isolation=serializable")
 	statements, before := 0, sync.Mutex{}
 	strict.BeforeStatements(func() error {
 		before.Lock()
 		defer before.Unlock()
-		if statements++; statements == 2 { // the first has seen what there is
+		if statements++; statements == 2 { // the first statement has fixed the snapshot
 			s.login(s.key(136))
 		}
 		return nil
@@ -360,8 +361,8 @@ func testSerialization(s *shared) {
 	s.sound(1, 1)
 }
 
-// Somebody holds an agent and does not let go: the request gives up meanwhile, and nothing of it is stored.
-func testHeldLock(s *shared) {
+// Another session keeps an agent locked: the request ends with an error, and stores nothing.
+func testHeldLock(s *sharedDatabase) {
 	conn := s.connect()
 	s.exec(conn, "BEGIN")
 	s.exec(conn, "SELECT id FROM agents FOR UPDATE")
@@ -373,11 +374,11 @@ func testHeldLock(s *shared) {
 	s.sound(1, 1)
 }
 
-func testStatementTimeout(s *shared) {
+func testStatementTimeout(s *sharedDatabase) {
 	hasty := s.another("statement_timeout=2000", "lock_timeout=0")
 	conn := s.connect()
 	s.exec(conn, "BEGIN")
-	s.exec(conn, "SELECT id FROM lanes FOR UPDATE") // so that the agent is changed already
+	s.exec(conn, "SELECT id FROM lanes FOR UPDATE") // the agent's row is changed by then
 	_, err := login(s.ctx, hasty, s.key(136))
 	s.unavailable(err)
 	s.exec(conn, "ROLLBACK")
@@ -387,8 +388,8 @@ func testStatementTimeout(s *shared) {
 	s.sound(1, 1)
 }
 
-// More requests wait for an agent that somebody holds than there are connections.
-func testCrowd(s *shared) {
+// More requests than connections wait for a locked agent.
+func testManyWaiters(s *sharedDatabase) {
 	hasty := s.another("lock_timeout=200")
 	conn := s.connect()
 	s.exec(conn, "BEGIN")
@@ -406,10 +407,10 @@ func testCrowd(s *shared) {
 	s.sound(1, 1)
 }
 
-// testConnectionsEnd ends all connections of a store before each statement of each step in turn. The step fails in a
-// way that may be tried again, or succeeds, and is done wholly or not at all.
-func testConnectionsEnd(s *shared) {
-	v := &victim{shared: s, conn: s.connect(), Store: s.another("application_name=victim")}
+// testConnectionsEnd ends all connections of a store before each statement of each step in turn. The step succeeds, or
+// fails with an error that permits a retry. It is done completely or not at all.
+func testConnectionsEnd(s *sharedDatabase) {
+	v := &disconnectedStore{sharedDatabase: s, conn: s.connect(), Store: s.another("application_name=victim")}
 	v.WatchStatements(v.before)
 	v.try("a change", func() error {
 		_, err := login(s.ctx, v.Store, s.key(136))
@@ -440,16 +441,16 @@ func testConnectionsEnd(s *shared) {
 	s.t.Logf("%d steps failed", v.failed)
 }
 
-// anyRoom has room for whatever is due.
+// anyRoom accepts all lanes.
 var anyRoom = webhook.ClaimLimits{Lanes: 10, PerReceiver: 10, Take: func(int64) bool { return true }}
 
 func confirmed() webhook.Outcome {
 	return webhook.Outcome{Attempt: webhook.Attempt{StartedAt: time.Now(), Status: 200, Verdict: webhook.Delivered}}
 }
 
-// victim is a store whose connections end before the n-th statement of a step.
-type victim struct {
-	*shared
+// disconnectedStore is a store whose connections end before the n-th statement of a step.
+type disconnectedStore struct {
+	*sharedDatabase
 	*store.Store
 	conn    *pgx.Conn
 	mu      sync.Mutex
@@ -457,8 +458,8 @@ type victim struct {
 	failed  int
 }
 
-// before comes before each statement. What others are told is no part of a step.
-func (v *victim) before(_ bool, statement string) {
+// before runs before each statement. Notifications of peers are not part of a step.
+func (v *disconnectedStore) before(_ bool, statement string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if strings.Contains(statement, "pg_notify") {
@@ -471,15 +472,15 @@ func (v *victim) before(_ bool, statement string) {
 	}
 }
 
-// from begins to count statements.
-func (v *victim) from(n int) {
+// from starts the count of statements.
+func (v *disconnectedStore) from(n int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.n, v.seen = n, 0
 }
 
-// try has a step meet its end at each of its statements, until it succeeds.
-func (v *victim) try(what string, step func() error) {
+// try runs a step with a disconnection before each of its statements in turn, until it succeeds.
+func (v *disconnectedStore) try(what string, step func() error) {
 	v.t.Helper()
 	for n := 1; ; n++ {
 		v.from(n)
@@ -496,17 +497,17 @@ func (v *victim) try(what string, step func() error) {
 	}
 }
 
-// A claim goes round a lane that somebody holds, and takes the others.
-func testHeldLane(s *shared) {
+// A claim skips locked lanes, and takes the others.
+func testHeldLane(s *sharedDatabase) {
 	s.check(s.put(137))
-	s.register(s.key(137), "http://receiver.example/", gen.EventTypeAgentLogin)
+	s.createEvents(s.key(137), "http://receiver.example/", gen.EventTypeAgentLogin)
 	s.login(s.key(136))
 	conn := s.connect()
 	s.exec(conn, "BEGIN")
 	s.exec(conn, "SELECT id FROM lanes FOR UPDATE")
 	s.exec(conn, "SAVEPOINT all_of_them")
 	s.check(s.put(138))
-	s.register(s.key(138), "http://other.example/", gen.EventTypeAgentLogin)
+	s.createEvents(s.key(138), "http://other.example/", gen.EventTypeAgentLogin)
 	s.login(s.key(138))
 	claimed, _, err := s.Claim(s.ctx, anyRoom)
 	s.check(err)
@@ -522,12 +523,12 @@ func testHeldLane(s *shared) {
 	s.sound(2, 2)
 }
 
-// Who needs an agent or a lane that somebody holds waits for it, and nobody else does, however long that is.
-func testHeldAlone(s *shared) {
+// Only a request that needs a locked agent or lane waits, however long the lock lasts.
+func testLockedRowsBlockOnlyTheirWaiters(s *sharedDatabase) {
 	patient := s.another("lock_timeout=0")
 	s.check(errors.Join(s.put(137), s.put(138), s.put(139)))
-	s.register(s.key(137), "http://other.example/", gen.EventTypeAgentLogin)
-	s.register(s.key(138), "http://receiver.example/", gen.EventTypeAgentLogin)
+	s.createEvents(s.key(137), "http://other.example/", gen.EventTypeAgentLogin)
+	s.createEvents(s.key(138), "http://receiver.example/", gen.EventTypeAgentLogin)
 	conn := s.connect()
 	s.exec(conn, "BEGIN")
 	s.exec(conn, "SELECT id FROM agents WHERE agent_id = 136 FOR UPDATE")
@@ -540,7 +541,7 @@ func testHeldAlone(s *shared) {
 		s.check(err)
 	}
 	if n := s.number(waiting); n != 2 {
-		s.t.Errorf("%d wait for what is held, want 2", n)
+		s.t.Errorf("%d requests wait for locks, want 2", n)
 	}
 	s.exec(conn, "ROLLBACK")
 	made := 0
@@ -552,17 +553,17 @@ func testHeldAlone(s *shared) {
 		}
 	}
 	if made != 2 {
-		s.t.Errorf("%d changes were made of agents that were held, want 2", made)
+		s.t.Errorf("%d changes of the locked agents were stored, want 2", made)
 	}
 	s.sound(4, 3)
 }
 
-// The same for results, of which one needs a lane that is held and one a receiver.
-func testHeldResults(s *shared) {
+// One result needs a locked lane, and another one a locked receiver.
+func testHeldResults(s *sharedDatabase) {
 	patient := s.another("lock_timeout=0")
 	for id, url := range map[int64]string{137: "http://failing.example/", 138: "http://other.example/"} {
 		s.check(s.put(id))
-		s.register(s.key(id), url, gen.EventTypeAgentLogin)
+		s.createEvents(s.key(id), url, gen.EventTypeAgentLogin)
 	}
 	for id := range int64(3) {
 		s.login(s.key(136 + id))
@@ -600,14 +601,14 @@ func testHeldResults(s *shared) {
 	s.sound(3, 3)
 }
 
-// Of a change that nobody was told of, those who wait for it hear by a look that is shared by all; others are left
-// alone.
-func testUnheard(s *shared) {
-	s.check(s.LookForChanges(s.ctx))
-	news, unchanged, quiet := s.NextChange("12"), s.NextChange("12"), s.NextChange("13")
-	s.check(s.LookForChanges(s.ctx))
-	if closed(news) {
-		s.t.Error("there was a change before there was one")
+// A poll finds a change without a notification, once for all waiting requests. Requests of other clients do not wake
+// up.
+func testPoll(s *sharedDatabase) {
+	s.check(s.PollChanges(s.ctx))
+	next, unchanged, quiet := s.NextChange("12"), s.NextChange("12"), s.NextChange("13")
+	s.check(s.PollChanges(s.ctx))
+	if closed(next) {
+		s.t.Error("the poll notified without a change")
 	}
 	conn := s.connect()
 	s.exec(conn,
@@ -616,11 +617,11 @@ func testUnheard(s *shared) {
 			'api', 1, 1, '', '', '', ''
 		FROM agents WHERE agent_id = 136`)
 	if closed(unchanged) {
-		s.t.Error("somebody was told")
+		s.t.Error("a request was notified before the poll")
 	}
-	s.check(s.LookForChanges(s.ctx))
-	if !closed(news) || closed(quiet) {
-		s.t.Errorf("who waits for a change was told: %v; who waits for none: %v", closed(news), closed(quiet))
+	s.check(s.PollChanges(s.ctx))
+	if !closed(next) || closed(quiet) {
+		s.t.Errorf("the client's request was notified: %v; another client's: %v", closed(next), closed(quiet))
 	}
 }
 

@@ -19,24 +19,24 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// TestAnyStatementMayFail tells a story of everything that is ever written. Each of its steps is tried with its first
-// statement failing, then with its second, and so on until it gets through: whenever it fails, the error says so, not
-// one row has changed, and all invariants hold.
+// TestAnyStatementMayFail runs a scenario with everything that the store ever writes. In each step, the first statement
+// fails, then the second, and so on until the step succeeds. Each failure returns an error, changes no row, and keeps
+// all invariants.
 func TestAnyStatementMayFail(t *testing.T) {
-	sound := &saboteur{fixture: openInMemory(t), idle: true}
-	story(sound)
+	intact := &faultyFixture{fixture: openInMemory(t), idle: true}
+	scenario(intact)
 	for name, broken := range map[string]bool{"one statement": false, "and all after it": true} {
 		t.Run(name, func(t *testing.T) {
-			s := &saboteur{fixture: openInMemory(t), broken: broken}
+			s := &faultyFixture{fixture: openInMemory(t), broken: broken}
 			s.BeforeStatements(s.before)
-			story(s)
-			s.drained()
-			if got, want := s.states(), sound.states(); !maps.Equal(got, want) || s.failed < 100 {
+			scenario(s)
+			s.wantDrained()
+			if got, want := s.states(), intact.states(); !maps.Equal(got, want) || s.failed < 100 {
 				t.Errorf("in the end there are %v deliveries, want %v; %d statements failed", got, want, s.failed)
 			}
-			forget(s)
+			pruneAll(s)
 			if got := s.states(); len(got) != 0 {
-				t.Errorf("what has ended is kept for ever: %v", got)
+				t.Errorf("finished deliveries are never pruned: %v", got)
 			}
 			s.verify()
 			t.Logf("%d statements failed", s.failed)
@@ -44,19 +44,19 @@ func TestAnyStatementMayFail(t *testing.T) {
 	}
 }
 
-// saboteur makes the n-th statement of a store fail.
-type saboteur struct {
+// faultyFixture makes the n-th statement of a store fail.
+type faultyFixture struct {
 	*fixture
-	idle    bool // nothing fails
-	broken  bool // all statements after it fail as well, those that undo a transaction included
-	fresh   bool // claims look only at what has changed
-	unsound bool // there is a fault in the store on purpose
-	n, seen int  // 0 means none
+	idle    bool // no statement fails
+	broken  bool // all later statements fail as well, including those that undo a transaction
+	fresh   bool // claims look only at lanes of changes
+	unsound bool // the test has made the store inconsistent
+	n, seen int  // 0 means no failure
 	failed  int
-	conn    *sql.DB // to look at the rows; nil before the first look
+	conn    *sql.DB // to read the rows; nil before the first time
 }
 
-func (s *saboteur) before() error {
+func (s *faultyFixture) before() error {
 	s.seen++
 	if s.n > 0 && (s.seen == s.n || s.broken && s.seen > s.n) {
 		return fmt.Errorf("statement %d: %w", s.seen, brokenDisk())
@@ -64,14 +64,14 @@ func (s *saboteur) before() error {
 	return nil
 }
 
-// try makes each statement of a step fail in turn, until none is left.
-func (s *saboteur) try(what string, step func() error) {
+// try makes each statement of a step fail in turn.
+func (s *faultyFixture) try(what string, step func() error) {
 	s.t.Helper()
 	s.attempt(what, step, s.rows)
 }
 
-// attempt compares what rows tells before and after a failure.
-func (s *saboteur) attempt(what string, step func() error, rows func() string) {
+// attempt compares a description of the rows before and after each failure.
+func (s *faultyFixture) attempt(what string, step func() error, rows func() string) {
 	s.t.Helper()
 	before := rows()
 	for n := 1; ; n++ {
@@ -88,20 +88,20 @@ func (s *saboteur) attempt(what string, step func() error, rows func() string) {
 			s.t.Fatalf("%s, statement %d fails: the error is %v", what, n, err)
 		}
 		if s.broken {
-			_ = s.Write(s.ctx, func(*sqldb.Tx) error { return nil }) // takes note that the database is back
+			_ = s.Write(s.ctx, func(*sqldb.Tx) error { return nil }) // records that the database is back
 		}
 		if after := rows(); after != before {
 			s.t.Fatalf("%s, statement %d fails: the rows were\n%s\nand are\n%s", what, n, before, after)
 		}
-		// What is as it was is as sound as it was; on PostgreSQL the look at that costs minutes.
+		// Unchanged rows stay consistent; on PostgreSQL, a check costs minutes.
 		if !s.unsound && (before == "" || !pgtest.OnPostgres()) {
 			s.verify()
 		}
 	}
 }
 
-// rows is all that is in the store.
-func (s *saboteur) rows() string {
+// rows returns all rows of the store.
+func (s *faultyFixture) rows() string {
 	if s.conn == nil {
 		s.conn = s.db()
 		s.t.Cleanup(func() { s.check(s.conn.Close()) })
@@ -118,7 +118,7 @@ func (s *saboteur) rows() string {
 	return all.String()
 }
 
-func (s *saboteur) rowsOf(table string, w io.Writer) {
+func (s *faultyFixture) rowsOf(table string, w io.Writer) {
 	rows, err := s.conn.Query("SELECT * FROM " + table + " ORDER BY 1")
 	s.check(err)
 	defer rows.Close()
@@ -138,8 +138,8 @@ func (s *saboteur) rowsOf(table string, w io.Writer) {
 	s.check(rows.Err())
 }
 
-// claim takes what is due, which is so many.
-func (s *saboteur) claim(what string, want int) []webhook.Delivery {
+// claim claims the due lanes, whose number is given.
+func (s *faultyFixture) claim(what string, want int) []webhook.Delivery {
 	s.t.Helper()
 	claimed := s.claims(what)
 	if len(claimed) != want {
@@ -148,7 +148,7 @@ func (s *saboteur) claim(what string, want int) []webhook.Delivery {
 	return claimed
 }
 
-func (s *saboteur) claims(what string) (claimed []webhook.Delivery) {
+func (s *faultyFixture) claims(what string) (claimed []webhook.Delivery) {
 	s.t.Helper()
 	s.try(what, func() (err error) {
 		claimed, _, err = s.Claim(s.ctx, webhook.ClaimLimits{
@@ -162,7 +162,7 @@ func (s *saboteur) claims(what string) (claimed []webhook.Delivery) {
 	return claimed
 }
 
-func (s *saboteur) recordAs(
+func (s *faultyFixture) recordAs(
 	what string, d webhook.Delivery, o webhook.Outcome, keepLane bool,
 ) (next *webhook.Delivery) {
 	s.t.Helper()
@@ -173,7 +173,7 @@ func (s *saboteur) recordAs(
 	return next
 }
 
-func (s *saboteur) status(what string, k store.AgentKey, to gen.AgentStatusValue) {
+func (s *faultyFixture) status(what string, k store.AgentKey, to gen.AgentStatusValue) {
 	s.t.Helper()
 	s.try(what, func() error {
 		_, err := s.SetStatus(s.ctx, k, gen.AgentStatusUpdate{AgentStatus: to})
@@ -181,7 +181,7 @@ func (s *saboteur) status(what string, k store.AgentKey, to gen.AgentStatusValue
 	})
 }
 
-func (s *saboteur) create(what string, k store.AgentKey, url string, typ gen.EventType) (id int64) {
+func (s *faultyFixture) create(what string, k store.AgentKey, url string, typ gen.EventType) (id int64) {
 	s.t.Helper()
 	s.try(what, func() error {
 		e, err := s.CreateEvent(s.ctx, k, gen.AgentEventCreate{URL: url, Method: gen.RequestMethodPOST, EventType: typ})
@@ -191,7 +191,7 @@ func (s *saboteur) create(what string, k store.AgentKey, url string, typ gen.Eve
 	return id
 }
 
-func (s *saboteur) setState(what string, k store.AgentKey, event int64, to gen.AgentEventStateValue) {
+func (s *faultyFixture) setState(what string, k store.AgentKey, event int64, to gen.AgentEventStateValue) {
 	s.t.Helper()
 	s.try(what, func() error {
 		_, err := s.SetEventState(s.ctx, k, event, to)
@@ -199,7 +199,7 @@ func (s *saboteur) setState(what string, k store.AgentKey, event int64, to gen.A
 	})
 }
 
-func (s *saboteur) moveTo(what string, k store.AgentKey, event int64, url string) {
+func (s *faultyFixture) moveTo(what string, k store.AgentKey, event int64, url string) {
 	s.t.Helper()
 	s.try(what, func() error {
 		_, err := s.UpdateEvent(s.ctx, k, event, gen.AgentEventUpdate{URL: &url})
@@ -207,8 +207,8 @@ func (s *saboteur) moveTo(what string, k store.AgentKey, event int64, url string
 	})
 }
 
-// story does everything once at least.
-func story(s *saboteur) {
+// scenario runs everything at least once.
+func scenario(s *faultyFixture) {
 	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
 	name := "000*094@ringme.ru"
 	s.try("client", func() error { _, _, err := s.PutClient(s.ctx, "12", gen.ClientUpdate{Name: &name}); return err })
@@ -234,13 +234,13 @@ func story(s *saboteur) {
 	deliver(s, k)
 	move(s, k, login)
 	pause(s, k, login, logout)
-	readinessProbe(s, k)
-	again(s, k, login)
-	end(s, k, board)
+	openAndCloseBreaker(s, k)
+	redeliverAndReplay(s, k, login)
+	deleteAll(s, k, board)
 }
 
-// deliver has deliveries succeed, wait, be released and fail.
-func deliver(s *saboteur, k store.AgentKey) {
+// deliver makes deliveries succeed, wait, be released and fail.
+func deliver(s *faultyFixture, k store.AgentKey) {
 	s.status("login", k, gen.AgentStatusValueAvailable)
 	s.status("login again", k, gen.AgentStatusValueAvailable)
 	s.try("bulk", func() error {
@@ -254,48 +254,48 @@ func deliver(s *saboteur, k store.AgentKey) {
 	s.fresh = true
 	claimed := s.claim("claim both lanes", 2)
 	s.fresh = false
-	next := s.recordAs("200, and go on", claimed[0], answer(200), true)
-	next = s.recordAs("404, and go on", *next, answer(404), true)
-	s.recordAs("503, and let go", *next, busy(503, time.Second), false)
+	next := s.recordAs("200, and keep the lane", claimed[0], answer(200), true)
+	next = s.recordAs("404, and keep the lane", *next, answer(404), true)
+	s.recordAs("503, and release the lane", *next, busy(503, time.Second), false)
 	s.try("release", func() error { return s.Release(s.ctx, claimed[1]) })
 }
 
-// move corrects what is in flight and what waits, and comes back.
-func move(s *saboteur, k store.AgentKey, event int64) {
+// move moves deliveries in flight and waiting ones to another receiver, and back.
+func move(s *faultyFixture, k store.AgentKey, event int64) {
 	s.clock.add(2 * time.Second)
 	claimed := s.claim("claim again", 2)
 	s.moveTo("to another receiver, in flight", k, event, board)
 	s.recordAs("500 from the old one", to(crm, claimed), answer(500), true)
 	s.recordAs("200", to(board, claimed), answer(200), true)
-	lost := s.recordAs("200 of what has followed", s.claim("what has followed", 1)[0], answer(200), true)
+	lost := s.recordAs("200 of the moved delivery", s.claim("the moved delivery", 1)[0], answer(200), true)
 	s.clock.add(16 * time.Second)
 	s.claim("after a lost lease", 1)
 	s.recordAs("too late", *lost, answer(200), true)
 	s.moveTo("back", k, event, crm)
 	s.clock.add(16 * time.Second)
-	s.recordAs("200 after a lost lease", s.claim("what is back", 1)[0], answer(200), true)
+	s.recordAs("200 after a lost lease", s.claim("the delivery that moved back", 1)[0], answer(200), true)
 }
 
-// to is the delivery that goes to a URL.
+// to returns the delivery for a URL.
 func to(url string, of []webhook.Delivery) webhook.Delivery {
 	return of[slices.IndexFunc(of, func(d webhook.Delivery) bool { return d.URL == url })]
 }
 
-// pause parks and brings back, by request and by a 410.
-func pause(s *saboteur, k store.AgentKey, login, logout int64) {
+// pause parks deliveries by a request and by a 410, and enables their events again.
+func pause(s *faultyFixture, k store.AgentKey, login, logout int64) {
 	s.status("logout", k, gen.AgentStatusValueLoggedOut)
 	s.setState("disable", k, logout, gen.AgentEventStateValueDisabled)
-	s.status("login to what is left", k, gen.AgentStatusValueAvailable)
+	s.status("login, the logout event disabled", k, gen.AgentStatusValueAvailable)
 	s.setState("enable", k, logout, gen.AgentEventStateValueEnabled)
-	claimed := s.claim("what was parked", 2)
+	claimed := s.claim("the parked deliveries", 2)
 	next := s.recordAs("200", claimed[0], answer(200), true)
 	s.recordAs("410", *next, answer(410), true)
 	s.recordAs("200 of the board", claimed[1], answer(200), true)
 	s.setState("enable after a 410", k, login, gen.AgentEventStateValueEnabled)
 }
 
-// readinessProbe opens a breaker and closes it.
-func readinessProbe(s *saboteur, k store.AgentKey) {
+// openAndCloseBreaker opens a breaker, probes, and closes it.
+func openAndCloseBreaker(s *faultyFixture, k store.AgentKey) {
 	s.status("logout to a dead receiver", k, gen.AgentStatusValueLoggedOut)
 	for range webhook.BreakerThreshold {
 		s.recordAs("nothing answers", s.claim("attempt", 1)[0], answer(0), true)
@@ -308,12 +308,12 @@ func readinessProbe(s *saboteur, k store.AgentKey) {
 	s.recordAs("the receiver is back", s.claim("probe", 1)[0], answer(200), true)
 }
 
-// again sends what has ended once more, one and many, and tests an event.
-func again(s *saboteur, k store.AgentKey, event int64) {
-	first := int64(s.count("SELECT min(id) FROM deliveries")) // statements that failed have taken ids
+// redeliverAndReplay redelivers one delivery and many, and tests an event.
+func redeliverAndReplay(s *faultyFixture, k store.AgentKey, event int64) {
+	first := int64(s.count("SELECT min(id) FROM deliveries")) // failed statements have used up ids
 	s.try("redeliver", func() error { _, err := s.Redeliver(s.ctx, k.Client, first); return err })
 	s.recordAs("200 once more", s.claim("redelivered", 1)[0], answer(200), true)
-	s.moveTo("away from what has ended", k, event, board)
+	s.moveTo("away from the finished deliveries", k, event, board)
 	s.try("replay", func() error {
 		_, err := s.CreateReplay(s.ctx, k.Client, store.DeliveryFilter{State: gen.DeliveryStateDelivered})
 		return err
@@ -330,8 +330,8 @@ func again(s *saboteur, k store.AgentKey, event int64) {
 	})
 }
 
-// forget prunes all that may go.
-func forget(s *saboteur) {
+// pruneAll prunes everything that is prunable.
+func pruneAll(s *faultyFixture) {
 	s.clock.add(31 * 24 * time.Hour)
 	s.attempt("prune", func() error {
 		s.clock.add(time.Minute)
@@ -339,30 +339,30 @@ func forget(s *saboteur) {
 	}, func() string { return "" })
 }
 
-// end deletes, lets a window end, and mends.
-func end(s *saboteur, k store.AgentKey, board int64) {
+// deleteAll deletes, lets a window end, and repairs a lane.
+func deleteAll(s *faultyFixture, k store.AgentKey, board int64) {
 	s.status("last login", k, gen.AgentStatusValueAvailable)
 	s.try("delete an event", func() error { return s.DeleteEvent(s.ctx, k, board) })
 	s.recordAs("a failure", s.claim("the last login", 1)[0], busy(425, time.Hour), true)
 	s.clock.add(25 * time.Hour)
-	none := func() string { return "" } // it does its work in several transactions
-	s.attempt("sweep", func() error { _, err := s.RepairLanes(s.ctx); return err }, none)
+	none := func() string { return "" } // it uses several transactions
+	s.attempt("expire", func() error { _, err := s.RepairLanes(s.ctx); return err }, none)
 	s.sql("UPDATE lanes SET pending = 7 WHERE id = (SELECT min(id) FROM lanes)")
 	s.unsound = true
-	s.try("mend", func() error { _, err := s.RepairLanes(s.ctx); return err })
+	s.try("repair", func() error { _, err := s.RepairLanes(s.ctx); return err })
 	s.unsound = false
 	s.try("delete an agent", func() error { return s.DeleteAgent(s.ctx, k) })
-	for next := &s.claim("what is over and was not tried", 1)[0]; next != nil; { // and then its logout
-		next = s.recordAs("200 of what is left", *next, answer(200), true)
+	for next := &s.claim("an expired delivery without an attempt", 1)[0]; next != nil; { // and then the agent's logout
+		next = s.recordAs("200 of the remaining delivery", *next, answer(200), true)
 	}
 	s.try("delete a client", func() error { return s.DeleteClient(s.ctx, "12") })
 }
 
-// What the database refuses is refused, whether it is waited for at once or not, and leaves nothing.
-func TestRefusedByTheDatabase(t *testing.T) {
+// A refused statement fails its request and stores nothing, whether it was queued or not.
+func TestStatementThatTheDatabaseRefusesStoresNothing(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	var others []store.AgentKey
 	for id := range int64(20) {
 		others = append(others, f.agentN(200+id))
@@ -374,9 +374,9 @@ func TestRefusedByTheDatabase(t *testing.T) {
 		_, err := f.SetStatus(f.ctx, k, available)
 		f.wantRefused(err)
 		if after := f.tally(); !maps.Equal(after, before) {
-			t.Errorf("what cannot be written to %s leaves %v, before %v", table, after, before)
+			t.Errorf("a refused write to %s leaves %v, before %v", table, after, before)
 		}
-		f.beside(others, func() {
+		f.duringLogins(others, func() {
 			_, err := f.SetStatus(f.ctx, k, available)
 			f.wantRefused(err)
 		})
@@ -395,8 +395,8 @@ func TestRefusedByTheDatabase(t *testing.T) {
 	f.verify()
 }
 
-// beside does something while others log in, who then log out.
-func (f *fixture) beside(others []store.AgentKey, fn func()) {
+// duringLogins runs a function while other agents log in. Then it logs them out.
+func (f *fixture) duringLogins(others []store.AgentKey, fn func()) {
 	var all sync.WaitGroup
 	all.Go(fn)
 	for _, k := range others {
@@ -413,16 +413,16 @@ func (f *fixture) beside(others []store.AgentKey, fn func()) {
 	}
 }
 
-// wantRefused holds that an error is none that goes away by itself.
+// wantRefused checks that an error does not permit a retry.
 func (f *fixture) wantRefused(err error) {
 	f.t.Helper()
 	var known *store.Error
 	if err == nil || errors.As(err, &known) {
-		f.t.Errorf("what the database refuses is answered by %v", err)
+		f.t.Errorf("the error of a refused statement is %v", err)
 	}
 }
 
-// tally is how many rows there are of what a change makes, and what agents have.
+// tally counts the rows of changes, and sums up the columns that a change updates.
 func (f *fixture) tally() map[string]int {
 	n := map[string]int{}
 	for name, query := range map[string]string{
@@ -435,7 +435,7 @@ func (f *fixture) tally() map[string]int {
 	return n
 }
 
-// refuse has the database refuse changes of an agent's rows in a table until the function that it returns is called.
+// refuse makes the database refuse updates of an agent's rows in a table until allow is called.
 func (f *fixture) refuse(table string, of store.AgentKey) (allow func()) {
 	f.t.Helper()
 	when := fmt.Sprintf("BEFORE UPDATE ON %s FOR EACH ROW WHEN (new.kind = '%s' AND new.agent_id = %d) ", table,

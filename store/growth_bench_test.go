@@ -20,12 +20,12 @@ import (
 var growthDeliveries = flag.Int("growth", 100_000,
 	"`deliveries` of the large store of BenchmarkGrowth; a million take 1 GB on each engine, and minutes to fill")
 
-// familiarAgents is how many agents have their turn in the small store. In the large one as many, spread over all, are
-// in memory after a while, and the others are not.
+// familiarAgents is the number of agents that have a turn in the small store. In the large store, this number is spread
+// over all agents. These agents are in memory after a while, and the others are not.
 const familiarAgents = 500
 
-// growthRounds are the deliveries that BenchmarkGrowth makes: of agents that had their turn before, or of any, with a
-// claim that looks at what has changed, or at all lanes.
+// growthRounds are the rounds of BenchmarkGrowth: deliveries of familiar agents or of any, with a claim of fresh lanes
+// or of all lanes.
 var growthRounds = []struct {
 	name   string
 	agents func(g *grownStore) int
@@ -36,8 +36,8 @@ var growthRounds = []struct {
 	{"agents=any/claim=changed", (*grownStore).any, true},
 }
 
-// BenchmarkGrowth compares a store with 1,000 deliveries with one that has many (-growth): how long a status change
-// takes with its delivery, the claim of it, and the record of its result. Each is the median.
+// BenchmarkGrowth compares a store with 1,000 deliveries with a large one (-growth). It measures the median time of a
+// status change with its delivery, of the claim, and of the record of the result.
 //
 //	go test -run xxx -bench Growth -benchtime 1000x -count 6 -timeout 0 ./store -growth 10000000
 func BenchmarkGrowth(b *testing.B) {
@@ -69,9 +69,8 @@ func engineName() string {
 	return "sqlite"
 }
 
-// Each round of BenchmarkGrowth makes one delivery and delivers it, in the small store and in the large one, and leaves
-// both sound.
-func TestGrowthRounds(t *testing.T) {
+// It sends one delivery in the small store and in the large one, and leaves both consistent.
+func TestGrowthRoundSendsOneDelivery(t *testing.T) {
 	for _, filled := range benchfill.Grow(t, 20_000) {
 		g := openGrown(t, filled)
 		for _, r := range growthRounds {
@@ -95,13 +94,13 @@ func TestGrowthRounds(t *testing.T) {
 	}
 }
 
-// grownStore is a store that was filled, and how long things took in it.
+// grownStore is a filled store with measured times.
 type grownStore struct {
 	*store.Store
 	benchfill.Grown
 	random    *rand.Rand
 	available map[store.AgentKey]bool
-	times     map[string][]time.Duration // by what was done
+	times     map[string][]time.Duration // by operation
 }
 
 func openGrown(t testing.TB, g benchfill.Grown) *grownStore {
@@ -121,14 +120,14 @@ func openGrown(t testing.TB, g benchfill.Grown) *grownStore {
 	}
 }
 
-// familiar is the number of one of the agents that have their turn in both stores.
+// familiar returns the number of an agent that has a turn in both stores.
 func (g *grownStore) familiar() int {
 	return g.random.IntN(familiarAgents) * (g.Pairs() / familiarAgents)
 }
 
 func (g *grownStore) any() int { return g.random.IntN(g.Pairs()) }
 
-// deliver changes the status of an agent, by its number, claims the delivery and records that it was delivered.
+// deliver changes the status of the n-th agent, claims the delivery and records its success.
 func (g *grownStore) deliver(t testing.TB, n int, lately bool) {
 	t.Helper()
 	ctx := t.Context()
@@ -151,7 +150,7 @@ func (g *grownStore) deliver(t testing.TB, n int, lately bool) {
 	})
 }
 
-// toggle logs an agent in or out, by its number.
+// toggle logs the n-th agent in or out.
 func (g *grownStore) toggle(ctx context.Context, n int) error {
 	client, id, _, _ := g.Size.Agent(n)
 	k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: id}

@@ -16,33 +16,35 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// idempotencyWindow is how long a request with an Idempotency-Key gets the answer of the first one.
+// idempotencyWindow is the time for which a repeated request with an Idempotency-Key gets the first answer.
 const idempotencyWindow = 24 * time.Hour
 
-// Idempotency is the Idempotency-Key of a request that creates something.
+// Idempotency is the Idempotency-Key of a request that creates a resource.
 type Idempotency struct {
-	Application int64  // the number of the caller
-	Client      string // that the request is about: its deletion ends what is remembered
+	Application int64  // Caller.Number
+	Client      string // the client of the resource; its deletion deletes the record
 	Key         string
-	Fingerprint []byte // of the request; another request with the same key has another one
+	Fingerprint []byte // identifies the content of the request
 }
 
 type idempotencyKey struct{}
 
-// WithIdempotency returns a context with which CreateAgent, CreateEvent, CreateApplication, RotateSecret,
-// RollBackSecret and CreateReplay create at most once in a day for an application and a key. The same fingerprint
-// gets the first answer again, another one an *Error of kind KeyReused. The context carries the key because it is
-// about the request, not about what is created: callers without a key, which are most, do not mention it.
+// WithIdempotency returns a context that makes creations idempotent. With it, CreateAgent, CreateEvent,
+// CreateApplication, RotateSecret, RollBackSecret and CreateReplay create at most once a day for an application and a
+// key. The same fingerprint gets the first answer again, another one an *Error of kind KeyReused.
+//
+// The key is in the context because it belongs to the request, and not to the created resource. Most callers have no
+// key.
 func WithIdempotency(ctx context.Context, k Idempotency) context.Context {
 	return context.WithValue(ctx, idempotencyKey{}, k)
 }
 
-// createOnce creates something in a transaction of its own. The record of an Idempotency-Key is written in the same
+// createOnce creates a resource in a transaction of its own. The record of an Idempotency-Key is in the same
 // transaction: after a crash there are both or neither. An error stores nothing.
 func createOnce[T any](ctx context.Context, s *Store, create func(tx *sqldb.Tx) (T, error)) (answer T, err error) {
 	k, given := ctx.Value(idempotencyKey{}).(Idempotency)
 	err = s.write(ctx, func(tx *sqldb.Tx) (err error) {
-		answer = *new(T) // nothing is left of a transaction that is tried again
+		answer = *new(T) // discard the result of a transaction that is retried
 		if !given {
 			answer, err = create(tx)
 			return err
@@ -69,9 +71,10 @@ type idempotencyRow struct {
 
 func (idempotencyRow) TableName() string { return "idempotency_keys" }
 
-// reserve takes a key that is new, or older than a day, and says whether it has. On PostgreSQL a second transaction
-// with the same key waits here for the first. It locks the application before the client, which a deletion of the
-// client does not: if the two meet, PostgreSQL ends one of them, which is tried again.
+// reserve stores a key that is new, or older than a day, and reports whether it did.
+//
+// On PostgreSQL, a second transaction with the same key waits here for the first. It locks the application before the
+// client, unlike a deletion of the client. If the two wait for each other, PostgreSQL ends one, which is retried.
 func (s *Store) reserve(tx *sqldb.Tx, k Idempotency) (first bool, err error) {
 	taken, err := tx.ExecCount("INSERT INTO idempotency_keys (application, hash, client_id, fingerprint, "+
 		"answer, created_at) SELECT number, ?, ?, ?, '', ? FROM applications WHERE number = ? "+
@@ -82,14 +85,14 @@ func (s *Store) reserve(tx *sqldb.Tx, k Idempotency) (first bool, err error) {
 	return taken > 0, err
 }
 
-// idempotencyCutoff is the time of the youngest record that is too old.
+// idempotencyCutoff is the creation time up to which records are too old.
 func (s *Store) idempotencyCutoff() int64 { return s.now() - idempotencyWindow.Milliseconds() }
 
-// readAnswer reads the answer to the first request with a key.
+// readAnswer reads the answer of the first request with a key.
 func (s *Store) readAnswer(tx *sqldb.Tx, k Idempotency, answer any) error {
 	r, err := gorm.G[idempotencyRow](tx.GORM()).Select("fingerprint, answer").
 		Where("application = ? AND hash = ?", k.Application, k.hash()).Take(tx.Context())
-	if errors.Is(err, gorm.ErrRecordNotFound) { // a key was not taken, and is not there
+	if errors.Is(err, gorm.ErrRecordNotFound) { // the key was not reserved, and has no record
 		return &Error{Kind: Unavailable, Message: "the application was revoked, try again", cause: err}
 	}
 	if err != nil {
@@ -106,7 +109,7 @@ var errKeyReused = &Error{
 	Message: "the Idempotency-Key was used for another request; use a new key for each new request",
 }
 
-// readAnswer reads an answer that is stored. It may have been written before the store had its encryption key.
+// readAnswer decodes a stored answer, which may have been written before the store had its encryption key.
 func (k Idempotency) readAnswer(storeKey []byte, stored string, answer any) error {
 	for _, salt := range [][]byte{storeKey, nil} {
 		key, err := k.cipher(salt)
@@ -120,14 +123,14 @@ func (k Idempotency) readAnswer(storeKey []byte, stored string, answer any) erro
 	return errUnreadable
 }
 
-// errUnreadable is for an answer that was encrypted with a key which this process lacks: to try again cannot help.
+// errUnreadable is the error for an answer that was encrypted with a key that this process lacks. A retry cannot help.
 var errUnreadable = &Error{
 	Kind: KeyReused, Status: "idempotency_key_reused",
-	Message: "the first answer cannot be read any more; look whether the request was carried out, and use a new " +
+	Message: "the first answer cannot be read any more; check whether the request was executed, and use a new " +
 		"Idempotency-Key",
 }
 
-// saveAnswer keeps the answer to the first request with a key.
+// saveAnswer stores the answer of the first request with a key.
 func (s *Store) saveAnswer(tx *sqldb.Tx, k Idempotency, answer any) error {
 	text, err := json.Marshal(answer)
 	if err != nil {
@@ -141,14 +144,14 @@ func (s *Store) saveAnswer(tx *sqldb.Tx, k Idempotency, answer any) error {
 		encryptedPrefix+key.seal(string(text), ""), k.Application, k.hash())
 }
 
-// hash is the hash that the record of a key is found by. It reveals nothing of the key that encrypts answers.
+// hash returns the hash by which the record of a key is found. It reveals nothing about the key that encrypts answers.
 func (k Idempotency) hash() []byte {
 	hash, _ := k.derive(nil, "agentevents: the row of an Idempotency-Key")
 	return hash
 }
 
-// cipher encrypts answers, which may hold secrets. The database alone does not open them: that takes the
-// Idempotency-Key and, if the store has one, its encryption key.
+// cipher encrypts answers, which may hold secrets. Their decryption needs the Idempotency-Key and, if the store has
+// one, its encryption key. The database alone is not enough.
 func (k Idempotency) cipher(storeKey []byte) (*secretCipher, error) {
 	key, err := k.derive(storeKey, "agentevents: the answer of an Idempotency-Key")
 	if err != nil {
@@ -161,7 +164,7 @@ func (k Idempotency) derive(salt []byte, purpose string) ([]byte, error) {
 	return hkdf.Key(sha256.New, []byte(k.Key), salt, purpose, KeySize)
 }
 
-// pruneKeys removes records that are older than a day.
+// pruneKeys deletes records that are older than a day.
 func (s *Store) pruneKeys(ctx context.Context) error {
 	for more := true; more && ctx.Err() == nil; {
 		var found []int64
@@ -171,7 +174,7 @@ func (s *Store) pruneKeys(ctx context.Context) error {
 			return err
 		}
 		err = s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
-			// A record of which the key is used again while this waits for it stays.
+			// The second condition keeps a record whose key is reserved again while this statement waits for its lock.
 			return tx.Exec("DELETE FROM idempotency_keys WHERE (application, hash) IN (SELECT application, hash"+old+
 				") AND created_at <= ?",
 				s.idempotencyCutoff(), pruneRows, s.idempotencyCutoff())

@@ -19,15 +19,15 @@ import (
 
 const idempotencyKey = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 
-// creation is a method that takes an Idempotency-Key; its answer is JSON.
+// creation is a call of a method that accepts an Idempotency-Key; its answer is JSON.
 type creation func(context.Context) (any, error)
 
-// creations are all of them, for agent 136 of client 12.
+// creations returns all creations, for agent 136 of client 12.
 func (f *fixture) creations() map[string]creation {
 	return f.creationsOf(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136})
 }
 
-// creationsOf are creations for any agent. Each creates something more when it is called again.
+// creationsOf returns all creations for an agent. Each call creates another resource.
 func (f *fixture) creationsOf(k store.AgentKey) map[string]creation {
 	name := "000*095@ringme.ru"
 	return map[string]creation{
@@ -49,7 +49,7 @@ func (f *fixture) creationsOf(k store.AgentKey) map[string]creation {
 	}
 }
 
-// caller makes an application of client 12 and returns what its requests have.
+// caller creates an application of client 12 and returns the Idempotency of its requests.
 func (f *fixture) caller() store.Idempotency {
 	f.t.Helper()
 	made := f.application("12")
@@ -69,7 +69,7 @@ func (f *fixture) create(c creation, k store.Idempotency) string {
 	return string(text)
 }
 
-// eachCreation runs a test with each of them, on a store of its own.
+// eachCreation runs a test with each creation, on a store of its own.
 func eachCreation(t *testing.T, test func(f *fixture, c creation, k store.Idempotency)) {
 	t.Helper()
 	for _, name := range []string{"agent", "event", "application", "rotation", "replay"} {
@@ -83,13 +83,13 @@ func eachCreation(t *testing.T, test func(f *fixture, c creation, k store.Idempo
 	}
 }
 
-// data is all that is in the tables of a story.
+// data returns all rows.
 func (f *fixture) data() string {
 	f.t.Helper()
-	return (&saboteur{fixture: f, conn: f.database()}).rows()
+	return (&faultyFixture{fixture: f, conn: f.database()}).rows()
 }
 
-// database is db, closed at the end of the test.
+// database opens db until the end of the test.
 func (f *fixture) database() *sql.DB {
 	f.t.Helper()
 	db := f.db()
@@ -97,8 +97,8 @@ func (f *fixture) database() *sql.DB {
 	return db
 }
 
-// The same request with the same key gets the first answer, and creates nothing.
-func TestIdempotencyKeyTwice(t *testing.T) {
+// The repeated request creates nothing.
+func TestRepeatedIdempotencyKeyReturnsTheFirstAnswer(t *testing.T) {
 	eachCreation(t, func(f *fixture, c creation, k store.Idempotency) {
 		first := f.create(c, k)
 		before := f.data()
@@ -107,14 +107,13 @@ func TestIdempotencyKeyTwice(t *testing.T) {
 			f.t.Errorf("the first answer is %s, the second %s", first, again)
 		}
 		if f.data() != before {
-			f.t.Error("the second request has changed something")
+			f.t.Error("the second request has changed rows")
 		}
 		equalCount(f, "SELECT count(*) FROM idempotency_keys", 1)
 	})
 }
 
-// Another request with the same key is refused.
-func TestIdempotencyKeyOfAnotherRequest(t *testing.T) {
+func TestIdempotencyKeyOfAnotherRequestIsRefused(t *testing.T) {
 	eachCreation(t, func(f *fixture, c creation, k store.Idempotency) {
 		f.create(c, k)
 		before := f.data()
@@ -125,12 +124,12 @@ func TestIdempotencyKeyOfAnotherRequest(t *testing.T) {
 			f.t.Errorf("the error is %v", err)
 		}
 		if f.data() != before {
-			f.t.Error("it has changed something")
+			f.t.Error("the refused request has changed rows")
 		}
 	})
 }
 
-// The same key of another application, another key, and a request without a key are independent.
+// Another application, another key and a missing key create another resource.
 func TestIdempotencyKeysAreIndependent(t *testing.T) {
 	eachCreation(t, func(f *fixture, c creation, k store.Idempotency) {
 		other, later := f.caller(), k
@@ -155,8 +154,8 @@ func TestIdempotencyKeysAreIndependent(t *testing.T) {
 	})
 }
 
-// After a day a key is a new one, whether its record was deleted or not.
-func TestIdempotencyKeyAfterADay(t *testing.T) {
+// The record may have been pruned or not.
+func TestIdempotencyKeyIsNewAfterADay(t *testing.T) {
 	for name, pruned := range map[string]bool{"deleted": true, "still there": false} {
 		t.Run(name, func(t *testing.T) {
 			eachCreation(t, func(f *fixture, c creation, k store.Idempotency) {
@@ -181,8 +180,8 @@ func TestIdempotencyKeyAfterADay(t *testing.T) {
 	}
 }
 
-// Of simultaneous requests with the same key one creates, and all get its answer.
-func TestIdempotencyKeyAtTheSameTime(t *testing.T) {
+// All requests get the answer of the one that creates.
+func TestSimultaneousRequestsWithOneKeyCreateOnce(t *testing.T) {
 	eachCreation(t, func(f *fixture, c creation, k store.Idempotency) {
 		before := f.entities()
 		answers := make([]string, 20)
@@ -209,15 +208,15 @@ func TestIdempotencyKeyAtTheSameTime(t *testing.T) {
 	})
 }
 
-// entities counts what may be created; a rotation creates none.
+// entities counts the resources that creations create; a rotation creates none.
 func (f *fixture) entities() int {
 	f.t.Helper()
 	return f.count("SELECT (SELECT count(*) FROM agents) + (SELECT count(*) FROM agent_events) + " +
 		"(SELECT count(*) FROM applications) + (SELECT count(*) FROM replays)")
 }
 
-// A refused request leaves no record: once it is possible, the same key creates.
-func TestIdempotencyKeyOfARefusedRequest(t *testing.T) {
+// The same key creates once the request is permitted.
+func TestRefusedRequestLeavesNoIdempotencyKey(t *testing.T) {
 	f := open(t)
 	f.agent()
 	k := f.caller()
@@ -238,8 +237,8 @@ func TestIdempotencyKeyOfARefusedRequest(t *testing.T) {
 	equalCount(f, "SELECT count(*) FROM agent_events", 1)
 }
 
-// The tenth replay of a client may be asked for again, though an eleventh may not.
-func TestIdempotencyKeyOfTheLastReplay(t *testing.T) {
+// The tenth replay may be repeated, although an eleventh is refused.
+func TestRepeatedLastReplayIsNotRefused(t *testing.T) {
 	f := open(t)
 	f.agent()
 	k := f.caller()
@@ -258,8 +257,9 @@ func TestIdempotencyKeyOfTheLastReplay(t *testing.T) {
 	}
 }
 
-// The records of an application go with it, those of a client's requests with the client, also an operator's.
-func TestIdempotencyKeysOfWhatIsDeleted(t *testing.T) {
+// A deleted application loses its records. A deleted client loses the records of requests for it, including an
+// operator's.
+func TestDeletionDeletesIdempotencyKeys(t *testing.T) {
 	f := open(t)
 	f.agent()
 	rotate := f.creations()["rotation"]
@@ -280,7 +280,7 @@ func TestIdempotencyKeysOfWhatIsDeleted(t *testing.T) {
 	f.verify()
 }
 
-// operator is caller for an application that belongs to no client.
+// operator is caller for an operator's application.
 func (f *fixture) operator() store.Idempotency {
 	f.t.Helper()
 	made, err := f.CreateOperator(f.ctx, "operator")
@@ -292,8 +292,8 @@ func (f *fixture) operator() store.Idempotency {
 	}
 }
 
-// A request whose application was revoked meanwhile creates nothing.
-func TestIdempotencyKeyOfARevokedApplication(t *testing.T) {
+// The application is revoked during the request.
+func TestRequestOfARevokedApplicationCreatesNothing(t *testing.T) {
 	f := open(t)
 	f.agent()
 	k := f.caller()
@@ -306,8 +306,8 @@ func TestIdempotencyKeyOfARevokedApplication(t *testing.T) {
 	equalCount(f, "SELECT count(*) FROM agent_events", 0)
 }
 
-// However many records are old, they are deleted a few at a time, and no others.
-func TestIdempotencyKeysAreForgotten(t *testing.T) {
+// Old records are deleted in small commits, and no others.
+func TestOldIdempotencyKeysArePruned(t *testing.T) {
 	f := open(t)
 	f.agent()
 	k := f.caller()
@@ -325,7 +325,7 @@ func TestIdempotencyKeysAreForgotten(t *testing.T) {
 	f.create(f.creations()["event"], k)
 	f.clock.add(24*time.Hour - time.Millisecond)
 	var deletions int
-	for _, statement := range f.watched(true) {
+	for _, statement := range f.pruneStatements(true) {
 		if strings.HasPrefix(statement, "DELETE FROM idempotency_keys") {
 			deletions++
 		}
@@ -336,11 +336,11 @@ func TestIdempotencyKeysAreForgotten(t *testing.T) {
 	equalCount(f, "SELECT count(*) FROM idempotency_keys", 1)
 }
 
-// Neither a key nor a secret that was answered is in the database. With an encryption key of the store this holds for
-// the signing secret too.
-func TestIdempotencyKeyHidesSecrets(t *testing.T) {
+// The database has neither keys nor secrets of answers in plain text. With an encryption key, this includes the signing
+// secret.
+func TestIdempotencyKeysAndAnswersAreEncrypted(t *testing.T) {
 	for name, key := range map[string][]byte{
-		"in plain": nil, "with an encryption key": bytes.Repeat([]byte{7}, store.KeySize),
+		"without an encryption key": nil, "with an encryption key": bytes.Repeat([]byte{7}, store.KeySize),
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
@@ -350,22 +350,22 @@ func TestIdempotencyKeyHidesSecrets(t *testing.T) {
 			k := f.caller()
 			var application gen.ApplicationSecret
 			f.check(json.Unmarshal([]byte(f.create(f.creations()["application"], k)), &application))
-			f.hides(f.data(), k.Key, application.Secret)
+			f.wantHidden(f.data(), k.Key, application.Secret)
 			k.Key += "-rotation"
 			var rotated gen.Secret
 			f.check(json.Unmarshal([]byte(f.create(f.creations()["rotation"], k)), &rotated))
 			var records strings.Builder
-			(&saboteur{fixture: f, conn: f.database()}).rowsOf("idempotency_keys", &records)
-			f.hides(records.String(), k.Key, rotated.Secret, rotated.Previous)
+			(&faultyFixture{fixture: f, conn: f.database()}).rowsOf("idempotency_keys", &records)
+			f.wantHidden(records.String(), k.Key, rotated.Secret, rotated.Previous)
 			if key != nil {
-				f.hides(f.data(), rotated.Secret, rotated.Previous)
+				f.wantHidden(f.data(), rotated.Secret, rotated.Previous)
 			}
 		})
 	}
 }
 
-// hides looks for texts in rows, where they may be bytes.
-func (f *fixture) hides(rows string, texts ...string) {
+// wantHidden checks that rows do not contain texts, as text or as bytes.
+func (f *fixture) wantHidden(rows string, texts ...string) {
 	f.t.Helper()
 	for _, text := range texts {
 		if text == "" || strings.Contains(rows, text) ||
@@ -378,8 +378,8 @@ func (f *fixture) hides(rows string, texts ...string) {
 	}
 }
 
-// The first answer is given also if the store has got an encryption key since.
-func TestIdempotencyKeyBeforeAnEncryptionKey(t *testing.T) {
+// The store got its encryption key after the first request.
+func TestAnswerFromBeforeAnEncryptionKeyIsReadable(t *testing.T) {
 	f := open(t)
 	f.agent()
 	k := f.caller()
@@ -392,8 +392,8 @@ func TestIdempotencyKeyBeforeAnEncryptionKey(t *testing.T) {
 	equalCount(f, "SELECT count(*) FROM agent_events", 1)
 }
 
-// An answer that cannot be decrypted is refused for good, and nothing is created in its place.
-func TestIdempotencyKeyUnreadable(t *testing.T) {
+// Nothing is created in its place.
+func TestUnreadableAnswerIsRefused(t *testing.T) {
 	f := open(t)
 	f.agent()
 	k := f.caller()
@@ -408,8 +408,8 @@ func TestIdempotencyKeyUnreadable(t *testing.T) {
 	equalCount(f, "SELECT count(*) FROM agent_events", 1)
 }
 
-// A record is there after a crash, and so is what it is about.
-func TestIdempotencyKeyAfterACrash(t *testing.T) {
+// The record and the resource are one transaction.
+func TestIdempotencyKeySurvivesACrash(t *testing.T) {
 	f := open(t)
 	f.agent()
 	k := f.caller()

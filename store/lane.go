@@ -9,14 +9,14 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// A lane is one agent and one receiver. At most one of its deliveries is in flight, and they go in the order of the
-// changes. All that touches a lane locks its row:
+// laneRow is a lane: one agent and one receiver. At most one of its deliveries is in flight, and they are sent in the
+// order of their changes. Each change of a lane locks its row:
 //
-//   - A status change adds to `pending` and makes an empty lane due.
-//   - A claim leases it, raises `claim` and notes which delivery it gave out. While the lane is leased, `due_at` is the
-//     end of the lease, so that the claim that looks at `due_at` notices a dead holder, too.
-//   - A removal of deliveries lowers `pending` by the rows that it really changed, and makes the lane due if it is not
-//     leased and not empty. Else a deletion while a delivery is in flight would leave the next one stuck for ever.
+//   - A status change adds to `pending`, and makes an empty lane due.
+//   - A claim leases the lane, raises `claim` and stores the delivery in flight. While the lane is leased, `due_at` is
+//     the end of the lease, so that a claim finds the lane of a dead worker, too.
+//   - A removal of deliveries lowers `pending` by the rows that it changed. It makes a lane due that is neither leased
+//     nor empty. Otherwise a deletion during a flight would block the next delivery for ever.
 type laneRow struct {
 	ID         int64 `gorm:"primaryKey"`
 	ReceiverID int64
@@ -27,10 +27,10 @@ type laneRow struct {
 
 func (laneRow) TableName() string { return "lanes" }
 
-// leased says whether a worker holds the lane at a time.
+// leased reports whether a worker holds the lane at a time.
 func (r laneRow) leased(now int64) bool { return r.LeaseUntil != nil && *r.LeaseUntil > now }
 
-// inFlight is the id of the delivery that a worker holds at a time, or 0.
+// inFlight returns the id of the delivery that a worker holds at a time, or 0.
 func (r laneRow) inFlight(now int64) int64 {
 	if !r.leased(now) || r.DeliveryID == nil {
 		return 0
@@ -38,7 +38,7 @@ func (r laneRow) inFlight(now int64) int64 {
 	return *r.DeliveryID
 }
 
-// ensureLane returns the id of the lane of an agent and a URL's receiver, which it makes if there is none.
+// ensureLane returns the id of the lane of an agent and a URL's receiver, which it creates if there is none.
 func ensureLane(tx *sqldb.Tx, k AgentKey, rawURL string) (id int64, err error) {
 	receiver, err := ensureReceiver(tx, k.Client, rawURL)
 	if err != nil {
@@ -47,8 +47,8 @@ func ensureLane(tx *sqldb.Tx, k AgentKey, rawURL string) (id int64, err error) {
 	return ensure(tx, "lanes", "receiver_id, kind, agent_id", receiver, k.Type, k.ID)
 }
 
-// ensure returns the id of the row of a table that has three or four unique values, which it makes if there is none.
-// An existing row is not locked.
+// ensure returns the id of the row with three or four unique values, which it creates if there is none. It does not
+// lock an existing row.
 func ensure(tx *sqldb.Tx, table, columns string, values ...any) (id int64, err error) {
 	marks := strings.TrimPrefix(strings.Repeat(", ?", len(values)), ", ")
 	find := "SELECT coalesce((SELECT id FROM " + table + " WHERE (" + columns + ") = (" + marks + ")), 0)"
@@ -62,13 +62,13 @@ func ensure(tx *sqldb.Tx, table, columns string, values ...any) (id int64, err e
 	return sqldb.Value[int64](tx, find, values...)
 }
 
-// findLane returns the row of a lane and, on PostgreSQL, locks it until the commit.
+// findLane returns the row of a lane, and locks it until the commit on PostgreSQL.
 func findLane(tx *sqldb.Tx, id int64) (laneRow, error) {
 	return gorm.G[laneRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", id).Take(tx.Context())
 }
 
-// laneAddition is how many deliveries a lane gets, and when they are due. If the lane is leased at once, it has the
-// first of them and the end of the lease.
+// laneAddition is a number of deliveries that a lane gets, with their due time. If the lane is leased at once, it also
+// has the first delivery and the end of the lease.
 type laneAddition struct {
 	LaneID int64  `json:"lane_id"`
 	More   int64  `json:"more"`
@@ -77,7 +77,8 @@ type laneAddition struct {
 	Until  *int64 `json:"until"`
 }
 
-// addToLanes adds new deliveries to lanes, which are locked. A lane that is not empty keeps its head and its due time.
+// addToLanes adds new deliveries to lanes, which must be locked. A lane that is not empty keeps its head and its due
+// time.
 func addToLanes(tx *sqldb.Tx, additions []laneAddition) error {
 	if len(additions) == 0 {
 		return nil
@@ -88,9 +89,9 @@ func addToLanes(tx *sqldb.Tx, additions []laneAddition) error {
 		sqldb.Table(tx, additions))
 }
 
-// adjustLane adds to the number of pending deliveries of a lane, or subtracts from it, and makes the lane due now if it
-// is not leased and not empty. A lane that is due already keeps its place among the others. A claim then finds when its
-// head, which may be another one now, is really due.
+// adjustLane changes the number of pending deliveries of a lane, and makes the lane due now if it is neither leased nor
+// empty. A lane that is due keeps its due time, and so its place among the lanes. The next claim finds the due time of
+// the current head.
 func adjustLane(tx *sqldb.Tx, lane int64, by int, now int64) error {
 	return tx.Exec("UPDATE lanes SET pending = pending + ?, due_at = CASE "+
 		"WHEN lease_until > ? THEN due_at WHEN pending + ? <= 0 THEN NULL "+
@@ -99,28 +100,28 @@ func adjustLane(tx *sqldb.Tx, lane int64, by int, now int64) error {
 }
 
 const (
-	// headOfLaneSQL is the rest of a subselect on deliveries d: the first that is pending in a lane.
+	// headOfLaneSQL is the end of a subselect on deliveries d: the head of a lane.
 	headOfLaneSQL = "FROM deliveries d " +
 		"WHERE d.lane_id = lanes.id AND d.state = 'pending' ORDER BY d.change_id, d.id LIMIT 1"
-	// setReleasedSQL ends the lease of a lane: it is due when its head is.
+	// setReleasedSQL releases a lane, which is then due when its head is.
 	setReleasedSQL = "lease_until = NULL, delivery_id = NULL, due_at = (SELECT d.due_at " + headOfLaneSQL + ")"
-	// setLeasedSQL leases a lane; its two parameters are both the end of the lease.
+	// setLeasedSQL leases a lane. Both parameters are the end of the lease.
 	setLeasedSQL = "lease_until = ?, due_at = ?, delivery_id = (SELECT d.id " + headOfLaneSQL + ")"
 )
 
-// releaseLane ends a claim and returns when the lane is due, nil if it is empty.
+// releaseLane releases a lane and returns its due time, nil if it is empty.
 func releaseLane(tx *sqldb.Tx, lane int64) (due *int64, err error) {
 	return sqldb.Value[*int64](tx, "UPDATE lanes SET "+setReleasedSQL+" WHERE id = ? RETURNING due_at", lane)
 }
 
-// dropLeases releases all lanes, at the start of the one process that owns SQLite's file: the process that leased them
-// has ended. A probe that it had begun is repeated. With PostgreSQL, another process may hold the leases.
+// dropLeases releases all lanes when the one process that owns an SQLite file starts, since the previous process has
+// ended. A probe of that process is repeated. On PostgreSQL, another process may hold the leases.
 func (s *Store) dropLeases(ctx context.Context) error {
 	if !s.engine.servesAlone() {
 		return nil
 	}
 	return s.write(ctx, func(tx *sqldb.Tx) error {
-		if err := tx.Exec("DELETE FROM copies"); err != nil { // they are out of date from now on
+		if err := tx.Exec("DELETE FROM copies"); err != nil { // a running store makes an interrupted copy out of date
 			return err
 		}
 		return s.releaseAll(tx)
@@ -136,8 +137,8 @@ func (s *Store) releaseAll(tx *sqldb.Tx) error {
 	return tx.Exec("UPDATE lanes SET " + setReleasedSQL + " WHERE lease_until IS NOT NULL")
 }
 
-// On PostgreSQL transactions run side by side, and what they lock, they keep until their end. To avoid deadlocks, all
-// lock what they need in one order, each before it reads what depends on it:
+// PostgreSQL runs transactions concurrently, and each holds its locks until its end. To avoid deadlocks, all
+// transactions lock rows in one order, and before they read dependent rows:
 //
 //  0. an Idempotency-Key, by its record
 //  1. agents by id; a transaction that changes an agent's events locks the agent
@@ -145,16 +146,16 @@ func (s *Store) releaseAll(tx *sqldb.Tx) error {
 //  3. lanes by id; a transaction that moves deliveries or changes their state locks their lanes
 //  4. receivers by id
 //
-// A few transactions keep another order: a deletion locks the client and then its agents, a bulk that names an agent
-// twice locks its lanes once more. When two meet so that each waits for the other, PostgreSQL ends one, and that is
-// tried again. SQLite has one writer, which has everything.
+// A few transactions use another order: a deletion locks the client before its agents, and a bulk request that names an
+// agent twice locks its lanes once more. If two such transactions wait for each other, PostgreSQL ends one, which is
+// retried. SQLite has one writer, which needs no locks.
 
 func lockLanes(tx *sqldb.Tx, lanes ...int64) error {
 	_, err := tx.LockRows("lanes", lanes, true)
 	return err
 }
 
-// lockAgentsOf locks the agents that deliveries are about, as far as they are there.
+// lockAgentsOf locks the agents of deliveries that still exist.
 func lockAgentsOf(tx *sqldb.Tx, deliveries []int64) error {
 	if tx.Dialect() == sqldb.SQLite {
 		return nil

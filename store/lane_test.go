@@ -21,24 +21,24 @@ const (
 
 var both = []gen.EventType{gen.EventTypeAgentLogin, gen.EventTypeAgentLogout}
 
-func TestLaneKeepsOrder(t *testing.T) {
+func TestLaneSendsInOrder(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	f.logout(k)
 	f.login(k)
 
 	first := f.claimOne()
-	f.claimNone() // one in flight
+	f.claimNone() // another one is in flight
 	second := f.record(first, webhook.Delivered, true)
 	if second == nil || second.Sequence <= first.Sequence {
 		t.Fatalf("second: %+v", second)
 	}
 	if f.record(*second, webhook.Retry, true) != nil {
-		t.Fatal("went on past a delivery that is to be tried again")
+		t.Fatal("the lane continued past a delivery that must be retried")
 	}
-	f.claimNone() // the head waits, and so does what is behind it
+	f.claimNone() // the head waits, and so do the deliveries behind it
 	f.clock.add(5 * time.Second)
 	again := f.claimOne()
 	if again.ID != second.ID || again.Attempt != 2 || again.WebhookID != second.WebhookID {
@@ -50,16 +50,16 @@ func TestLaneKeepsOrder(t *testing.T) {
 	}
 	f.record(*third, webhook.Delivered, true)
 	f.claimNone()
-	f.drained()
+	f.wantDrained()
 }
 
-// Two registrations for one change at one receiver share the lane, others do not.
+// Two events of one change at one receiver share the lane. Other receivers have other lanes.
 func TestLaneIsAgentAndReceiver(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, "http://CRM.example:80/a", gen.EventTypeAgentLogin)
-	f.register(k, "http://crm.example/b", gen.EventTypeAgentLogin)
-	f.register(k, "https://crm.example/b", gen.EventTypeAgentLogin)
+	f.createEvents(k, "http://CRM.example:80/a", gen.EventTypeAgentLogin)
+	f.createEvents(k, "http://crm.example/b", gen.EventTypeAgentLogin)
+	f.createEvents(k, "https://crm.example/b", gen.EventTypeAgentLogin)
 	if st := f.login(k); st.Deliveries != 3 {
 		t.Fatalf("deliveries: %d, want 3", st.Deliveries)
 	}
@@ -72,49 +72,49 @@ func TestLaneIsAgentAndReceiver(t *testing.T) {
 			f.record(*next, webhook.Delivered, true)
 		}
 	}
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 1: what takes a delivery out of a lane that nobody holds makes the next one due.
-func TestDeletionWhileInFlightStrandsNothing(t *testing.T) {
+// Rule 1: a removal makes the next delivery of a lane due if no worker holds the lane.
+func TestDeletionDuringAFlightLeavesTheNextDue(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	gone := f.register(k, crm, gen.EventTypeAgentLogin)[0]
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	gone := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	d := f.claimOne()
 	f.check(f.DeleteEvent(f.ctx, k, gone))
-	f.claimNone() // the lane is still held
+	f.claimNone() // a worker still holds the lane
 	next := f.record(d, webhook.Delivered, true)
 	if next == nil || next.ID == d.ID {
 		t.Fatalf("next: %+v", next)
 	}
 	f.record(*next, webhook.Delivered, true)
-	f.drained()
+	f.wantDrained()
 	if states := f.states(); states["cancelled"] != 1 || states["delivered"] != 1 {
 		t.Errorf("states: %v", states)
 	}
 }
 
-// Rule 1: a head that waits for its retry and is cancelled lets the next one go at once.
-func TestDeletionOfWaitingHeadFreesTheNext(t *testing.T) {
+// Rule 1: the deleted head waited for its retry.
+func TestDeletionOfAWaitingHeadMakesTheNextDue(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	gone := f.register(k, crm, gen.EventTypeAgentLogin)[0]
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	gone := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Retry, true)
 	f.claimNone()
 	f.check(f.DeleteEvent(f.ctx, k, gone))
 	f.record(f.claimOne(), webhook.Delivered, true)
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 1: a lane loses as many as were taken out of it, also when there are others of the event elsewhere.
-func TestDeletionOfManyInTwoLanes(t *testing.T) {
+// Rule 1: each lane subtracts its own deliveries, if the event has deliveries in two lanes.
+func TestDeletionIsCountedInBothLanes(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 	for range 3 {
 		f.login(k)
 		f.logout(k)
@@ -123,18 +123,18 @@ func TestDeletionOfManyInTwoLanes(t *testing.T) {
 	f.redirect(k, id, board)
 	f.check(f.DeleteEvent(f.ctx, k, id))
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
-		t.Errorf("mended %d, %v", n, err)
+		t.Errorf("repaired %d lanes, %v", n, err)
 	}
 	f.record(d, webhook.Delivered, true)
 	f.want(map[string]int{"cancelled": 3})
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 2: going on keeps the claim and renews the lease; only letting go ends it.
-func TestGoingOnRenewsTheLease(t *testing.T) {
+// Rule 2: a kept lane keeps its claim and renews its lease. Only a release ends it.
+func TestKeptLaneRenewsItsLease(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	f.logout(k)
 	first := f.claimOne()
@@ -146,28 +146,28 @@ func TestGoingOnRenewsTheLease(t *testing.T) {
 	f.clock.add(14 * time.Second)
 	f.claimNone() // 28 s after the claim, but the lease was renewed
 	f.record(*second, webhook.Delivered, true)
-	f.drained()
+	f.wantDrained()
 }
 
-func TestLettingGoMakesTheRestDueNow(t *testing.T) {
+func TestReleasedLaneIsDueAtOnce(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	f.logout(k)
 	if f.record(f.claimOne(), webhook.Delivered, false) != nil {
-		t.Fatal("went on although it was to let go")
+		t.Fatal("the lane was kept and not released")
 	}
 	f.record(f.claimOne(), webhook.Delivered, false)
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 2: who goes on stops before what waits for its retry.
-func TestGoingOnStopsBeforeWhatIsNotDue(t *testing.T) {
+// Rule 2: the next delivery waits for its retry.
+func TestLaneIsNotKeptForADeliveryThatIsNotDue(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	off := f.register(k, crm, gen.EventTypeAgentLogin)[0]
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	off := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.state(k, off, disabled)
 	f.login(k)
 	waits := f.claimOne()
@@ -175,39 +175,39 @@ func TestGoingOnStopsBeforeWhatIsNotDue(t *testing.T) {
 	f.state(k, off, enabled)
 	first := f.claimOne()
 	if next := f.record(first, webhook.Delivered, true); first.ID >= waits.ID || next != nil {
-		t.Fatalf("went on from %+v to %+v", first, next)
+		t.Fatalf("the lane continued from %+v with %+v", first, next)
 	}
 	f.claimNone()
 	f.clock.add(5 * time.Second)
 	f.finish(f.claimOne())
-	f.drained()
+	f.wantDrained()
 }
 
-// Who goes on stops before what is over, and that has failed.
-func TestGoingOnStopsBeforeWhatIsOver(t *testing.T) {
+// The expired delivery fails.
+func TestLaneIsNotKeptForAnExpiredDelivery(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	f.finish(f.claimOne())
 	f.logout(k)
 	f.record(f.claimOne(), webhook.Retry, false)
 	f.clock.add(24*time.Hour - time.Second)
-	f.redeliver(1) // before the one that was tried
+	f.redeliver(1) // ahead of the delivery that was tried
 	d := f.claimOne()
 	f.clock.add(time.Second)
 	if next := f.record(d, webhook.Delivered, true); next != nil {
-		t.Fatalf("went on with %+v", next)
+		t.Fatalf("the lane continued with %+v", next)
 	}
 	f.want(map[string]int{"delivered": 1, "failed": 1})
-	f.drained()
+	f.wantDrained()
 }
 
-// Fencing: who lost the lease records no verdict.
-func TestLateResultIsVoid(t *testing.T) {
+// Fencing: after the end of its lease, a worker cannot change the delivery.
+func TestResultAfterTheLeaseDoesNotCount(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	late := f.claimOne()
 	f.clock.add(15 * time.Second)
@@ -216,99 +216,99 @@ func TestLateResultIsVoid(t *testing.T) {
 		t.Fatalf("again: %+v, want %+v under a new claim", again, late)
 	}
 	if f.record(late, webhook.Failed, true) != nil {
-		t.Error("a void claim went on")
+		t.Error("an invalid claim kept the lane")
 	}
 	f.check(f.Release(f.ctx, late))
-	f.claimNone() // neither took the lane from its holder
+	f.claimNone() // neither call released the holder's lane
 	if states := f.states(); states["pending"] != 1 {
 		t.Errorf("states: %v", states)
 	}
 	f.record(again, webhook.Delivered, true)
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 4: pending deliveries follow a URL that moves to another receiver, in sequence order, and one in flight keeps
-// its lane until its result.
-func TestMoveWaitsForWhatIsInFlight(t *testing.T) {
+// Rule 4: pending deliveries follow their event to another receiver, in the order of their changes. A delivery in
+// flight keeps its lane until its result.
+func TestMoveWaitsForTheDeliveryInFlight(t *testing.T) {
 	for _, verdict := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed} {
 		t.Run(string(verdict), func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			ids := f.register(k, crm, both...)
+			ids := f.createEvents(k, crm, both...)
 			f.login(k)
 			f.logout(k)
-			flying := f.claimOne()
+			inFlight := f.claimOne()
 			for _, id := range ids {
 				f.redirect(k, id, board)
 			}
-			f.claimNone() // the new lane waits
-			if f.record(flying, verdict, true) != nil {
-				t.Fatal("the old lane went on with what has moved")
+			f.claimNone() // the new lane waits for the delivery in flight
+			if f.record(inFlight, verdict, true) != nil {
+				t.Fatal("the old lane continued with a moved delivery")
 			}
-			if verdict != webhook.Delivered { // the correction came in time
+			if verdict != webhook.Delivered { // the delivery gets the corrected URL
 				followed := f.claimOne()
-				if followed.ID != flying.ID || followed.URL != board || followed.Attempt != 2 {
+				if followed.ID != inFlight.ID || followed.URL != board || followed.Attempt != 2 {
 					t.Fatalf("followed: %+v", followed)
 				}
 				f.finish(followed)
-				f.drained()
+				f.wantDrained()
 				return
 			}
 			next := f.claimOne()
-			if next.ID == flying.ID || next.URL != board {
+			if next.ID == inFlight.ID || next.URL != board {
 				t.Fatalf("next: %+v", next)
 			}
 			f.finish(next)
-			f.drained()
+			f.wantDrained()
 		})
 	}
 }
 
-// Rule 4, with a crash: the one in flight goes to the new receiver, before what is behind it.
-func TestMoveSurvivesTheLossOfTheLease(t *testing.T) {
+// Rule 4 after a crash: the delivery that was in flight is sent to the new receiver, before the deliveries behind it.
+func TestMoveSurvivesACrash(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	ids := f.register(k, crm, both...)
+	ids := f.createEvents(k, crm, both...)
 	f.login(k)
 	f.logout(k)
-	flying := f.claimOne()
+	inFlight := f.claimOne()
 	for _, id := range ids {
 		f.redirect(k, id, board)
 	}
 	f.crash()
 	d := f.claimOne()
-	if d.ID != flying.ID || d.URL != board {
-		t.Fatalf("claimed %+v, want what was in flight", d)
+	if d.ID != inFlight.ID || d.URL != board {
+		t.Fatalf("claimed %+v, want the delivery that was in flight", d)
 	}
 	f.finish(d)
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 4 for a holder of the new lane, who does not go on before what is to follow is back.
-func TestGoingOnWaitsForWhatMoves(t *testing.T) {
+// Rule 4 for the holder of the new lane: it must wait for the delivery that will move there.
+func TestKeptLaneWaitsForAMovingDelivery(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
-	f.register(k, board, both...)
+	id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.createEvents(k, board, both...)
 	f.login(k)
-	claimed := f.claim() // one in each lane
+	claimed := f.claim() // a delivery in each lane
 	f.logout(k)
 	f.redirect(k, id, board)
 	if next := f.record(claimed[1], webhook.Delivered, true); claimed[1].URL != board || next != nil {
-		t.Fatalf("went on from %+v to %+v", claimed[1], next)
+		t.Fatalf("the lane continued from %+v with %+v", claimed[1], next)
 	}
 	f.claimNone()
 	f.record(claimed[0], webhook.Retry, true)
 	f.finish(f.claimOne())
 	f.want(map[string]int{"delivered": 3})
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 4: two that are in flight and change places do not wait for each other when both leases are lost.
-func TestMovesAcrossEachOther(t *testing.T) {
+// Rule 4: two deliveries in flight swap their lanes, and both leases end.
+func TestCrossingMovesDoNotBlockEachOther(t *testing.T) {
 	for name, lose := range map[string]func(*fixture, []webhook.Delivery){
-		"crash": func(f *fixture, _ []webhook.Delivery) { f.crash() },
-		"lapse": func(f *fixture, _ []webhook.Delivery) { f.clock.add(15 * time.Second) },
+		"crash":            func(f *fixture, _ []webhook.Delivery) { f.crash() },
+		"end of the lease": func(f *fixture, _ []webhook.Delivery) { f.clock.add(15 * time.Second) },
 		"release": func(f *fixture, claimed []webhook.Delivery) {
 			for _, d := range claimed {
 				f.check(f.Release(f.ctx, d))
@@ -318,8 +318,8 @@ func TestMovesAcrossEachOther(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			one := f.register(k, crm, gen.EventTypeAgentLogin)[0]
-			two := f.register(k, board, gen.EventTypeAgentLogin)[0]
+			one := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+			two := f.createEvents(k, board, gen.EventTypeAgentLogin)[0]
 			f.login(k)
 			claimed := f.claim()
 			f.redirect(k, one, board)
@@ -333,18 +333,18 @@ func TestMovesAcrossEachOther(t *testing.T) {
 			for _, d := range again {
 				f.finish(d)
 			}
-			f.drained()
+			f.wantDrained()
 		})
 	}
 }
 
-// What moved after the loss of its lease is another's by now: whoever lost it changes nothing of it.
-func TestLateResultOfWhatHasMoved(t *testing.T) {
+// The delivery moved after the end of its lease, so another worker may hold it.
+func TestLateResultOfAMovedDeliveryDoesNotCount(t *testing.T) {
 	for _, verdict := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
 		t.Run(string(verdict), func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 			f.login(k)
 			late := f.claimOne()
 			f.clock.add(15 * time.Second)
@@ -355,20 +355,20 @@ func TestLateResultOfWhatHasMoved(t *testing.T) {
 			}
 			f.record(late, verdict, true)
 			f.check(f.Release(f.ctx, again))
-			again = f.claimOne() // at once: no delay of the other's
+			again = f.claimOne() // at once, without the delay of the late result
 			f.record(late, verdict, true)
 			f.record(again, webhook.Delivered, true)
 			f.want(map[string]int{"delivered": 1})
-			f.drained()
+			f.wantDrained()
 		})
 	}
 }
 
-func TestMoveThereAndBack(t *testing.T) {
+func TestMoveAndBackLeavesTheDeliveryInItsLane(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
-	f.register(k, board, gen.EventTypeAgentLogin)
+	id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.createEvents(k, board, gen.EventTypeAgentLogin)
 	f.login(k)
 	claimed := f.claim()
 	f.redirect(k, id, board)
@@ -379,18 +379,18 @@ func TestMoveThereAndBack(t *testing.T) {
 	f.claimNone()
 	f.clock.add(5 * time.Second)
 	if again := f.claimOne(); again.URL != crm || again.Lane != claimed[0].Lane {
-		t.Errorf("again: %+v, want what stayed where it was", again)
+		t.Errorf("again: %+v, want the delivery in its first lane", again)
 	} else {
 		f.finish(again)
 	}
-	f.drained()
+	f.wantDrained()
 }
 
-func TestDeletionOfWhatMovesFreesTheOtherLane(t *testing.T) {
+func TestDeletionOfAMovingDeliveryFreesTheOtherLane(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	gone := f.register(k, crm, gen.EventTypeAgentLogin)[0]
-	f.register(k, board, gen.EventTypeAgentLogout)
+	gone := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.createEvents(k, board, gen.EventTypeAgentLogout)
 	f.login(k)
 	f.claimOne()
 	f.redirect(k, gone, board)
@@ -398,20 +398,20 @@ func TestDeletionOfWhatMovesFreesTheOtherLane(t *testing.T) {
 	f.claimNone()
 	f.check(f.DeleteEvent(f.ctx, k, gone))
 	f.finish(f.claimOne())
-	f.clock.add(15 * time.Second) // the holder of the old lane never comes back
+	f.clock.add(15 * time.Second) // the holder of the old lane never records a result
 	f.claimNone()
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 5: lane ids are never used twice, and an agent that was made again keeps its lane.
-func TestAgentMadeAgainStaysInOrder(t *testing.T) {
+// Rule 5: lane ids are never reused, and a new agent with the same id has the same lane.
+func TestRecreatedAgentKeepsItsOrder(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
-	f.check(f.DeleteAgent(f.ctx, k)) // makes the logout
+	f.check(f.DeleteAgent(f.ctx, k)) // enqueues the logout
 	f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	for _, want := range []gen.AgentStatusValue{"available", "logged_out", "available"} {
 		d := f.claimOne()
@@ -420,76 +420,76 @@ func TestAgentMadeAgainStaysInOrder(t *testing.T) {
 		}
 		f.record(d, webhook.Delivered, false)
 	}
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 6: a due time further away than the longest delay means now.
-func TestClockThatWasWrongStrandsNothing(t *testing.T) {
+// Rule 6: a due time that is later than any delay allows is corrected to now.
+func TestDueTimeOfAWrongClockIsRepaired(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.clock.add(365 * 24 * time.Hour)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Retry, true)
 	f.clock.add(-365 * 24 * time.Hour)
 	f.claimNone()
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 1 {
-		t.Fatalf("mended %d, %v; want 1", n, err)
+		t.Fatalf("repaired %d lanes, %v; want 1", n, err)
 	}
 	f.record(f.claimOne(), webhook.Delivered, true)
-	f.drained()
+	f.wantDrained()
 }
 
-// How long the longest delay is depends on the schedule.
-func TestLongDelayIsNotAWrongClock(t *testing.T) {
+// The limit depends on the schedule.
+func TestLongDelayOfTheScheduleIsNotRepaired(t *testing.T) {
 	f := open(t)
 	f.longest = 24 * time.Hour
 	f.restart()
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	o := webhook.Outcome{Attempt: webhook.Attempt{Verdict: webhook.Retry}, Delay: 23 * time.Hour}
 	_, err := f.Record(f.ctx, f.claimOne(), o, false)
 	f.check(err)
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
-		t.Fatalf("mended %d, %v; want 0", n, err)
+		t.Fatalf("repaired %d lanes, %v; want 0", n, err)
 	}
 	f.claimNone()
 	f.clock.add(23 * time.Hour)
 	f.finish(f.claimOne())
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 6 holds for leases and for receivers that wait, too.
-func TestClockThatWasWrongHoldsNothing(t *testing.T) {
+// Rule 6 applies to leases and to the waits of receivers, too.
+func TestLeaseAndWaitOfAWrongClockAreRepaired(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
-	f.register(k, board, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, board, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.clock.add(time.Hour)
 	f.sql("UPDATE receivers SET waits = 9999999999999 WHERE host = 'wallboard.example'")
 	lost := f.claimOne()
 	f.sql("UPDATE lanes SET lease_until = 9999999999999, due_at = 9999999999999 WHERE id = 1")
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 1 {
-		t.Fatalf("mended %d, %v; want 1", n, err)
+		t.Fatalf("repaired %d lanes, %v; want 1", n, err)
 	}
-	f.finish(f.claimOne()) // the lease is not dropped: somebody may really have it
+	f.finish(f.claimOne()) // the lease is shortened and not dropped: a worker may hold it
 	f.clock.add(15 * time.Second)
 	again := f.claimOne()
 	if again.ID != lost.ID {
 		t.Errorf("again: %+v", again)
 	}
 	f.finish(again)
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 7: what was in flight when the process died is due at once after the next start. Where another process may have
-// it in flight, it is due when the lease is over.
+// Rule 7: on SQLite, a delivery that was in flight when the process died is due at once. On PostgreSQL, where another
+// process may have it in flight, it is due at the end of its lease.
 func TestStartDropsLeases(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	before := f.claimOne()
 	if pgtest.OnPostgres() {
@@ -502,32 +502,32 @@ func TestStartDropsLeases(t *testing.T) {
 		t.Fatalf("after the restart: %+v, want %+v", after, before)
 	}
 	if f.record(before, webhook.Failed, true) != nil {
-		t.Error("the claim of the dead went on")
+		t.Error("the claim of the dead process kept the lane")
 	}
 	f.record(after, webhook.Delivered, true)
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 8: the safety net mends a lane that is not due and one that counts wrong, and says how many.
-func TestRepairLanes(t *testing.T) {
+// Rule 8: RepairLanes repairs a lane that is not due and one with a wrong count, and logs the number.
+func TestInconsistentLanesAreRepairedAndLogged(t *testing.T) {
 	f := open(t)
 	var log bytes.Buffer
 	f.log = slog.New(slog.NewTextHandler(&log, nil))
 	f.restart()
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
-	f.register(k, board, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, board, gen.EventTypeAgentLogin)
 	f.login(k)
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
-		t.Fatalf("mended %d sound lanes, %v", n, err)
+		t.Fatalf("repaired %d consistent lanes, %v", n, err)
 	}
 	f.sql("UPDATE lanes SET due_at = NULL WHERE id = 1")
 	f.sql("UPDATE lanes SET pending = 7 WHERE id = 2")
 	if log.Len() > 0 {
-		t.Errorf("before there is anything to mend, the log says %s", log.String())
+		t.Errorf("before a lane is inconsistent, the log has %s", log.String())
 	}
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 2 {
-		t.Fatalf("mended %d, %v; want 2", n, err)
+		t.Fatalf("repaired %d lanes, %v; want 2", n, err)
 	}
 	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "lanes=2") {
 		t.Errorf("the log says %q", log.String())
@@ -535,20 +535,20 @@ func TestRepairLanes(t *testing.T) {
 	for _, d := range f.claim() {
 		f.record(d, webhook.Delivered, true)
 	}
-	f.drained()
-	f.sql("UPDATE lanes SET pending = 3 WHERE id = 1") // of which there is none
+	f.wantDrained()
+	f.sql("UPDATE lanes SET pending = 3 WHERE id = 1") // the lane is empty
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 1 {
-		t.Fatalf("mended %d, %v; want 1", n, err)
+		t.Fatalf("repaired %d lanes, %v; want 1", n, err)
 	}
 	f.claimNone()
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 8: one look repairs a lane that a worker has leased, so that it is claimed when that worker dies.
-func TestRepairLanesOfALeasedLane(t *testing.T) {
+// Rule 8: one call repairs a lane that a worker has leased, so that a claim finds it when that worker dies.
+func TestLeasedLaneIsRepaired(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	before := f.claimOne()
 	f.sql("UPDATE lanes SET due_at = NULL, pending = pending + 1")
@@ -558,55 +558,55 @@ func TestRepairLanesOfALeasedLane(t *testing.T) {
 		}
 	}
 	f.claimNone()
-	f.clock.add(15 * time.Second) // its lease
+	f.clock.add(15 * time.Second) // the end of its lease
 	if d := f.claimOne(); d.ID != before.ID {
 		t.Errorf("claimed is %+v", d)
 	} else {
 		f.record(d, webhook.Delivered, true)
 	}
-	f.drained()
+	f.wantDrained()
 }
 
-// Rule 8: what is due and empty, since its holder died after it was cancelled, is no reason for an alarm.
-func TestCancelledAndLostIsNotAstray(t *testing.T) {
+// Rule 8: the lane's delivery was cancelled, and its worker died. The next claim resets the lane.
+func TestEmptyLaneAfterItsLeaseIsConsistent(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 	f.login(k)
 	f.claimOne()
 	f.check(f.DeleteEvent(f.ctx, k, id))
 	f.clock.add(15 * time.Second)
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
-		t.Errorf("mended %d, %v", n, err)
+		t.Errorf("repaired %d lanes, %v", n, err)
 	}
 	f.claimNone()
-	f.drained()
+	f.wantDrained()
 }
 
-// A delivery is tried until its window is over, not only as long as the next delay fits in.
-func TestRetryWindow(t *testing.T) {
+// The last attempt is at the end of the window, even if the delay is longer.
+func TestDeliveryIsRetriedUntilItsWindowEnds(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	f.clock.add(24*time.Hour - 2*time.Second)
 	f.logout(k)
-	f.record(f.claimOne(), webhook.Retry, true) // in 5 s, but the window is over in 2
+	f.record(f.claimOne(), webhook.Retry, true) // the delay is 5 s, and the window ends in 2 s
 	f.want(map[string]int{"pending": 2})
 	f.clock.add(2 * time.Second)
-	f.claimNone() // the login is over, and the logout free
+	f.claimNone() // the login fails, and the logout is due
 	f.finish(f.claimOne())
 	f.want(map[string]int{"failed": 1, "delivered": 1})
-	f.drained()
+	f.wantDrained()
 }
 
-// A URL that is corrected while the old one is asked counts at once, whatever the old one answers.
-func TestCorrectionInFlight(t *testing.T) {
+// The corrected URL counts at once, whatever the old receiver answers.
+func TestURLCorrectedDuringAFlightIsUsedNext(t *testing.T) {
 	for _, verdict := range []webhook.Verdict{webhook.Retry, webhook.Failed, webhook.Gone} {
 		t.Run(string(verdict), func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			id := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 			f.login(k)
 			d := f.claimOne()
 			f.redirect(k, id, crm+"/right")
@@ -617,21 +617,21 @@ func TestCorrectionInFlight(t *testing.T) {
 			}
 			f.finish(again)
 			f.want(map[string]int{"delivered": 1})
-			f.drained()
+			f.wantDrained()
 		})
 	}
 }
 
-// A claim is fair over receivers and takes no more of one than it may.
-func TestClaimIsFair(t *testing.T) {
+// A claim takes no more lanes of one receiver than its limit.
+func TestClaimIsFairAmongReceivers(t *testing.T) {
 	f := open(t)
 	for id := range int64(20) {
 		k := f.agentN(id + 1)
-		f.register(k, crm, gen.EventTypeAgentLogin)
+		f.createEvents(k, crm, gen.EventTypeAgentLogin)
 		f.login(k)
 	}
 	last := f.agentN(21)
-	f.register(last, board, gen.EventTypeAgentLogin)
+	f.createEvents(last, board, gen.EventTypeAgentLogin)
 	f.login(last)
 
 	asked := 0
@@ -650,7 +650,7 @@ func TestClaimIsFair(t *testing.T) {
 		}
 	}
 	if boards != 1 {
-		t.Errorf("%d claimed for the receiver with one lane, want 1", boards)
+		t.Errorf("%d lanes of the receiver with one lane were claimed, want 1", boards)
 	}
 	claimed, _, err = f.Claim(f.ctx, webhook.ClaimLimits{
 		Lanes: 100, PerReceiver: 100, Full: []int64{claimed[0].Receiver}, Take: func(int64) bool { return true },
@@ -663,14 +663,14 @@ func TestClaimIsFair(t *testing.T) {
 	}
 }
 
-func TestNextDue(t *testing.T) {
+func TestClaimReturnsTheTimeOfTheNextDueLane(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	room := webhook.ClaimLimits{Lanes: 10, PerReceiver: 10, Take: func(int64) bool { return true }}
 	if _, next, err := f.Claim(f.ctx, room); err != nil || next >= 0 {
 		t.Errorf("next %v, %v; want none", next, err)
 	}
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Retry, true)
 	if _, next, err := f.Claim(f.ctx, room); err != nil || next != 5*time.Second {
@@ -678,15 +678,15 @@ func TestNextDue(t *testing.T) {
 	}
 }
 
-// A look at what changes have made due does not find what was left before, and the next look at all lanes does.
-func TestClaimOfFreshLanes(t *testing.T) {
+// The next claim over all lanes finds the lanes that were left.
+func TestFreshClaimFindsOnlyLanesOfChanges(t *testing.T) {
 	f := open(t)
 	k, other := f.agent(), store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 137}
 	name := "000*095@ringme.ru"
 	_, _, err := f.PutAgent(f.ctx, other, store.AgentUpdate{Name: &name})
 	f.check(err)
-	f.register(k, crm, both...)
-	f.register(other, board, both...)
+	f.createEvents(k, crm, both...)
+	f.createEvents(other, board, both...)
 	f.login(k)
 	refuse := func(int64) bool { return false }
 	accept := func(int64) bool { return true }
@@ -694,22 +694,22 @@ func TestClaimOfFreshLanes(t *testing.T) {
 	f.login(other)
 	fresh := f.claimFresh(accept)
 	if len(refused) != 0 || len(fresh) != 1 || fresh[0].URL != board {
-		t.Fatalf("claimed %+v, then %+v; want nothing, then what has changed since", refused, fresh)
+		t.Fatalf("claimed %+v, then %+v; want none, then the lane of the last change", refused, fresh)
 	}
 	if again := f.claimFresh(accept); len(again) != 0 {
-		t.Fatalf("claimed %+v, which nobody has changed", again)
+		t.Fatalf("claimed %+v, without a change", again)
 	}
 	if d := f.claimOne(); d.URL != crm {
-		t.Errorf("claimed %+v, want what was left", d)
+		t.Errorf("claimed %+v, want the lane that was left", d)
 	}
-	f.record(fresh[0], webhook.Retry, true) // that it is due again is nothing that a change has made
+	f.record(fresh[0], webhook.Retry, true) // no change makes it due again
 	f.clock.add(5 * time.Second)
 	if d := f.claimFresh(accept); len(d) != 1 || d[0].ID != fresh[0].ID {
-		t.Errorf("claimed %+v, want the one that is due again: its result has asked for a look at all", d)
+		t.Errorf("claimed %+v, want the one that is due again: its result requests a claim over all lanes", d)
 	}
 }
 
-// claimFresh looks only at what changes have made due, if nothing else has asked for more.
+// claimFresh claims lanes of changes only, unless the store requests a claim over all lanes.
 func (f *fixture) claimFresh(take func(int64) bool) []webhook.Delivery {
 	f.t.Helper()
 	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Fresh: true, Lanes: 1000, PerReceiver: 100, Take: take})
@@ -717,32 +717,32 @@ func (f *fixture) claimFresh(take func(int64) bool) []webhook.Delivery {
 	return claimed
 }
 
-// The first look after a start is at all lanes: what was under way before, nobody has changed since.
+// No change refers to the deliveries of the previous process.
 func TestFirstClaimLooksAtAllLanes(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	before := f.claimOne()
 	f.crash()
 	if d := f.claimFresh(func(int64) bool { return true }); len(d) != 1 || d[0].ID != before.ID {
-		t.Errorf("claimed %+v, want what was in flight", d)
+		t.Errorf("claimed %+v, want the delivery that was in flight", d)
 	}
 }
 
-// A look at what changes have made due passes over receivers that have no slot, and is not full of them.
-func TestClaimOfFreshLanesLeavesOutFullReceivers(t *testing.T) {
+// Full receivers do not use up the limit of the claim.
+func TestFreshClaimSkipsFullReceivers(t *testing.T) {
 	f := open(t)
-	f.lanes("1", 1, 2, crm)
-	f.lanes("2", 1, 2, crm)
-	f.lanes("3", 1, 1, crm)
+	f.createLanes("1", 1, 2, crm)
+	f.createLanes("2", 1, 2, crm)
+	f.createLanes("3", 1, 1, crm)
 	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{
 		Fresh: true, Lanes: 2, PerReceiver: 100, Full: []int64{f.receiverOf("1"), f.receiverOf("2")},
 		Take: func(r int64) bool { return r == f.receiverOf("3") },
 	})
 	f.check(err)
 	if len(claimed) != 1 || claimed[0].Receiver != f.receiverOf("3") {
-		t.Errorf("claimed %+v, want the one of the receiver that has room", claimed)
+		t.Errorf("claimed %+v, want the lane of the receiver that has room", claimed)
 	}
 }
 
@@ -754,15 +754,15 @@ func (f *fixture) receiverOf(client string) (id int64) {
 	return id
 }
 
-// Who goes on in its lane and has closed a breaker by that lets all other lanes of the receiver come up at once.
-func TestGoingOnWakesTheOtherLanesOfTheReceiver(t *testing.T) {
+// The kept lane's result closes the breaker.
+func TestClosedBreakerNotifiesTheDispatcherThoughTheLaneIsKept(t *testing.T) {
 	f := open(t)
-	f.lanes("1", 1, 2, crm)
+	f.createLanes("1", 1, 2, crm)
 	for range webhook.BreakerThreshold {
-		f.get(f.oneLane(), answer(0))
+		f.recordAnswer(f.claimOneLane(), answer(0))
 		f.clock.add(time.Hour)
 	}
-	probe := f.oneLane()
+	probe := f.claimOneLane()
 	for len(f.Due()) > 0 {
 		<-f.Due()
 	}
@@ -770,11 +770,11 @@ func TestGoingOnWakesTheOtherLanesOfTheReceiver(t *testing.T) {
 	for len(f.Due()) > 0 {
 		<-f.Due()
 	}
-	if next := f.get(probe, answer(200)); next == nil {
-		t.Fatal("the lane does not go on")
+	if next := f.recordAnswer(probe, answer(200)); next == nil {
+		t.Fatal("the lane was not kept")
 	}
 	if len(f.Due()) == 0 {
-		t.Error("nobody was told that the receiver is back")
+		t.Error("the dispatcher was not notified that the receiver is back")
 	}
 }
 
@@ -784,10 +784,9 @@ func agentOf(f *fixture, d webhook.Delivery) int64 {
 	return id
 }
 
-// A lane that is astray is found and mended among very many that are not.
-func TestRepairLanesWithABacklog(t *testing.T) {
+func TestInconsistentLaneIsRepairedAmongMany(t *testing.T) {
 	f := open(t)
-	f.register(f.agent(), crm, gen.EventTypeAgentLogin)
+	f.createEvents(f.agent(), crm, gen.EventTypeAgentLogin)
 	f.login(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136})
 	f.sql(`WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < 16000)
 		INSERT INTO lanes (receiver_id, kind, agent_id, pending, due_at) SELECT l.receiver_id, l.kind, 100000 + n, 1,
@@ -799,9 +798,9 @@ func TestRepairLanesWithABacklog(t *testing.T) {
 		FROM deliveries d, lanes l WHERE l.id <> d.lane_id`)
 	f.sql("UPDATE lanes SET pending = 2 WHERE agent_id = 100007")
 	if n, err := f.RepairLanes(f.ctx); n != 1 || err != nil {
-		t.Errorf("%d lanes were mended: %v", n, err)
+		t.Errorf("repaired %d lanes: %v", n, err)
 	}
 	if n := f.count("SELECT count(*) FROM lanes WHERE pending <> 1"); n != 0 {
-		t.Errorf("%d lanes are astray", n)
+		t.Errorf("%d lanes are inconsistent", n)
 	}
 }

@@ -17,17 +17,17 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// logCommitted logs a line when, and only if, a transaction is committed. The goroutine of its caller writes the line:
-// a blocked log must not block the writer.
+// logCommitted logs a line if a transaction is committed. The caller's goroutine writes the line, since a blocked log
+// must not block the writer.
 func (s *Store) logCommitted(tx *sqldb.Tx, level slog.Level, message string, attrs ...slog.Attr) {
 	ctx := tx.Context()
-	tx.AfterCommit(func() { s.Log.LogAttrs(ctx, level, message, attrs...) })
+	tx.CallerOnCommit(func() { s.Log.LogAttrs(ctx, level, message, attrs...) })
 }
 
-// logSubject is a delivery as the log names it.
+// logSubject is a delivery as the log identifies it.
 type logSubject struct {
 	ID, EventID, ChangeID, AgentID        int64
-	Attempts                              int // since it was last sent again
+	Attempts                              int // since the last redelivery
 	ClientID, WebhookID, URL, Traceparent string
 	Kind                                  gen.AgentType
 }
@@ -36,12 +36,12 @@ const logSubjectSQL = "SELECT d.id, d.event_id, d.change_id, d.agent_id, d.clien
 	"d.url, d.kind, c.traceparent " +
 	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE d.id IN ? ORDER BY d.id"
 
-// logSubjects finds deliveries, of which there is one at least.
+// logSubjects reads deliveries for log lines. It needs one id at least.
 func logSubjects(tx *sqldb.Tx, deliveries ...int64) ([]logSubject, error) {
 	return sqldb.Select[logSubject](tx, logSubjectSQL, sqldb.Padded(deliveries))
 }
 
-// attrs say which delivery it is. Of its URL they have no more than the receiver.
+// attrs identify the delivery. They contain only the receiver of its URL, since a URL may hold secrets.
 func (s logSubject) attrs(more ...slog.Attr) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("client", s.ClientID), slog.String("agent_type", string(s.Kind)), slog.Int64("agent_id", s.AgentID),
@@ -57,13 +57,12 @@ func (s logSubject) attrs(more ...slog.Attr) []slog.Attr {
 	return append(attrs, more...)
 }
 
-// String is a receiver as the log names it.
+// String is a receiver as the log shows it.
 func (r origin) String() string {
 	return fmt.Sprintf("%s://%s", r.scheme, net.JoinHostPort(r.host, strconv.Itoa(r.port)))
 }
 
-// attemptAttrs is the result of an attempt: the status, if there was an answer, and what went wrong, if there was none
-// or not all of it.
+// attemptAttrs are the status of an attempt, if there was an answer, and its error, if there was one.
 func attemptAttrs(a webhook.Attempt) (attrs []slog.Attr) {
 	if a.Status != 0 {
 		attrs = append(attrs, slog.Int("status", a.Status))
@@ -77,7 +76,7 @@ func attemptAttrs(a webhook.Attempt) (attrs []slog.Attr) {
 	return attrs
 }
 
-// logFailures logs a line for each result that failed its delivery.
+// logFailures logs a line for each delivery that failed with its result.
 func (s *Store) logFailures(tx *sqldb.Tx, results ...*result) error {
 	failures, _ := partition(results, func(r *result) bool {
 		return r.ends() && finalState(r.outcome.Verdict) == stateFailed
@@ -94,7 +93,7 @@ func (s *Store) logFailures(tx *sqldb.Tx, results ...*result) error {
 	return err
 }
 
-// logDisabled logs an event that was disabled because of the answer to a delivery.
+// logDisabled logs an event that was disabled by the answer to a delivery.
 func (s *Store) logDisabled(tx *sqldb.Tx, delivery int64, reason string) error {
 	found, err := logSubjects(tx, delivery)
 	for _, d := range found {
@@ -127,7 +126,7 @@ func (s *Store) logBreaker(tx *sqldb.Tx, before, after receiverRow, a webhook.At
 	return nil
 }
 
-// clientOrigin is where a client's receiver is.
+// clientOrigin is a receiver with its client.
 type clientOrigin struct {
 	ClientID, Scheme, Host string
 	Port                   int
@@ -135,12 +134,11 @@ type clientOrigin struct {
 
 func (r clientOrigin) String() string { return origin{r.Scheme, r.Host, r.Port}.String() }
 
-// closeWait is how long the end of a store waits for a log that is not read.
+// closeWait is the time for which Close waits for a blocked log.
 const closeWait = time.Second
 
-// asyncHandler is the handler of a log that may be written with a lock held, and by the goroutine that writes to the
-// database. If the log is blocked, its lines wait in memory, and the caller does not. It is for few lines, since it
-// keeps them all.
+// asyncHandler is a log handler that never blocks its caller, which may hold a lock or be the writer. If the log is
+// blocked, lines wait in memory. Since they all stay there, the handler is for few lines.
 type asyncHandler struct {
 	slog.Handler
 	queue *asyncQueue
@@ -149,7 +147,7 @@ type asyncHandler struct {
 type asyncQueue struct {
 	mu    sync.Mutex
 	lines []func()
-	idle  chan struct{} // closed when all is written; nil if nothing is being written
+	idle  chan struct{} // closed when all lines are written; nil while no goroutine writes
 }
 
 func newAsyncHandler(log *slog.Logger) asyncHandler {
@@ -159,7 +157,7 @@ func newAsyncHandler(log *slog.Logger) asyncHandler {
 // Handle implements slog.Handler.
 func (a asyncHandler) Handle(ctx context.Context, r slog.Record) error {
 	r, ctx = r.Clone(), context.WithoutCancel(ctx)
-	a.queue.add(func() { _ = a.Handler.Handle(ctx, r) }) // there is no other log to say so
+	a.queue.add(func() { _ = a.Handler.Handle(ctx, r) }) // no other log could report the error
 	return nil
 }
 
@@ -183,7 +181,7 @@ func (q *asyncQueue) add(line func()) {
 	}
 }
 
-// write writes the lines in their order, until there are none.
+// write writes the lines in order, until none is left.
 func (q *asyncQueue) write() {
 	for line := q.next(); line != nil; line = q.next() {
 		line()
@@ -202,7 +200,7 @@ func (q *asyncQueue) next() (line func()) {
 	return line
 }
 
-// wait returns when all is written, or after a time.
+// wait returns when all lines are written, or after a time limit.
 func (q *asyncQueue) wait(limit time.Duration) {
 	q.mu.Lock()
 	idle := q.idle
@@ -216,9 +214,11 @@ func (q *asyncQueue) wait(limit time.Duration) {
 	}
 }
 
-// statementLog logs statements that failed, with three exceptions. A statement of a request that was cancelled needs no
-// answer. When the database is not available, all statements fail, and their callers log it. A key that exists already
-// is the client's mistake; if the caller has no answer to it, the caller logs it.
+// statementLog logs failed statements, with three exceptions:
+//
+//   - a statement of a cancelled request, which needs no answer
+//   - a statement that failed because the database is unavailable: downtimes logs that
+//   - a duplicate key, which is the client's mistake; a caller that does not expect it logs it
 type statementLog struct{ logger.Interface }
 
 func newStatementLog(log *slog.Logger) *statementLog {
@@ -232,7 +232,7 @@ func (l *statementLog) LogMode(level logger.LogLevel) logger.Interface {
 	return &statementLog{l.Interface.LogMode(level)}
 }
 
-// Trace implements logger.Interface. The logger beneath would format each statement, also those that it does not log.
+// Trace implements logger.Interface. It filters first, because the logger below formats every statement that it gets.
 func (l *statementLog) Trace(ctx context.Context, begin time.Time, fc func() (string, int64), err error) {
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && !isExpected(err) {
 		l.Interface.Trace(ctx, begin, fc, err)

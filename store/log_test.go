@@ -16,27 +16,27 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// secretURL is one of which the log may have the receiver alone.
+// secretURL is a URL with secrets. The log may show only its receiver.
 const (
 	secretURL = "http://s3cretuser:s3cretword@crm.example:8080/s3cretpath/hook?key=s3cretkey#s3cretend"
 	secret    = "s3cret"
 )
 
-// journal is a log that a test reads.
-type journal struct {
+// capturedLog is a log that a test reads.
+type capturedLog struct {
 	t    testing.TB
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (j *journal) Write(p []byte) (int, error) {
+func (j *capturedLog) Write(p []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text.Write(p)
 }
 
-// take returns the lines of what was logged since the last time, without their times.
-func (j *journal) take() (lines []string) {
+// take returns and removes the logged lines, without their times.
+func (j *capturedLog) take() (lines []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for line := range strings.Lines(j.text.String()) {
@@ -47,8 +47,8 @@ func (j *journal) take() (lines []string) {
 	return lines
 }
 
-// says compares what was logged since the last time. A line begins and ends as wanted, with … for what is between.
-func (j *journal) says(want ...string) {
+// wantLines compares the logged lines. Each line begins and ends as wanted; … stands for any text between.
+func (j *capturedLog) wantLines(want ...string) {
 	j.t.Helper()
 	got := j.take()
 	fits := func(got, want string) bool {
@@ -63,10 +63,10 @@ func (j *journal) says(want ...string) {
 	}
 }
 
-// journaled is a store whose log is read.
-func journaled(t testing.TB) (*fixture, *journal) {
+// openWithLog opens a store whose log the test reads.
+func openWithLog(t testing.TB) (*fixture, *capturedLog) {
 	t.Helper()
-	f, j := open(t), &journal{t: t}
+	f, j := open(t), &capturedLog{t: t}
 	f.log = slog.New(slog.NewTextHandler(j, nil))
 	f.restart()
 	return f, j
@@ -87,9 +87,9 @@ func TestFailedDeliveriesAreLogged(t *testing.T) {
 		want    []string
 	}{
 		"delivered":         {answer(204), nil},
-		"to be tried again": {answer(500), nil},
+		"to be retried":     {answer(500), nil},
 		"refused by status": {answer(400), []string{failedLine + atCRM + "attempt=1 status=400"}},
-		"refused by this side": {
+		"refused by the server": {
 			refused, []string{failedLine + atCRM + `attempt=1 error="the address 10.0.0.1 is not one"`},
 		},
 		"gone": {answer(410), []string{
@@ -100,45 +100,45 @@ func TestFailedDeliveriesAreLogged(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, log := journaled(t)
+			f, log := openWithLog(t)
 			k := f.agent()
-			f.register(k, secretURL, gen.EventTypeAgentLogin)
+			f.createEvents(k, secretURL, gen.EventTypeAgentLogin)
 			f.login(k)
-			f.get(f.claimOne(), test.outcome)
-			log.says(test.want...)
+			f.recordAnswer(f.claimOne(), test.outcome)
+			log.wantLines(test.want...)
 		})
 	}
 }
 
-// A delivery that fails again after it was redelivered is another line; one that was cancelled or corrected while it
-// was in flight has not failed.
-func TestFailuresThatCountAreLogged(t *testing.T) {
-	f, log := journaled(t)
+// A redelivery that fails has another line. A delivery that was cancelled or corrected during its flight has not
+// failed.
+func TestOnlyFailuresThatCountAreLogged(t *testing.T) {
+	f, log := openWithLog(t)
 	k := f.agent()
-	event := f.register(k, secretURL, gen.EventTypeAgentLogin)[0]
+	event := f.createEvents(k, secretURL, gen.EventTypeAgentLogin)[0]
 	f.login(k)
-	f.get(f.claimOne(), answer(400))
-	log.says(failedLine + atCRM + "attempt=1 status=400")
+	f.recordAnswer(f.claimOne(), answer(400))
+	log.wantLines(failedLine + atCRM + "attempt=1 status=400")
 	f.redeliver(1)
-	f.get(f.claimOne(), answer(422))
-	log.says(failedLine + atCRM + "attempt=1 status=422")
+	f.recordAnswer(f.claimOne(), answer(422))
+	log.wantLines(failedLine + atCRM + "attempt=1 status=422")
 
 	f.redeliver(1)
-	flying := f.claimOne()
+	inFlight := f.claimOne()
 	f.redirect(k, event, board)
-	f.get(flying, answer(400))
-	log.says()
-	flying = f.claimOne()
+	f.recordAnswer(inFlight, answer(400))
+	log.wantLines()
+	inFlight = f.claimOne()
 	f.check(f.DeleteEvent(f.ctx, k, event))
-	f.get(flying, answer(400))
-	log.says()
+	f.recordAnswer(inFlight, answer(400))
+	log.wantLines()
 	f.want(map[string]int{"cancelled": 1})
 }
 
-// What is recorded together has a line for each.
+// The failures are recorded in one transaction.
 func TestEachFailureIsLogged(t *testing.T) {
-	f, log := journaled(t)
-	f.lanes("12", 1, 24, secretURL)
+	f, log := openWithLog(t)
+	f.createLanes("12", 1, 24, secretURL)
 	var all sync.WaitGroup
 	for _, d := range f.claim() {
 		all.Go(func() {
@@ -155,47 +155,45 @@ func TestEachFailureIsLogged(t *testing.T) {
 	}
 }
 
-// The trace of a change is that of its lines.
-func TestLinesHaveTheTrace(t *testing.T) {
-	f, log := journaled(t)
-	f.lanes("12", 1, 1, secretURL)
+func TestLogLinesHaveTheTraceOfTheirChange(t *testing.T) {
+	f, log := openWithLog(t)
+	f.createLanes("12", 1, 1, secretURL)
 	f.sql("UPDATE status_changes SET traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'")
-	f.get(f.claimOne(), answer(400))
-	log.says(`level=WARN msg="delivery failed"…trace_id=0af7651916cd43dd8448eb211c80319c attempt=1 status=400`)
+	f.recordAnswer(f.claimOne(), answer(400))
+	log.wantLines(`level=WARN msg="delivery failed"…trace_id=0af7651916cd43dd8448eb211c80319c attempt=1 status=400`)
 }
 
 func TestBreakersAreLogged(t *testing.T) {
-	f, log := journaled(t)
-	f.lanes("12", 1, 9, secretURL)
+	f, log := openWithLog(t)
+	f.createLanes("12", 1, 9, secretURL)
 	const opened = `level=WARN msg="breaker opened" client=12 receiver=http://crm.example:8080 failures=5 `
 	for range 4 {
-		f.get(f.oneLane(), answer(500))
+		f.recordAnswer(f.claimOneLane(), answer(500))
 		f.clock.add(time.Second)
 	}
-	log.says()
+	log.wantLines()
 	f.wantCounts(store.Counts{Logins: 9})
-	f.get(f.oneLane(), webhook.Outcome{
+	f.recordAnswer(f.claimOneLane(), webhook.Outcome{
 		Attempt: webhook.Attempt{Verdict: webhook.Retry, Error: "the receiver refused the connection"},
 		Delay:   time.Hour,
 	})
-	log.says(opened + `error="the receiver refused the connection"`)
+	log.wantLines(opened + `error="the receiver refused the connection"`)
 	f.wantCounts(store.Counts{Logins: 9, BreakerOpenings: 1})
 	f.probe(5*time.Second, answer(500))
-	log.says()
+	log.wantLines()
 	f.probe(10*time.Second, answer(204))
-	log.says(`level=INFO msg="breaker closed" client=12 receiver=http://crm.example:8080 down_for=19s`)
+	log.wantLines(`level=INFO msg="breaker closed" client=12 receiver=http://crm.example:8080 down_for=19s`)
 	f.clock.add(time.Hour)
 	for _, d := range f.claim() {
-		f.get(d, answer(503))
+		f.recordAnswer(d, answer(503))
 	}
-	log.says(opened + "status=503")
+	log.wantLines(opened + "status=503")
 	f.wantCounts(store.Counts{Logins: 9, Delivered: 1, BreakerOpenings: 2})
 }
 
-// A test of an event that its receiver takes closes the breaker, too.
-func TestTestThatClosesABreakerIsLogged(t *testing.T) {
-	f, log := journaled(t)
-	f.lanes("12", 1, 5, secretURL)
+func TestTestDeliveryThatClosesABreakerIsLogged(t *testing.T) {
+	f, log := openWithLog(t)
+	f.createLanes("12", 1, 5, secretURL)
 	f.openBreaker()
 	log.take()
 	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 1}
@@ -203,26 +201,26 @@ func TestTestThatClosesABreakerIsLogged(t *testing.T) {
 	f.check(err)
 	_, err = f.SaveTestDelivery(f.ctx, 1, k.Type, d, webhook.Attempt{Status: 200, Verdict: webhook.Delivered})
 	f.check(err)
-	log.says(`level=INFO msg="breaker closed" client=12 receiver=http://crm.example:8080 down_for=0s`)
+	log.wantLines(`level=INFO msg="breaker closed" client=12 receiver=http://crm.example:8080 down_for=0s`)
 }
 
-// Whichever statement fails, what was rolled back is no line, and what is done again is one.
-func TestOnlyWhatIsCommittedIsLogged(t *testing.T) {
-	f, log := journaled(t)
-	f.lanes("12", 1, 60, secretURL)
+// A transaction that is rolled back logs nothing, and one that is retried logs once.
+func TestOnlyCommitsAreLogged(t *testing.T) {
+	f, log := openWithLog(t)
+	f.createLanes("12", 1, 60, secretURL)
 	seen, fails := 0, 0
 	f.BeforeStatements(func() error {
 		if seen++; seen != fails {
 			return nil
 		}
 		if pgtest.OnPostgres() {
-			return &pgconn.PgError{Code: "40P01"} // has the transaction be done again
+			return &pgconn.PgError{Code: "40P01"} // the transaction is retried
 		}
 		return brokenDisk()
 	})
 	rolledBack := 0
 	for n := 1; ; n++ {
-		d := f.oneLane()
+		d := f.claimOneLane()
 		log.take()
 		seen, fails = 0, n
 		o := answer(400)
@@ -245,30 +243,30 @@ func TestOnlyWhatIsCommittedIsLogged(t *testing.T) {
 		}
 	}
 	if rolledBack == 0 && !pgtest.OnPostgres() {
-		t.Error("nothing was rolled back")
+		t.Error("no transaction was rolled back")
 	}
 }
 
-// failures are the lines about deliveries that have failed, and not about statements.
-func failures(j *journal) []string {
+// failures returns the lines about failed deliveries.
+func failures(j *capturedLog) []string {
 	return slices.DeleteFunc(j.take(), func(line string) bool { return !strings.Contains(line, "delivery failed") })
 }
 
-// What succeeds is recorded without a look at what a line would say.
-func TestSuccessTakesNoLookForLines(t *testing.T) {
-	f, _ := journaled(t)
-	f.lanes("12", 1, 2, secretURL)
-	looks := 0
+// A successful delivery needs no query for a log line.
+func TestSuccessQueriesNothingForTheLog(t *testing.T) {
+	f, _ := openWithLog(t)
+	f.createLanes("12", 1, 2, secretURL)
+	queries := 0
 	f.WatchStatements(func(_ bool, statement string) {
 		if strings.Contains(statement, "d.webhook_id, d.url, d.kind, c.traceparent") {
-			looks++
+			queries++
 		}
 	})
-	f.get(f.oneLane(), answer(200))
-	if looks != 0 {
-		t.Errorf("%d looks for a delivery that succeeded", looks)
+	f.recordAnswer(f.claimOneLane(), answer(200))
+	if queries != 0 {
+		t.Errorf("%d queries for a delivery that succeeded", queries)
 	}
-	if f.get(f.oneLane(), answer(400)); looks != 1 {
-		t.Errorf("%d looks for a delivery that failed", looks)
+	if f.recordAnswer(f.claimOneLane(), answer(400)); queries != 1 {
+		t.Errorf("%d queries for a delivery that failed", queries)
 	}
 }

@@ -21,24 +21,24 @@ const (
 	window      = 24 * time.Hour
 )
 
-// model is what a store should be: it says of each delivery, by the definition of order and not by lanes, what has
-// become of it and whether it may be handed out.
+// model is the specification of the store. It derives the state of each delivery, and whether it may be sent, from the
+// definition of order and not from lanes.
 type model struct {
 	*fixture
 	rt *rapid.T
-	beside
-	agents  []*agent
-	regs    []*registration // those that there are
-	items   []*item         // in the order of their ids
-	workers []*worker
-	offered []webhook.Delivery // handed out by changes, and not looked at yet
-	sites   map[site]*breaker
-	newest  int64 // sequence
-	down    bool  // receivers answer by failures
+	sideConnection
+	agents      []*agent
+	agentEvents []*agentEvent // events that exist
+	items       []*item       // in the order of ids
+	workers     []*worker
+	handedOff   []webhook.Delivery // deliveries handed off by a change and not checked yet
+	sites       map[site]*breaker
+	newest      int64 // the newest sequence number
+	down        bool  // receivers fail
 }
 
-// beside is a connection beside the store, to see the rows.
-type beside struct {
+// sideConnection is a connection alongside the store, to read the rows.
+type sideConnection struct {
 	conn       *sql.DB
 	statements map[string]*sql.Stmt
 }
@@ -49,8 +49,8 @@ type agent struct {
 	available bool
 }
 
-// registration stays with its deliveries when it is deleted with its agent, as the copy that they keep.
-type registration struct {
+// agentEvent is an event. Its deliveries still refer to it after it is deleted with its agent.
+type agentEvent struct {
 	id       int64
 	agent    *agent
 	url      string
@@ -65,18 +65,18 @@ type item struct {
 	webhookID    string
 	agent        store.AgentKey
 	status       gen.AgentStatusValue
-	reg          *registration
+	event        *agentEvent
 	state        string
 	due, expires time.Time
 	replays      int
-	failures     int  // of its own
-	tried        bool // an attempt was recorded since it was last sent again
-	failedIn     int  // which life of its receiver it failed in last; 0 for none
-	confirmed    bool // a receiver has answered 2xx since it was last sent again
-	excused      bool // a crash or the loss of a lease came before a record
+	failures     int  // failures of its own
+	tried        bool // an attempt was recorded since the last redelivery
+	failedIn     int  // the life of its receiver at its last failure; 0 for none
+	confirmed    bool // a receiver answered 2xx since the last redelivery
+	excused      bool // a crash or an expired lease may have lost its result
 }
 
-// site is a receiver, place an agent's way to it.
+// site is a receiver; place is an agent and a receiver, like a lane.
 type (
 	site  struct{ client, host string }
 	place struct {
@@ -85,20 +85,20 @@ type (
 	}
 )
 
-// worker holds a delivery.
+// worker is a worker that holds a delivery.
 type worker struct {
 	d      webhook.Delivery
 	item   *item
 	at     place
-	until  time.Time        // end of the lease
-	answer *webhook.Outcome // nil before it was sent
+	until  time.Time        // the end of the lease
+	answer *webhook.Outcome // nil before the answer
 }
 
 type breaker struct {
 	failures, probes int
 	waits, paused    time.Time
 	probe            *worker
-	life             int // one more than there were signs of life
+	life             int // the number of signs of life plus one
 }
 
 func (b *breaker) open() bool { return b.failures >= 5 }
@@ -116,8 +116,8 @@ func (b *breaker) pause(until time.Time) {
 	}
 }
 
-// alive is a sign of life.
-func (b *breaker) alive() {
+// succeed applies a sign of life.
+func (b *breaker) succeed() {
 	if b.open() {
 		*b = breaker{life: b.life}
 	}
@@ -125,8 +125,8 @@ func (b *breaker) alive() {
 	b.life++
 }
 
-// now ends a wait that its receiver has not asked for, unless a probe is under way.
-func (b *breaker) now(now time.Time) {
+// makeDue ends a wait that the receiver did not ask for, unless a probe is in flight.
+func (b *breaker) makeDue(now time.Time) {
 	if b.open() && b.probe == nil && b.waits.After(now) {
 		b.waits = now
 		if b.paused.After(now) {
@@ -135,8 +135,8 @@ func (b *breaker) now(now time.Time) {
 	}
 }
 
-// giveUp forgets a probe, and no longer waits for it.
-func (b *breaker) giveUp(now time.Time) {
+// abandonProbe removes the probe, and ends the wait for it.
+func (b *breaker) abandonProbe(now time.Time) {
 	if b.probe != nil && b.waits.Equal(b.probe.until) {
 		b.probe, b.waits = nil, now
 	}
@@ -150,8 +150,8 @@ func placeOf(k store.AgentKey, rawURL string) place {
 	return place{k, site{k.Client, u.Host}}
 }
 
-func (i *item) home() place { return placeOf(i.agent, i.reg.url) }
-func (i *item) owed() bool  { return i.state == "pending" || i.state == "parked" }
+func (i *item) home() place      { return placeOf(i.agent, i.event.url) }
+func (i *item) unfinished() bool { return i.state == "pending" || i.state == "parked" }
 
 func (i *item) before(o *item) bool {
 	return cmp.Or(cmp.Compare(i.sequence, o.sequence), cmp.Compare(i.id, o.id)) < 0
@@ -160,9 +160,9 @@ func (i *item) before(o *item) bool {
 func (m *model) now() time.Time       { return m.clock.Now() }
 func (m *model) expired(i *item) bool { return !m.now().Before(i.expires) }
 
-// over says whether a delivery has failed because its window is over. One that was never tried has one attempt,
-// unless its receiver is down or has asked for a pause.
-func (m *model) over(i *item) bool {
+// failsByWindow reports whether a delivery fails because its window is over. A delivery without an attempt has one
+// first, unless its receiver is down or has asked for a pause.
+func (m *model) failsByWindow(i *item) bool {
 	return m.expired(i) && (i.state == "parked" || i.tried || m.site(i.home().site).open() ||
 		m.now().Before(m.site(i.home().site).paused))
 }
@@ -171,8 +171,8 @@ func (m *model) forget(w *worker) {
 	m.workers = slices.DeleteFunc(m.workers, func(o *worker) bool { return o == w })
 }
 func (m *model) site(s site) *breaker { return at(m.sites, s) }
-func (m *model) registered(id int64) bool {
-	return slices.ContainsFunc(m.regs, func(r *registration) bool { return r.id == id })
+func (m *model) eventExists(id int64) bool {
+	return slices.ContainsFunc(m.agentEvents, func(r *agentEvent) bool { return r.id == id })
 }
 func (m *model) fail(text string, a ...any) { m.rt.Helper(); m.rt.Fatalf(text, a...) }
 
@@ -183,8 +183,8 @@ func at(sites map[site]*breaker, s site) *breaker {
 	return sites[s]
 }
 
-// held is who has something in flight at a place, or nil.
-func (m *model) held(p place) *worker {
+// workerAt returns the worker that has a delivery in flight at a place, or nil.
+func (m *model) workerAt(p place) *worker {
 	for _, w := range m.workers {
 		if m.valid(w) && w.at == p {
 			return w
@@ -193,8 +193,8 @@ func (m *model) held(p place) *worker {
 	return nil
 }
 
-// flying is who has a delivery in flight, or nil.
-func (m *model) flying(i *item) *worker {
+// workerOf returns the worker that has a delivery in flight, or nil.
+func (m *model) workerOf(i *item) *worker {
 	for _, w := range m.workers {
 		if m.valid(w) && w.item == i {
 			return w
@@ -206,15 +206,15 @@ func (m *model) flying(i *item) *worker {
 func (m *model) item(id int64) *item {
 	n, ok := slices.BinarySearchFunc(m.items, id, func(i *item, id int64) int { return cmp.Compare(i.id, id) })
 	if !ok {
-		m.fail("delivery %d should not be", id)
+		m.fail("delivery %d must not exist", id)
 	}
 	return m.items[n]
 }
 
-// owe expects one delivery for each registration of an agent that a change fires, and returns how many.
-func (m *model) owe(a *agent, status gen.AgentStatusValue, sequence int64) int {
-	want := map[int64]*registration{}
-	for _, r := range m.regs {
+// expectDeliveries expects one delivery for each event that a change of an agent fires, and returns their number.
+func (m *model) expectDeliveries(a *agent, status gen.AgentStatusValue, sequence int64) int {
+	want := map[int64]*agentEvent{}
+	for _, r := range m.agentEvents {
 		if r.agent == a && (r.typ == gen.EventTypeAgentLogin) == (status == gen.AgentStatusValueAvailable) {
 			want[r.id] = r
 		}
@@ -228,13 +228,13 @@ func (m *model) owe(a *agent, status gen.AgentStatusValue, sequence int64) int {
 		i := &item{agent: a.key, status: status, state: "pending", due: m.now(), expires: m.now().Add(window)}
 		var event int64
 		m.check(rows.Scan(&i.id, &i.sequence, &event, &i.webhookID))
-		i.reg = want[event]
+		i.event = want[event]
 		delete(want, event)
-		if i.reg == nil || i.sequence <= m.newest || sequence != 0 && i.sequence != sequence {
-			m.fail("delivery %d of event %d, sequence %d: there is no reason for it", i.id, event, i.sequence)
+		if i.event == nil || i.sequence <= m.newest || sequence != 0 && i.sequence != sequence {
+			m.fail("delivery %d of event %d, sequence %d: no change fired it", i.id, event, i.sequence)
 		}
 		sequence = i.sequence
-		if i.reg.disabled {
+		if i.event.disabled {
 			i.state = "parked"
 		}
 		if slices.ContainsFunc(m.items, func(o *item) bool { return o.webhookID == i.webhookID }) {
@@ -243,13 +243,13 @@ func (m *model) owe(a *agent, status gen.AgentStatusValue, sequence int64) int {
 		m.items = append(m.items, i)
 	}, "SELECT id, change_id, event_id, webhook_id FROM deliveries WHERE id > ? ORDER BY id", last)
 	if len(want) > 0 {
-		m.fail("%v became %s, and there is nothing for %d events", a.key, status, len(want))
+		m.fail("%v became %s, and %d events have no delivery", a.key, status, len(want))
 	}
 	m.newest = max(m.newest, sequence)
 	return n
 }
 
-// handOut checks that a delivery may be in flight from now on, and notes who has it.
+// handOut checks that a delivery may be in flight from now on, and adds its worker.
 func (m *model) handOut(d webhook.Delivery) *worker {
 	i := m.item(d.ID)
 	w := &worker{d: d, item: i, at: placeOf(i.agent, d.URL), until: m.now().Add(leaseTime)}
@@ -258,20 +258,20 @@ func (m *model) handOut(d webhook.Delivery) *worker {
 		m.fail("delivery %d is %s and was handed out", i.id, i.state)
 	case i.confirmed && !i.excused:
 		m.fail("delivery %d was confirmed and handed out again", i.id)
-	case m.over(i):
+	case m.failsByWindow(i):
 		m.fail("delivery %d was handed out after its window", i.id)
 	case d.Failures != i.failures:
 		m.fail("delivery %d has had %d failures of its own, not %d", i.id, i.failures, d.Failures)
 	case m.now().Before(i.due):
 		m.fail("delivery %d was handed out %v too early", i.id, i.due.Sub(m.now()))
-	case d.URL != i.reg.url || d.Method != i.reg.method:
-		m.fail("delivery %d goes to %s %s, want %s %s", i.id, d.Method, d.URL, i.reg.method, i.reg.url)
+	case d.URL != i.event.url || d.Method != i.event.method:
+		m.fail("delivery %d goes to %s %s, want %s %s", i.id, d.Method, d.URL, i.event.method, i.event.url)
 	case d.WebhookID != i.webhookID || d.Sequence != i.sequence || d.Data.AgentStatus != i.status ||
 		d.Replays != i.replays || d.Replay != (i.replays > 0):
-		m.fail("delivery %d is not what it was: %+v", i.id, d)
-	case m.held(w.at) != nil:
-		m.fail("deliveries %d and %d are both in flight", m.held(w.at).item.id, i.id)
-	case m.flying(i) != nil:
+		m.fail("delivery %d has other content: %+v", i.id, d)
+	case m.workerAt(w.at) != nil:
+		m.fail("deliveries %d and %d are both in flight", m.workerAt(w.at).item.id, i.id)
+	case m.workerOf(i) != nil:
 		m.fail("delivery %d is in flight twice", i.id)
 	}
 	m.checkOrder(w)
@@ -281,10 +281,10 @@ func (m *model) handOut(d webhook.Delivery) *worker {
 	return w
 }
 
-// checkOrder is the definition of order: what is pending on the same way does not overtake.
+// checkOrder checks the definition of order: no delivery overtakes a pending one at the same place.
 func (m *model) checkOrder(w *worker) {
 	for _, o := range m.items {
-		if o.state == "pending" && o.home() == w.at && o.before(w.item) && !m.over(o) {
+		if o.state == "pending" && o.home() == w.at && o.before(w.item) && !m.failsByWindow(o) {
 			m.fail("delivery %d (sequence %d) overtakes %d (sequence %d)", w.item.id, w.item.sequence, o.id, o.sequence)
 		}
 	}
@@ -293,7 +293,7 @@ func (m *model) checkOrder(w *worker) {
 func (m *model) checkBreaker(w *worker) {
 	b := m.site(w.at.site)
 	if m.now().Before(b.waits) {
-		m.fail("delivery %d was handed out %v before its receiver's time", w.item.id, b.waits.Sub(m.now()))
+		m.fail("delivery %d was handed out %v before its receiver's wait ended", w.item.id, b.waits.Sub(m.now()))
 	}
 	if !b.open() {
 		return
@@ -304,19 +304,19 @@ func (m *model) checkBreaker(w *worker) {
 	b.probe, b.waits = w, w.until
 }
 
-// judge is what an answer that counts says of its receiver.
-func (m *model) judge(w *worker) {
+// updateBreaker applies an answer that counts to its receiver.
+func (m *model) updateBreaker(w *worker) {
 	b, o := m.site(w.at.site), w.answer
 	switch health := o.Health(); {
 	case health == webhook.Alive:
-		b.alive()
+		b.succeed()
 	case health == webhook.Down && !b.open():
 		if b.failures++; b.open() {
 			b.wait(m.now().Add(5 * time.Second))
 		}
 	case b.open() && b.probe == w:
 		b.probes++
-		b.giveUp(m.now())
+		b.abandonProbe(m.now())
 		b.probe = nil
 		b.wait(m.now().Add([]time.Duration{5, 10, 30, 60}[min(b.probes, 3)] * time.Second))
 	}
@@ -326,35 +326,36 @@ func (m *model) judge(w *worker) {
 	}
 }
 
-// settle is what becomes of a delivery by an answer that counts.
-func (m *model) settle(w *worker) {
+// applyResult applies an answer that counts to its delivery.
+func (m *model) applyResult(w *worker) {
 	i, o := w.item, w.answer
 	if w.d.Replays != i.replays {
-		return // it was sent again meanwhile, and that is what counts
+		return // only the redelivery counts
 	}
 	i.tried = true
-	corrected := o.Verdict != webhook.Delivered && i.owed() && (i.reg.url != w.d.URL || i.reg.method != w.d.Method)
+	corrected := o.Verdict != webhook.Delivered && i.unfinished() &&
+		(i.event.url != w.d.URL || i.event.method != w.d.Method)
 	switch {
 	case corrected:
-		// it was not sent to where it belongs by now, and is due there since the correction
+		// the event has another URL or method by now, at which the delivery is due at once
 		i.failures, i.failedIn = 0, 0
-	case o.Verdict == webhook.Retry && i.owed():
-		if i.due = m.now().Add(m.failed(w)); i.due.After(i.expires) {
+	case o.Verdict == webhook.Retry && i.unfinished():
+		if i.due = m.now().Add(m.addFailure(w)); i.due.After(i.expires) {
 			i.due = i.expires
 		}
-	case o.Verdict == webhook.Delivered && i.owed():
+	case o.Verdict == webhook.Delivered && i.unfinished():
 		i.state = "delivered"
-	case i.owed():
+	case i.unfinished():
 		i.state = "failed"
 	}
-	if o.Verdict == webhook.Gone && !corrected && m.registered(i.reg.id) && i.reg.url == w.d.URL {
-		m.disable(i.reg)
+	if o.Verdict == webhook.Gone && !corrected && m.eventExists(i.event.id) && i.event.url == w.d.URL {
+		m.disable(i.event)
 	}
 }
 
-// failed notes a failure and returns how long the delivery waits: for as long as the receiver says, or for its
-// receiver's sake when nothing has come of that since it failed there before, and else for its own.
-func (m *model) failed(w *worker) time.Duration {
+// addFailure adds a failure and returns the delay of the delivery. The receiver may set the delay. If the receiver
+// showed no sign of life since the last failure there, the delay is the receiver's. Otherwise it is the delivery's own.
+func (m *model) addFailure(w *worker) time.Duration {
 	i, life, o := w.item, m.site(w.at.site).life, w.answer
 	down, again := o.Health() == webhook.Down, i.failedIn == life
 	if down {
@@ -370,19 +371,19 @@ func (m *model) failed(w *worker) time.Duration {
 	return o.Delay
 }
 
-func (m *model) disable(r *registration) {
+func (m *model) disable(r *agentEvent) {
 	r.disabled = true
 	for _, i := range m.items {
-		if i.reg == r && i.state == "pending" {
+		if i.event == r && i.state == "pending" {
 			i.state = "parked"
 		}
 	}
 }
 
-func (m *model) enable(r *registration) {
+func (m *model) enable(r *agentEvent) {
 	r.disabled = false
 	for _, i := range m.items {
-		if i.reg == r && i.state == "parked" {
+		if i.event == r && i.state == "parked" {
 			i.state, i.due = "pending", m.now()
 			if m.expired(i) {
 				i.state = "failed"
@@ -391,27 +392,27 @@ func (m *model) enable(r *registration) {
 	}
 }
 
-// checkAllClaimed checks after a claim of everything that what is left has a reason to be.
+// checkAllClaimed checks that each delivery that was not claimed has a reason to wait.
 func (m *model) checkAllClaimed() {
 	for _, i := range m.items {
 		p := i.home()
-		if i.state != "pending" || m.over(i) || m.now().Before(i.due) || m.now().Before(m.site(p.site).waits) ||
-			m.held(p) != nil {
+		if i.state != "pending" || m.failsByWindow(i) || m.now().Before(i.due) ||
+			m.now().Before(m.site(p.site).waits) || m.workerAt(p) != nil {
 			continue
 		}
-		if !slices.ContainsFunc(m.items, func(o *item) bool { return m.inTheWay(o, i) }) {
+		if !slices.ContainsFunc(m.items, func(o *item) bool { return m.blocks(o, i) }) {
 			m.fail("delivery %d (sequence %d) is due and was not claimed", i.id, i.sequence)
 		}
 	}
 }
 
-// inTheWay says whether one delivery has to wait for another: an earlier one, or one that follows its registration
-// to the same place when it is back.
-func (m *model) inTheWay(o, i *item) bool {
-	return o.state == "pending" && o.home() == i.home() && !m.over(o) && (o.before(i) || m.flying(o) != nil)
+// blocks reports whether a delivery has to wait for another one: an earlier one, or one that will move to the same
+// place.
+func (m *model) blocks(o, i *item) bool {
+	return o.state == "pending" && o.home() == i.home() && !m.failsByWindow(o) && (o.before(i) || m.workerOf(o) != nil)
 }
 
-// compare checks that the rows say what the model says. What is over its window may have failed already.
+// compare checks that the rows match the model. An expired delivery may have failed already.
 func (m *model) compare() {
 	seen := 0
 	m.query(func(rows *sql.Rows) {
@@ -421,18 +422,18 @@ func (m *model) compare() {
 		m.check(rows.Scan(&id, &state, &url, &method, &webhookID))
 		seen++
 		i := m.item(id)
-		if i.owed() && m.expired(i) && m.flying(i) == nil && state == "failed" {
+		if i.unfinished() && m.expired(i) && m.workerOf(i) == nil && state == "failed" {
 			i.state = state
 		}
 		if i.state != state || i.webhookID != webhookID {
 			m.fail("delivery %d (%s) is %s, want %s (%s)", id, webhookID, state, i.state, i.webhookID)
 		}
-		if i.owed() && (url != i.reg.url || method != i.reg.method) {
-			m.fail("delivery %d is for %s %s, want %s %s", id, method, url, i.reg.method, i.reg.url)
+		if i.unfinished() && (url != i.event.url || method != i.event.method) {
+			m.fail("delivery %d is for %s %s, want %s %s", id, method, url, i.event.method, i.event.url)
 		}
 	}, "SELECT id, state, url, method, webhook_id FROM deliveries")
 	if seen != len(m.items) {
-		m.fail("%d of %d deliveries are there", seen, len(m.items))
+		m.fail("%d of %d deliveries exist", seen, len(m.items))
 	}
 	m.compareEvents()
 }
@@ -443,11 +444,11 @@ func (m *model) compareEvents() {
 		var id int64
 		m.check(rows.Scan(&id))
 		n++
-		if !slices.ContainsFunc(m.regs, func(r *registration) bool { return r.id == id && r.disabled }) {
+		if !slices.ContainsFunc(m.agentEvents, func(r *agentEvent) bool { return r.id == id && r.disabled }) {
 			m.fail("event %d is disabled", id)
 		}
 	}, "SELECT id FROM agent_events WHERE state = 'disabled'")
-	if want := len(only(m.regs, func(r *registration) bool { return r.disabled })); n != want {
+	if want := len(keepIf(m.agentEvents, func(r *agentEvent) bool { return r.disabled })); n != want {
 		m.fail("%d events are disabled, want %d", n, want)
 	}
 }

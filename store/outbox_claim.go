@@ -10,9 +10,9 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// receiversSQL names r, the receivers with lanes that are due now or later. It skips from receiver to receiver over
-// the index, so that one with very many lanes costs no more than any other. It does not ask for a least one: PostgreSQL
-// looks at all for that, if it believes that there are few.
+// receiversSQL defines r, the receivers with lanes that are due now or later. It jumps from receiver to receiver in the
+// index, so that a receiver with many lanes costs no more than any other. It avoids min(), for which PostgreSQL scans
+// all lanes if it expects few.
 const receiversSQL = `WITH RECURSIVE r (id) AS (
 	SELECT (SELECT receiver_id FROM lanes WHERE due_at IS NOT NULL ORDER BY receiver_id LIMIT 1)
 	UNION ALL
@@ -20,24 +20,25 @@ const receiversSQL = `WITH RECURSIVE r (id) AS (
 	FROM r WHERE r.id IS NOT NULL
 )`
 
-// nextSQL finds when the next lane is due, or its receiver no longer waits.
+// nextSQL finds the time when the next lane is due or its receiver stops waiting.
 const nextSQL = receiversSQL + `
 SELECT min(CASE WHEN v.waits > ? THEN v.waits ELSE (
 	SELECT x.due_at FROM lanes x WHERE x.receiver_id = r.id AND x.due_at > ? ORDER BY x.due_at LIMIT 1) END)
 FROM r JOIN receivers v ON v.id = r.id`
 
-// sqliteDueLanesSQL finds due lanes, fairly: of each receiver the longest due first, and no receiver's second before
-// every receiver's first; of one whose breaker is open, one. A lane that a delivery still in flight elsewhere will
-// follow to is not claimed before that is back.
+// sqliteDueLanesSQL finds due lanes, fairly among receivers. Each receiver's lanes are in the order of their due times,
+// and no receiver gets a second lane before every receiver has a first one. A receiver with an open breaker gets one
+// lane. A lane that a delivery in flight in another lane will move to is skipped until that delivery is back.
 var (
 	sqliteDueLanesSQL = dueLanesQuery("JOIN receivers v ON v.id = r.id", "JOIN lanes l ON l.id IN (SELECT x.id", ")")
-	// In these words PostgreSQL looks for the receivers that are there, however many it believes these to be, and at
-	// the index of due lanes alone.
+	// This form makes PostgreSQL look up each receiver by its id, and use only the index of due lanes, whatever its row
+	// estimates are.
 	postgresDueLanesSQL = dueLanesQuery("CROSS JOIN LATERAL (SELECT * FROM receivers w WHERE w.id = r.id LIMIT 1) v",
 		"CROSS JOIN LATERAL (SELECT x.id, x.receiver_id, x.due_at", ") l")
 )
 
-// dueLanesQuery says how receivers v are joined to r, and between which words the lanes l of each are selected.
+// dueLanesQuery builds the query of an engine: from its join of receivers v to r, and from both ends of its join of
+// lanes l.
 func dueLanesQuery(receivers, lanes, end string) string {
 	return receiversSQL + `
 SELECT l.id, l.receiver_id, v.failures, coalesce(v.failing_since, 0) AS failing_since,
@@ -50,10 +51,11 @@ WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 }
 
-// freshLanesSQL finds the due lanes of some changes, in the same order. A lane whose lease has run out is left to a
-// claim that looks at all lanes: its delivery in flight may have to move first. That a time is written with + 0 keeps
-// lanes that are named, here and elsewhere, from being looked for among all that are due, of which there were none when
-// PostgreSQL made its plan.
+// freshLanesSQL finds the due lanes of some changes, in the same order. It skips a lane whose lease has expired,
+// because the delivery in flight may have to move first: a claim over all lanes finds it.
+//
+// The term due_at + 0 is for PostgreSQL, whose plan may be of a time without due lanes. It would then scan the index of
+// due lanes instead of looking up the named ones.
 const freshLanesSQL = `
 SELECT l.id, l.receiver_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
@@ -63,17 +65,17 @@ WHERE l.due_at + 0 <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM 
 	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
 ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 
-// freshChanges are the changes since the last claim, whose lanes the next one looks at.
+// freshChanges are the changes since the last claim. The next claim may look at their lanes only.
 type freshChanges struct {
 	mu      sync.Mutex
 	changes []int64
 	all     bool
 }
 
-// maxFreshChanges is how many changes a claim looks at one by one. With more, it looks at all lanes.
+// maxFreshChanges is the number of changes above which a claim looks at all lanes.
 const maxFreshChanges = 256
 
-// add adds a change, or all lanes if that is 0.
+// add adds a change; 0 means all lanes.
 func (f *freshChanges) add(change int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,7 +84,7 @@ func (f *freshChanges) add(change int64) {
 	}
 }
 
-// drain returns what was added since the last time; if it says all, the changes do not matter.
+// drain returns and removes the changes. If all is true, the changes do not matter.
 func (f *freshChanges) drain() (changes []int64, all bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -91,19 +93,19 @@ func (f *freshChanges) drain() (changes []int64, all bool) {
 	return changes, all
 }
 
-// retryContended is how long a dispatcher waits after a claim of which other processes leased the lanes first.
+// retryContended is the delay of a dispatcher's next claim if other processes leased lanes of this one first.
 const retryContended = 50 * time.Millisecond
 
-// Claim implements webhook.Outbox. If it fails or leaves lanes, the next one looks at all lanes.
+// Claim implements webhook.Outbox. After a failure or a partial claim, the next claim looks at all lanes.
 func (s *Store) Claim(
 	ctx context.Context, limits webhook.ClaimLimits,
 ) (claimed []webhook.Delivery, next time.Duration, err error) {
-	if s.locked.Load() { // a process that can read the secrets must find the lanes free
+	if s.locked.Load() { // a process with the key must find the lanes free
 		return nil, 0, ErrLocked
 	}
 	changes, all := s.freshChanges.drain()
 	limits.Fresh = limits.Fresh && !all
-	lease, contended := time.Now().Add(s.Lease), false // before the commit: the holder's view ends first
+	lease, contended := time.Now().Add(s.Lease), false // begins before the commit: it ends earlier for its holder
 	err = s.write(ctx, func(tx *sqldb.Tx) (err error) {
 		claimed, next, contended, err = s.claim(tx, limits, changes, lease)
 		return err
@@ -120,8 +122,8 @@ func (s *Store) Claim(
 	return claimed, next, nil
 }
 
-// claim leases lanes until the end of a lease and returns their heads. It says when the next lane is due, and whether
-// other processes have leased lanes that it found.
+// claim leases lanes until the end of a lease and returns their heads. It also returns the time until the next due
+// lane, and whether other processes have leased lanes that it found.
 func (s *Store) claim(
 	tx *sqldb.Tx, limits webhook.ClaimLimits, changes []int64, lease time.Time,
 ) (claimed []webhook.Delivery, next time.Duration, contended bool, err error) {
@@ -150,8 +152,8 @@ func (s *Store) claim(
 	return claimed, next, contended, err
 }
 
-// findDueLanes picks the lanes of a claim, among all or among those of some changes, and says whether it found more
-// than there was room for.
+// findDueLanes chooses the lanes of a claim, among all lanes or among those of some changes. It reports whether there
+// may be more lanes than it has room for.
 func (s *Store) findDueLanes(tx *sqldb.Tx, limits webhook.ClaimLimits, changes []int64) ([]dueLane, bool, error) {
 	switch {
 	case limits.Fresh && len(changes) == 0:
@@ -167,11 +169,11 @@ func (s *Store) findDueLanes(tx *sqldb.Tx, limits webhook.ClaimLimits, changes [
 	return s.dueAmongAll(tx, limits)
 }
 
-// followMoves moves deliveries to the lane that their event has moved to while they were in flight, once their lease
-// has ended. This must not wait for a claim of their lane: that lane may itself wait for a delivery that moves into it.
+// followMoves moves deliveries whose event moved to another lane during their flight, once their lease has ended. It
+// does not wait for a claim of their lane, which may itself wait for a delivery that moves into it.
 func (s *Store) followMoves(tx *sqldb.Tx) error {
 	now := s.now()
-	rows, err := stragglers(tx, now)
+	rows, err := pendingMoves(tx, now)
 	if err != nil || len(rows) == 0 {
 		return err
 	}
@@ -179,7 +181,7 @@ func (s *Store) followMoves(tx *sqldb.Tx) error {
 		return err
 	}
 	before := rows
-	rows, err = stragglers(tx, now)
+	rows, err = pendingMoves(tx, now)
 	for i := 0; err == nil && i < len(rows); i++ {
 		if slices.ContainsFunc(before, rows[i].sameMove) {
 			err = changeLane(tx, rows[i].LaneID, *rows[i].MovedTo, now, byID, rows[i].ID)
@@ -190,13 +192,13 @@ func (s *Store) followMoves(tx *sqldb.Tx) error {
 
 func movedTo(r deliveryRow) int64 { return *r.MovedTo }
 
-// sameMove says whether a straggler is still where it was before.
+// sameMove reports whether a delivery still has to make the same move.
 func (r deliveryRow) sameMove(before deliveryRow) bool {
 	return r.ID == before.ID && r.LaneID == before.LaneID && *r.MovedTo == *before.MovedTo
 }
 
-// stragglers lists deliveries that are no longer in flight and must follow their event to another lane.
-func stragglers(tx *sqldb.Tx, now int64) (rows []deliveryRow, err error) {
+// pendingMoves lists deliveries that are no longer in flight and must move to another lane.
+func pendingMoves(tx *sqldb.Tx, now int64) (rows []deliveryRow, err error) {
 	return sqldb.Select[deliveryRow](tx,
 		"SELECT d.id, d.lane_id, d.moved_to FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
 			"WHERE d.moved_to IS NOT NULL AND (l.delivery_id IS DISTINCT FROM d.id OR l.lease_until IS NULL "+
@@ -204,19 +206,19 @@ func stragglers(tx *sqldb.Tx, now int64) (rows []deliveryRow, err error) {
 		now)
 }
 
-// maxFullNamed is how many full receivers a claim leaves out by name. The others are refused when their turn comes.
+// maxFullNamed is the maximum number of full receivers that the query excludes. limits.Take refuses the others.
 const maxFullNamed = 1000
 
 // dueLane is a lane that may be claimed.
 type dueLane struct {
 	ID, ReceiverID int64
 	Failures, Turn int
-	FailingSince   int64 // of its receiver
+	FailingSince   int64 // the receiver's FailingSince
 }
 
 func (l dueLane) open() bool { return l.Failures >= webhook.BreakerThreshold }
 
-// dueAmongAll picks among all lanes.
+// dueAmongAll chooses among all lanes.
 func (s *Store) dueAmongAll(tx *sqldb.Tx, limits webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
 	now := s.now()
 	lanes, more, err = pickLanes(limits, tx, s.engine.dueLanesSQL(), now, limits.PerReceiver, now,
@@ -229,12 +231,12 @@ func (s *Store) dueAmongAll(tx *sqldb.Tx, limits webhook.ClaimLimits) (lanes []d
 	return lanes, more, err
 }
 
-// fullReceivers are the receivers that a claim leaves out by name.
+// fullReceivers returns the receivers that the query excludes.
 func fullReceivers(limits webhook.ClaimLimits) []int64 {
 	return sqldb.Padded(append([]int64{0}, limits.Full[:min(len(limits.Full), maxFullNamed)]...))
 }
 
-// pickLanes picks among the lanes that a query finds those that there is room for.
+// pickLanes chooses the lanes that there is room for, among those that a query finds.
 func pickLanes(
 	limits webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any,
 ) (lanes []dueLane, more bool, err error) {
@@ -250,8 +252,8 @@ func pickLanes(
 	return lanes, len(found) == limits.Lanes, nil
 }
 
-// takeHeads returns the heads of leased lanes that are to be sent. A head that is not due yet waits, one whose window
-// is over fails, and both release their lane. Only a head that is sent can be a probe.
+// takeHeads returns the heads of leased lanes that must be sent now. It releases a lane whose head is not due yet, and
+// one whose head has expired, which fails. Only a head that is sent can be a probe.
 func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err error) {
 	if len(due) == 0 {
 		return nil, nil
@@ -261,7 +263,7 @@ func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err err
 	if err != nil {
 		return nil, err
 	}
-	if len(found) < len(due) { // the delivery of a lost lease was cancelled
+	if len(found) < len(due) { // after an expired lease, the delivery was cancelled
 		err := tx.Exec("UPDATE lanes SET "+setReleasedSQL+" WHERE id IN ? AND delivery_id IS NULL", lanes)
 		if err != nil {
 			return nil, err
@@ -281,7 +283,7 @@ func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err err
 
 func laneID(l dueLane) int64 { return l.ID }
 
-// leaseLanes leases those lanes that no other process has leased since they were found, and returns them.
+// leaseLanes leases the lanes that no other process has leased meanwhile, and returns them.
 func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	locked, err := tx.LockRows("lanes", each(due, laneID), false)
 	if err != nil {
@@ -300,7 +302,7 @@ func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
 }
 
-// requeue releases a lane whose head is not sent. It fails the head if its window is over.
+// requeue releases a lane whose head is not sent now. It fails the head if that has expired.
 func (s *Store) requeue(tx *sqldb.Tx, h headRow, expired bool) error {
 	if expired {
 		if err := s.removeFromLane(tx, h.LaneID, stateFailed, byID, h.ID); err != nil {
@@ -314,7 +316,7 @@ func (s *Store) requeue(tx *sqldb.Tx, h headRow, expired bool) error {
 	return err
 }
 
-// untilNext is how long it is until the next lane is due, or negative if that is not known or no lane is.
+// untilNext returns the time until the next lane is due. It is negative if no lane is due, or if the time is not known.
 func (s *Store) untilNext(tx *sqldb.Tx, fresh, more bool) (time.Duration, error) {
 	switch {
 	case more:

@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// findEvents finds the events of the changes' agents, and notes which of them are for which type.
+// findEvents finds the events of the changes' agents. It stores in each change which of them match its type.
 func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 	if len(changes) == 0 {
 		return nil
@@ -33,10 +33,10 @@ func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 	return err
 }
 
-// targetLane is a lane that a change adds a delivery to, as it is before.
+// targetLane is a lane that a change adds a delivery to, before that.
 type targetLane struct {
 	ID, ReceiverID, Claim int64
-	// it is empty and not leased, and its receiver neither waits nor has other lanes that are due
+	// the lane is empty and not leased, and its receiver neither waits nor has other due lanes
 	Free  bool
 	Epoch string
 	clientSecrets
@@ -44,12 +44,12 @@ type targetLane struct {
 
 type targetLanes map[int64]targetLane
 
-// haveAll says whether all lanes of a change are among some.
+// haveAll reports whether the map contains all lanes of a change.
 func (l targetLanes) haveAll(c *statusChange) bool {
 	return !slices.ContainsFunc(c.lanes(), func(id int64) bool { _, is := l[id]; return !is })
 }
 
-// lanes are those that get a delivery by a change.
+// lanes returns the lanes that a change adds a delivery to.
 func (c *statusChange) lanes() (lanes []int64) {
 	for _, e := range c.events {
 		if e.deliveryState() == statePending {
@@ -59,8 +59,8 @@ func (c *statusChange) lanes() (lanes []int64) {
 	return lanes
 }
 
-// targetLanesSQL reads lanes with all that sending their first delivery needs. A lane is not free while another lane of
-// its receiver is due, which has waited longer.
+// targetLanesSQL reads lanes with everything that sending their first delivery needs. A lane is not free while another
+// lane of its receiver is due, since that one has waited longer.
 const targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQL +
 	", (SELECT epoch FROM epochs) AS epoch, " +
 	"l.pending = 0 AND l.lease_until IS NULL AND r.failures < ? AND (r.waits IS NULL OR r.waits <= ?) " +
@@ -69,8 +69,8 @@ const targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQ
 	"FROM lanes l JOIN receivers r ON r.id = l.receiver_id LEFT JOIN secrets s ON s.client_id = r.client_id " +
 	"WHERE l.id IN ? ORDER BY l.id"
 
-// lockTargetLanes locks the lanes of changes and returns them. If it does not wait, it leaves out lanes that another
-// transaction has locked.
+// lockTargetLanes locks and returns the lanes of changes. With wait false, it skips lanes that another transaction has
+// locked.
 func (s *Store) lockTargetLanes(tx *sqldb.Tx, changes []*statusChange, wait bool) (targetLanes, error) {
 	ids := map[int64]bool{}
 	for _, c := range changes {
@@ -86,7 +86,7 @@ func (s *Store) lockTargetLanes(tx *sqldb.Tx, changes []*statusChange, wait bool
 }
 
 func (s *Store) readTargetLanes(tx *sqldb.Tx, ids []int64, wait bool) (rows []targetLane, err error) {
-	if s.handoff.Load() == nil { // it does not matter how they are
+	if s.handoff.Load() == nil { // without a dispatcher, the state of the lanes is not needed
 		locked, err := tx.LockRows("lanes", ids, wait)
 		return each(locked, func(id int64) targetLane { return targetLane{ID: id} }), err
 	}
@@ -95,13 +95,13 @@ func (s *Store) readTargetLanes(tx *sqldb.Tx, ids []int64, wait bool) (rows []ta
 		sqldb.Padded(ids))
 }
 
-// newDelivery is a delivery of a change.
+// newDelivery is a new delivery of a change.
 type newDelivery struct {
 	change *statusChange
 	row    deliveryRow
 }
 
-// enqueue inserts one delivery for each event that changes fire, and adds them to their lanes.
+// enqueue inserts one delivery for each event that the changes fire, and adds the deliveries to their lanes.
 func (s *Store) enqueue(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes) error {
 	all := s.newDeliveries(changes)
 	if len(all) == 0 {
@@ -132,7 +132,7 @@ func (s *Store) newDeliveries(changes []*statusChange) (all []newDelivery) {
 	return all
 }
 
-// laneAdditions sums up the new deliveries by lane. Parked deliveries are in no lane.
+// laneAdditions groups the new deliveries by lane. Parked deliveries are in no lane.
 func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes) (additions []laneAddition) {
 	of := map[int64][]newDelivery{}
 	for _, o := range all {
@@ -153,8 +153,8 @@ func (s *Store) laneAdditions(tx *sqldb.Tx, all []newDelivery, lanes targetLanes
 	return additions
 }
 
-// handOff passes the first delivery of an empty lane to the dispatcher of this process when it is durable, if the
-// dispatcher has room for it. It returns the end of the lease.
+// handOff leases an empty lane for its first delivery, if the dispatcher of this process has room for it. The
+// dispatcher gets the delivery when the transaction is committed. handOff returns the end of the lease.
 func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pending int64) (until int64, leased bool) {
 	handoff := s.handoff.Load()
 	if handoff == nil || !lane.Free {
@@ -164,10 +164,10 @@ func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pendin
 	if err != nil || !handoff.Take(lane.ReceiverID) {
 		return 0, false
 	}
-	lease, now := tx.Begun.Add(s.Lease), s.now() // the holder's view ends first
+	lease, now := tx.Begun.Add(s.Lease), s.now() // the lease ends earlier for its holder
 	head.Pending = pending
 	x := s.leasedDelivery(head, lease)
-	tx.OnEnd(func(err error) {
+	tx.WriterOnEnd(func(err error) {
 		if err == nil {
 			handoff.Deliver(x)
 		} else {
@@ -177,7 +177,7 @@ func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pendin
 	return now + s.Lease.Milliseconds(), true
 }
 
-// head is a new delivery as headSQL selects it when its lane is leased.
+// head returns a new delivery as headSQL selects it once its lane is leased.
 func (o newDelivery) head(lane targetLane) headRow {
 	d, c := o.row, o.change.row
 	return headRow{

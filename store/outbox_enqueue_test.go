@@ -12,15 +12,15 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// offered notes what is handed out by changes, as long as it has room.
-type offered struct {
+// handoffs records the deliveries that changes hand off, as long as there is room.
+type handoffs struct {
 	room      int
 	delivered []webhook.Delivery
 	released  atomic.Int64
 }
 
-func (f *fixture) offer(room int) *offered {
-	o := &offered{room: room}
+func (f *fixture) acceptHandoffs(room int) *handoffs {
+	o := &handoffs{room: room}
 	f.SetHandoff(&webhook.Handoff{
 		Take: func(int64) bool {
 			o.room--
@@ -32,19 +32,18 @@ func (f *fixture) offer(room int) *offered {
 	return o
 }
 
-// What a change hands out is what a claim would.
-func TestHandedOutByAChange(t *testing.T) {
+func TestHandoffEqualsAClaim(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogin)
-	o := f.offer(1)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogin)
+	o := f.acceptHandoffs(1)
 	f.login(k)
 	if len(o.delivered) != 1 {
-		t.Fatalf("%d were handed out, want 1", len(o.delivered))
+		t.Fatalf("%d were handed off, want 1", len(o.delivered))
 	}
 	got := o.delivered[0]
 	if !got.More || time.Until(got.Lease) > leaseTime {
-		t.Errorf("handed out was %+v", got)
+		t.Errorf("the handoff is %+v", got)
 	}
 	f.claimNone()
 	f.check(f.Release(f.ctx, got))
@@ -54,14 +53,14 @@ func TestHandedOutByAChange(t *testing.T) {
 	}
 	got.Claim, got.Lease = want.Claim, want.Lease
 	if !equalInt64(got, want) {
-		t.Errorf("handed out was %+v, and by a claim %+v", got, want)
+		t.Errorf("the handoff is %+v, and the claim %+v", got, want)
 	}
 	next := f.record(want, webhook.Delivered, true)
 	if next == nil || next.More {
 		t.Fatalf("next is %+v", next)
 	}
 	f.finish(*next)
-	f.drained()
+	f.wantDrained()
 }
 
 func equalInt64(a, b webhook.Delivery) bool {
@@ -76,28 +75,28 @@ func equalInt64(a, b webhook.Delivery) bool {
 		a.Replays == b.Replays && a.More == b.More && a.Data == b.Data && a.Traceparent == b.Traceparent
 }
 
-// What must not go out yet, or not before others, is left to a claim.
-func TestNotHandedOutByAChange(t *testing.T) {
-	for name, before := range map[string]func(*fixture, store.AgentKey) *offered{
-		"no room": func(f *fixture, _ store.AgentKey) *offered { return f.offer(0) },
-		"one is pending before": func(f *fixture, k store.AgentKey) *offered {
+// Such deliveries must wait, or be sent after others.
+func TestDeliveryThatMustWaitIsNotHandedOff(t *testing.T) {
+	for name, before := range map[string]func(*fixture, store.AgentKey) *handoffs{
+		"no room": func(f *fixture, _ store.AgentKey) *handoffs { return f.acceptHandoffs(0) },
+		"an earlier delivery is pending": func(f *fixture, k store.AgentKey) *handoffs {
 			f.login(k)
 			f.logout(k)
-			return f.offer(9)
+			return f.acceptHandoffs(9)
 		},
-		"one is in flight before": func(f *fixture, k store.AgentKey) *offered {
+		"an earlier delivery is in flight": func(f *fixture, k store.AgentKey) *handoffs {
 			f.login(k)
 			f.claimOne()
 			f.logout(k)
-			return f.offer(9)
+			return f.acceptHandoffs(9)
 		},
-		"another is due there": func(f *fixture, _ store.AgentKey) *offered {
+		"another lane is due at the receiver": func(f *fixture, _ store.AgentKey) *handoffs {
 			other := f.agentN(4711)
-			f.register(other, crm, gen.EventTypeAgentLogin)
+			f.createEvents(other, crm, gen.EventTypeAgentLogin)
 			f.login(other)
-			return f.offer(9)
+			return f.acceptHandoffs(9)
 		},
-		"the receiver waits": func(f *fixture, k store.AgentKey) *offered {
+		"the receiver waits": func(f *fixture, k store.AgentKey) *handoffs {
 			f.login(k)
 			_, err := f.Record(f.ctx, f.claimOne(), webhook.Outcome{
 				Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Status: 429, Verdict: webhook.Failed},
@@ -105,32 +104,32 @@ func TestNotHandedOutByAChange(t *testing.T) {
 			}, false)
 			f.check(err)
 			f.logout(k)
-			return f.offer(9)
+			return f.acceptHandoffs(9)
 		},
-		"its event is disabled": func(f *fixture, k store.AgentKey) *offered {
+		"its event is disabled": func(f *fixture, k store.AgentKey) *handoffs {
 			f.state(k, 1, gen.AgentEventStateValueDisabled)
-			return f.offer(9)
+			return f.acceptHandoffs(9)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			f.register(k, crm, gen.EventTypeAgentLogin)
+			f.createEvents(k, crm, gen.EventTypeAgentLogin)
 			o := before(f, k)
 			f.login(k)
 			if len(o.delivered) > 0 || o.released.Load() > 0 {
-				t.Errorf("handed out was %+v", o.delivered)
+				t.Errorf("handed off: %+v", o.delivered)
 			}
 		})
 	}
 }
 
-// What fails hands out nothing, and gives back the room.
-func TestNotHandedOutWhenItFails(t *testing.T) {
+// The room of the dispatcher is released.
+func TestFailedChangeHandsNothingOff(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
-	o := f.offer(1)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
+	o := f.acceptHandoffs(1)
 	taken := false
 	f.BeforeStatements(func() error {
 		if o.room == 0 && !taken {
@@ -140,12 +139,12 @@ func TestNotHandedOutWhenItFails(t *testing.T) {
 		return nil
 	})
 	_, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
-	var trouble *store.Error
-	if !errors.As(err, &trouble) || trouble.Kind != store.Unavailable {
+	var failure *store.Error
+	if !errors.As(err, &failure) || failure.Kind != store.Unavailable {
 		t.Fatalf("the error is %v", err)
 	}
 	if len(o.delivered) != 0 || o.released.Load() != 1 {
-		t.Errorf("%d were handed out, %d given back", len(o.delivered), o.released.Load())
+		t.Errorf("%d were handed off, %d released", len(o.delivered), o.released.Load())
 	}
 	if n := f.count("SELECT count(*) FROM lanes WHERE claim > 0 OR pending > 0"); n != 0 {
 		t.Errorf("%d lanes have changed", n)

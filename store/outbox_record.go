@@ -20,10 +20,10 @@ func (s *Store) SetHandoff(h *webhook.Handoff) { s.handoff.Store(h) }
 // Due implements webhook.Outbox.
 func (s *Store) Due() <-chan struct{} { return s.dueSoon }
 
-// wake notifies the dispatcher that any lane may have become due.
+// wake notifies the dispatcher that any lane may be due.
 func (s *Store) wake() { s.wakeFor(0) }
 
-// wakeFor notifies the dispatcher that the lanes of a change may have become due.
+// wakeFor notifies the dispatcher that the lanes of a change may be due.
 func (s *Store) wakeFor(change int64) {
 	s.freshChanges.add(change)
 	signal(s.dueSoon)
@@ -34,7 +34,7 @@ func (s *Store) Record(
 	ctx context.Context, d webhook.Delivery, o webhook.Outcome, keepLane bool,
 ) (next *webhook.Delivery, err error) {
 	r := &result{ctx: ctx, Delivery: d, outcome: o, keepLane: keepLane, lease: time.Now().Add(s.Lease)}
-	if o.Verdict == webhook.Gone { // which changes more than its lane
+	if o.Verdict == webhook.Gone { // a 410 changes more than its lane
 		r.End(s.write(ctx, func(tx *sqldb.Tx) error { return s.recordGone(tx, r) }))
 	} else {
 		s.results.Do(r)
@@ -48,17 +48,17 @@ func (s *Store) Record(
 	return r.next, nil
 }
 
-// result is the outcome of an attempt, and what recording it leads to.
+// result is the outcome of an attempt, with the result of its recording. It is a task of a Batcher.
 type result struct {
 	webhook.Delivery
 	ctx      context.Context
 	outcome  webhook.Outcome
 	keepLane bool
-	lease    time.Time // of the next delivery of its lane
+	lease    time.Time // for the next delivery of its lane
 
 	next      *webhook.Delivery
-	more      bool // that may be claimed now in this lane
-	elsewhere bool // or in others
+	more      bool // this lane may be claimed now
+	elsewhere bool // other lanes may be claimed now
 	err       error
 }
 
@@ -67,7 +67,7 @@ func (r *result) End(err error)            { r.err = err }
 func (r *result) Key() any                 { return r.Lane }
 func (r *result) lane() int64              { return r.Lane }
 
-// recordGone records an answer of 410.
+// recordGone records the result of an answer of 410.
 func (s *Store) recordGone(tx *sqldb.Tx, r *result) error {
 	if err := lockForGone(tx, r.Delivery); err != nil {
 		return err
@@ -91,7 +91,7 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 		err = recordAttempt(tx, r.Delivery, r.outcome)
 	}
 	if err != nil || lane.Claim != r.Claim {
-		return err // another process has leased the lane since: the attempt comes too late to count
+		return err // another process leased the lane meanwhile: the result is too late to count
 	}
 	receiver, changed, err := s.updateReceiver(tx, lane, r.outcome)
 	if err != nil {
@@ -106,15 +106,17 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 	return err
 }
 
-// updateDelivery gives the delivery its new state, and says whether another attempt follows, and whether it moved.
-// Since the statements name lane and state, they do not change a delivery that was cancelled or moved meanwhile. A
-// failure at a URL that the event no longer has does not count, nor does an answer from before a redelivery.
+// updateDelivery updates the delivery after an attempt, and reports whether another attempt follows and whether the
+// delivery moved.
+//
+// The statements check lane and state, so they do not change a delivery that was cancelled or moved meanwhile. A
+// failure at a URL that the event no longer has does not count, and neither does a result from before a redelivery.
 func (s *Store) updateDelivery(
 	tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome, receiver receiverRow,
 ) (retry, moved bool, err error) {
 	row, err := gorm.G[deliveryRow](tx.GORM()).Where("id = ?", d.ID).Take(tx.Context())
 	if err != nil || row.LaneID != d.Lane {
-		return true, true, err // the lease was over, and it moved to a lane that another worker may hold by now
+		return true, true, err // the lease ended, and the delivery moved to a lane that another worker may hold
 	}
 	if row.Replays != d.Replays {
 		return true, row.MovedTo != nil, nil
@@ -122,7 +124,7 @@ func (s *Store) updateDelivery(
 	next := receiver.backoff(o, row.Failures, row.Outage)
 	due := min(s.now()+next.Delay, row.ExpiresAt)
 	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {
-		o.Verdict, next, due = webhook.Retry, backoff{}, row.DueAt // the event has another URL or method by now
+		o.Verdict, next, due = webhook.Retry, backoff{}, row.DueAt // the event got another URL or method
 	}
 	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ?, failures = ?, outage = ? WHERE id = ?",
 		d.Attempt, due, next.Failures, next.Outage, d.ID)
@@ -130,7 +132,7 @@ func (s *Store) updateDelivery(
 	case err != nil:
 		return false, false, err
 	case o.Verdict == webhook.Retry:
-		return true, row.MovedTo != nil, nil // if it moved, the next claim changes its lane
+		return true, row.MovedTo != nil, nil // if the event moved, the next claim moves the delivery
 	case o.Verdict == webhook.Gone:
 		err = s.disableGone(tx, row, d.URL)
 	}
@@ -138,7 +140,7 @@ func (s *Store) updateDelivery(
 		return false, false, err
 	}
 	s.skipped.deliveries.noteIn(tx, d.ID)
-	if row.FinishedAt == nil { // it was neither cancelled nor failed meanwhile
+	if row.FinishedAt == nil { // neither cancelled nor failed meanwhile
 		if err := s.logFailures(tx, &result{Delivery: d, outcome: o}); err != nil {
 			return false, false, err
 		}
@@ -146,7 +148,7 @@ func (s *Store) updateDelivery(
 	return false, row.MovedTo != nil, s.endDelivery(tx, d.ID, d.Lane, finalState(o.Verdict))
 }
 
-// finalState is the state that a delivery has after a last attempt.
+// finalState returns the state of a delivery after its last attempt.
 func finalState(v webhook.Verdict) string {
 	if v == webhook.Delivered {
 		return stateDelivered
@@ -154,7 +156,7 @@ func finalState(v webhook.Verdict) string {
 	return stateFailed
 }
 
-// endDelivery ends a delivery of a lane, also a parked one, which must not be sent again.
+// endDelivery ends a pending or parked delivery of a lane.
 func (s *Store) endDelivery(tx *sqldb.Tx, delivery, lane int64, state string) error {
 	count, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ? WHERE id = ? "+
 		"AND lane_id = ? AND state || '' = 'parked'",
@@ -166,7 +168,7 @@ func (s *Store) endDelivery(tx *sqldb.Tx, delivery, lane int64, state string) er
 	return s.removeFromLane(tx, lane, state, byID, delivery)
 }
 
-// lockForGone locks what an answer of 410 changes besides the delivery's own lane.
+// lockForGone locks the rows that an answer of 410 changes in addition to the delivery's own lane.
 func lockForGone(tx *sqldb.Tx, d webhook.Delivery) error {
 	if err := lockAgentsOf(tx, []int64{d.ID}); err != nil {
 		return err
@@ -178,7 +180,7 @@ func lockForGone(tx *sqldb.Tx, d webhook.Delivery) error {
 	return lockLanesOfEvent(tx, event, d.Lane)
 }
 
-// disableGone fails a delivery that was answered with 410, and disables its event, unless that has another URL by now.
+// disableGone fails a delivery that was answered with 410. It disables the event, unless that has another URL by now.
 func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error {
 	if err := s.removeFromLane(tx, row.LaneID, stateFailed, byID, row.ID); err != nil {
 		return err
@@ -196,7 +198,7 @@ func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error 
 	return s.disable(tx, &e, reasonGone)
 }
 
-// keepLane keeps the lane under the same claim and takes its next delivery, or releases it, and says whether it is
+// keepLane keeps the lane under the same claim with its next delivery, or releases it. It reports whether the lane is
 // empty.
 func (s *Store) keepLane(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err error) {
 	due, err := releaseLane(tx, r.Lane)
@@ -206,7 +208,7 @@ func (s *Store) keepLane(tx *sqldb.Tx, r *result, wanted bool) (empty bool, err 
 	return false, s.renew(tx, []*result{r})
 }
 
-// renew leases those lanes of results that have something due again, under the same claim, with their next delivery.
+// renew leases the lanes of results again that have another due delivery, under the same claim, and sets that delivery.
 func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
@@ -224,7 +226,7 @@ func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	for _, r := range results {
 		h, ok := next[r.Lane]
 		h, locked := h.decrypted(s)
-		expired := h.expired(now, false) // the lane of a receiver whose breaker is open was not kept
+		expired := h.expired(now, false) // a lane of a receiver with an open breaker is never kept
 		switch {
 		case !ok:
 		case expired || locked != nil:
@@ -244,7 +246,7 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 		if err != nil || lane.Claim != d.Claim {
 			return err
 		}
-		if err := s.giveUpProbe(tx, lane); err != nil {
+		if err := s.abandonProbe(tx, lane); err != nil {
 			return err
 		}
 		_, err = releaseLane(tx, d.Lane)
@@ -252,10 +254,10 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 	})
 }
 
-// maxAttempts is how many attempts at a delivery are kept: a receiver may ask for one each second.
+// maxAttempts is the number of attempts at a delivery that are kept. A receiver may ask for one each second.
 const maxAttempts = 100
 
-// attempt is the row of a plain result, without URL and method, which are those of its delivery.
+// attempt returns the row of a plain result. Its URL and method are empty, since they are those of the delivery.
 func (r *result) attempt() attemptRow {
 	o := r.outcome
 	return attemptRow{
@@ -266,8 +268,8 @@ func (r *result) attempt() attemptRow {
 	}
 }
 
-// recordAttempt stores an attempt. It stores URL and method only if those of the delivery have changed since. It
-// removes attempts beyond maxAttempts, if there can be any.
+// recordAttempt stores an attempt, and deletes the oldest of more than maxAttempts. The row has URL and method only if
+// those of the delivery have changed since.
 func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 	id, err := sqldb.Value[int64](tx,
 		"INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
@@ -277,7 +279,7 @@ func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 		o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict, o.Signature,
 		d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID)
 	if err == nil {
-		// An attempt that comes too late may be recorded after one of the lane's new holder.
+		// A late attempt may be recorded after an attempt of the lane's next holder.
 		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id,
 			d.ID, id)
 	}
@@ -288,7 +290,7 @@ func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 		"LIMIT ? OFFSET ?)", d.ID, maxAttempts, maxAttempts)
 }
 
-// recorded says whether an attempt is recorded already, by a commit whose answer was lost.
+// recorded reports whether an attempt is recorded already, by a commit whose answer was lost.
 func recorded(tx *sqldb.Tx, d webhook.Delivery) (bool, error) {
 	n, err := sqldb.Value[int](tx, "SELECT count(*) FROM deliveries WHERE id = ? AND replays = ? AND attempts >= ?",
 		d.ID, d.Replays, d.Attempt)

@@ -6,13 +6,13 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// A commit that nobody answered is tried again: whether the first one was carried out or not, the attempt is there
-// once, and was one failure.
-func TestRecordAgain(t *testing.T) {
-	for name, keepLane := range map[string]bool{"and goes on": true, "and lets go": false} {
+// A commit without an answer is repeated. Whether the first commit succeeded or not, the attempt is stored once and
+// counts as one failure.
+func TestRepeatedRecordCountsOnce(t *testing.T) {
+	for name, keepLane := range map[string]bool{"keeps the lane": true, "releases the lane": false} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
-			f.register(f.agent(), "http://receiver.example/", "agent-login", "agent-logout")
+			f.createEvents(f.agent(), "http://receiver.example/", "agent-login", "agent-logout")
 			k := f.agentN(136)
 			f.login(k)
 			f.logout(k)
@@ -40,7 +40,7 @@ func TestRecordAgain(t *testing.T) {
 			}
 			equalCount(f, "SELECT count(*) FROM attempts", 2)
 			f.finish(f.claimOne())
-			f.drained()
+			f.wantDrained()
 			f.verify()
 		})
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// recordBatch records results: those of one lane in turn, the others together. If it does not wait, it returns those
-// whose lanes or receivers another transaction has locked.
+// recordBatch records results, in waves with one result of each lane. With wait false, it returns the results whose
+// lanes or receivers another transaction has locked.
 func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
 	for _, wave := range sqldb.Waves(results, (*result).lane) {
 		more, err := s.recordWave(tx, wave, wait)
@@ -22,8 +22,7 @@ func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (contend
 	return contended, nil
 }
 
-// recordWave records results of different lanes. Nearly all are plain, and together need as many statements as one
-// alone.
+// recordWave records results of different lanes. Nearly all results are plain, and share the statements of one.
 func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (contended []*result, err error) {
 	lanes, err := tx.LockRows("lanes", each(results, (*result).lane), wait)
 	if err != nil {
@@ -45,7 +44,8 @@ func (s *Store) recordWave(tx *sqldb.Tx, results []*result, wait bool) (contende
 	return append(contended, more...), s.recordPlain(tx, states, plain)
 }
 
-// laneStates are the states of lanes, with the receiver and the delivery of their result, by the ids of the lanes.
+// laneStates maps the ids of lanes to their states. Each state includes the receiver of the lane and the delivery of
+// the result.
 type laneStates map[int64]laneState
 
 type laneState struct {
@@ -55,7 +55,7 @@ type laneState struct {
 	Waits, Probe              *int64
 	FailingSince, PausedUntil *int64
 	Outages, RecoveredAt      int64
-	DeliveryUnchanged         bool // nothing has happened to the delivery since it was claimed
+	DeliveryUnchanged         bool // the delivery is unchanged since its claim
 	DeliveryFailures          int  // failures of the delivery
 	DeliveryOutage            int64
 }
@@ -67,7 +67,7 @@ const laneStatesSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_u
 	"AND d.url = x.url AND d.method = x.method AND d.replays = 0, FALSE) AS delivery_unchanged FROM ? AS x " +
 	"JOIN lanes l ON l.id = x.lane JOIN receivers r ON r.id = l.receiver_id LEFT JOIN deliveries d ON d.id = x.id"
 
-// readLaneStates reads the states of the results' lanes, which are locked, and sorts the results by their receivers.
+// readLaneStates reads the states of the results' lanes, which must be locked. It sorts the results by receiver.
 func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 	if len(results) == 0 {
 		return nil, nil
@@ -89,8 +89,8 @@ func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 	return states, err
 }
 
-// receiverChanges tells the results whose receiver has a result that is not plain: what that changes counts for those
-// after it.
+// receiverChanges returns a function that is true of a result whose receiver has a result that is not plain. Such a
+// result changes the receiver for the results after it.
 func (states laneStates) receiverChanges(s *Store, results []*result) func(*result) bool {
 	changing := map[int64]bool{}
 	for _, r := range results {
@@ -101,8 +101,8 @@ func (states laneStates) receiverChanges(s *Store, results []*result) func(*resu
 	return func(r *result) bool { return changing[states[r.Lane].ReceiverID] }
 }
 
-// lockReceivers separates the results whose receivers another transaction has locked from those whose receivers it
-// locks now. If waiting is allowed, each result locks its own later.
+// lockReceivers locks the receivers of results, and separates the results whose receivers another transaction has
+// locked. With wait true, it does nothing: each result locks its own receiver later.
 func (states laneStates) lockReceivers(
 	tx *sqldb.Tx, results []*result, wait bool,
 ) (contended, free []*result, err error) {
@@ -126,13 +126,13 @@ func indexBy[R any](rows []R, id func(R) int64) map[int64]R {
 	return of
 }
 
-// lane is the one of a result.
+// lane returns the lane of a result.
 func (states laneStates) lane(r *result) laneRow {
 	of := states[r.Lane]
 	return laneRow{ID: r.Lane, ReceiverID: of.ReceiverID, LeaseUntil: of.LeaseUntil, Claim: of.Claim}
 }
 
-// receiver is the one of a result.
+// receiver returns the receiver of a result.
 func (states laneStates) receiver(r *result) receiverRow {
 	of := states[r.Lane]
 	return receiverRow{
@@ -141,7 +141,7 @@ func (states laneStates) receiver(r *result) receiverRow {
 	}
 }
 
-// plain says whether the delivery of a result is unchanged since it was claimed, and the result does not change its
+// plain reports whether a result is plain: its delivery is unchanged since the claim, and it does not change its
 // receiver.
 func (states laneStates) plain(s *Store, r *result) bool {
 	lane, receiver := states.lane(r), states.receiver(r)
@@ -149,6 +149,7 @@ func (states laneStates) plain(s *Store, r *result) bool {
 		s.afterAttempt(receiver, lane, r.outcome).equal(receiver)
 }
 
+// recordPlain records plain results.
 func (s *Store) recordPlain(tx *sqldb.Tx, states laneStates, results []*result) error {
 	attempts, err := sqldb.InsertAll(tx, "attempts", each(results, (*result).attempt))
 	if err != nil {
@@ -175,7 +176,7 @@ type deliveryUpdate struct {
 	Outage   int64  `json:"outage"`
 }
 
-// updatePlain writes the state of deliveries after attempts with these ids.
+// updatePlain updates the deliveries of plain results. attempts are the ids of their new attempts.
 func (s *Store) updatePlain(tx *sqldb.Tx, states laneStates, results []*result, attempts []int64) error {
 	now := s.now()
 	rows := make([]deliveryUpdate, len(results))
@@ -198,19 +199,19 @@ func (s *Store) updatePlain(tx *sqldb.Tx, states laneStates, results []*result, 
 		sqldb.Table(tx, rows))
 }
 
-// lastAttemptSQL is the last attempt when one is recorded: another of the same delivery may have come before it.
+// lastAttemptSQL keeps the greater attempt id, since a later attempt may be recorded first.
 const lastAttemptSQL = "CASE WHEN coalesce(last_attempt, 0) < x.last THEN x.last ELSE last_attempt END"
 
-// ends says whether a result is the last of its delivery.
+// ends reports whether a result is the last of its delivery.
 func (r *result) ends() bool { return r.outcome.Verdict != webhook.Retry }
 
-// laneDue is when a lane is due.
+// laneDue is the due time of a lane.
 type laneDue struct {
 	ID    int64
 	DueAt *int64
 }
 
-// releasePlain releases lanes, and renews those that are to be kept and have something due.
+// releasePlain releases the lanes of plain results, and renews those that a worker keeps for another due delivery.
 func (s *Store) releasePlain(tx *sqldb.Tx, states laneStates, results []*result) error {
 	type taken struct {
 		ID    int64 `json:"id"`

@@ -10,14 +10,14 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// Failures open a breaker when none of what comes between them is a success, also when all are recorded together.
-func TestSuccessesBetweenFailuresCount(t *testing.T) {
+// A success between failures resets the count, even if all results are recorded in one transaction.
+func TestSuccessInABatchResetsTheFailures(t *testing.T) {
 	f := open(t)
 	f.agent()
 	var keys []store.AgentKey
 	for id := range int64(24) {
 		k := f.agentN(id + 1)
-		f.register(k, crm, gen.EventTypeAgentLogin)
+		f.createEvents(k, crm, gen.EventTypeAgentLogin)
 		keys = append(keys, k)
 	}
 	for _, k := range keys {
@@ -39,7 +39,7 @@ func TestSuccessesBetweenFailuresCount(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		if i%4 == 3 { // so that what comes together is in this order
+		if i%4 == 3 { // keeps the order of the batches
 			all.Wait()
 		}
 	}
@@ -49,8 +49,8 @@ func TestSuccessesBetweenFailuresCount(t *testing.T) {
 	}
 }
 
-// An agent that appears while others are set is not there yet, and takes nothing with it.
-func TestSettingAnAgentThatIsNotThere(t *testing.T) {
+// A missing agent in a bulk request affects no other entry.
+func TestMissingAgentFailsOnlyItsEntry(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	results, err := f.SetStatuses(f.ctx, "12", []gen.AgentStatusUpdateItem{

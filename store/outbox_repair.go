@@ -11,26 +11,26 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// expiredPerCommit is how many deliveries one commit fails whose window is over.
+// expiredPerCommit is the number of expired deliveries that one commit fails.
 const expiredPerCommit = 100
 
-// RepairLanes implements webhook.Outbox: it finds lanes whose row does not match their deliveries, which no rule should
-// ever allow, and repairs them. It also fails deliveries whose window ends before any claim reaches them.
+// RepairLanes implements webhook.Outbox. It finds and repairs inconsistent lanes: their row does not match their
+// deliveries, which the lane rules prevent. It also fails expired deliveries that no claim has reached.
 func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 	if err := errors.Join(s.expire(ctx), s.repairWaits(ctx)); err != nil {
 		return 0, err
 	}
-	strays, err := s.inconsistentLanes(s.read(ctx))
-	if err != nil || len(strays) == 0 {
+	found, err := s.inconsistentLanes(s.read(ctx))
+	if err != nil || len(found) == 0 {
 		return 0, publicError(err)
 	}
 	repaired := 0
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		repaired = 0
-		if err := lockLanes(tx, strays...); err != nil {
+		if err := lockLanes(tx, found...); err != nil {
 			return err
 		}
-		lanes, err := s.inconsistentAmong(tx, strays) // what was read outside may be consistent by now
+		lanes, err := s.inconsistentAmong(tx, found) // a lane may have become consistent since it was read
 		if err != nil || len(lanes) == 0 {
 			return err
 		}
@@ -48,10 +48,15 @@ func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 	return repaired, nil
 }
 
-// inconsistentLanesSQL lists lanes that count wrong; lanes with pending deliveries that are never due, are not due
-// though they are not leased and their first delivery is due, or are due later than anything may wait (by a clock that
-// was wrong); and empty lanes that are due though they were not leased. A lane that is due and empty since its lease
-// has ended is consistent: its delivery was cancelled, and the next claim clears it.
+// inconsistentLanesSQL lists inconsistent lanes:
+//
+//   - a lane with a wrong number of pending deliveries
+//   - a lane with pending deliveries that is never due, or due later than any delay allows (after a wrong clock)
+//   - a lane with a due head that is not due, although it is not leased
+//   - an empty lane that is due, although it is not leased
+//
+// A lane that is due and empty after the end of its lease is consistent: its delivery was cancelled, and the next claim
+// resets it.
 const inconsistentLanesSQL = `SELECT * FROM (
 	SELECT ` + laneCountColumns + `coalesce(p.n, 0) AS actual
 	FROM lanes LEFT JOIN (SELECT lane_id, count(*) AS n FROM deliveries WHERE state = 'pending' GROUP BY lane_id) p
@@ -73,16 +78,16 @@ WHERE pending <> actual OR (actual = 0 AND lease_until IS NULL AND due_at IS NOT
 	((lease_until IS NULL OR lease_until <= @now) AND due_at > @now AND due_at > first_due)))`
 
 func (s *Store) inconsistentLanes(q sqldb.Querier) (lanes []int64, err error) {
-	return sqldb.Select[int64](q, "SELECT id FROM ("+inconsistentLanesSQL+") astray", s.bounds())
+	return sqldb.Select[int64](q, "SELECT id FROM ("+inconsistentLanesSQL+") inconsistent", s.bounds())
 }
 
 func (s *Store) inconsistentAmong(tx *sqldb.Tx, some []int64) (lanes []int64, err error) {
 	values := s.bounds()
 	values["lanes"] = sqldb.Padded(some)
-	return sqldb.Select[int64](tx, "SELECT id FROM ("+someInconsistentLanesSQL+") astray", values)
+	return sqldb.Select[int64](tx, "SELECT id FROM ("+someInconsistentLanesSQL+") inconsistent", values)
 }
 
-// latestDue is the first time that is further away than any delay is long.
+// latestDue is the first time that is later than any delay allows.
 func (s *Store) latestDue() int64 {
 	return s.now() + max(s.Longest, s.Lease).Milliseconds() + 1
 }
@@ -90,9 +95,10 @@ func (s *Store) latestDue() int64 {
 // longestLease is longer than any lease that the configuration allows.
 const longestLease = 2 * time.Minute
 
-// latestLease is the first time that no lease lasts until.
+// latestLease is the first time that is later than the end of any lease.
 func (s *Store) latestLease() int64 { return s.now() + max(s.Lease, longestLease).Milliseconds() + 1 }
 
+// repair corrects inconsistent lanes, which must be locked.
 func (s *Store) repair(tx *sqldb.Tx, lanes []int64) error {
 	now := s.now()
 	err := tx.Exec("UPDATE deliveries SET due_at = ? WHERE lane_id IN ? AND state = 'pending' AND due_at > ?",
@@ -115,7 +121,7 @@ func (s *Store) repair(tx *sqldb.Tx, lanes []int64) error {
 	return err
 }
 
-// repairWaits ends waits of receivers that are further away than any delay is long, by a clock that was wrong.
+// repairWaits ends the waits of receivers that are longer than any delay, which a wrong clock causes.
 func (s *Store) repairWaits(ctx context.Context) error {
 	n, err := sqldb.Value[int](s.read(ctx), "SELECT count(*) FROM receivers WHERE waits > ?", s.latestDue())
 	if err != nil || n == 0 {
@@ -127,8 +133,8 @@ func (s *Store) repairWaits(ctx context.Context) error {
 	})
 }
 
-// expire fails deliveries whose window is over while they were parked, or waited behind a breaker or in a lane.
-// Deliveries in flight are left alone. Few at a time, so that no request waits long for the writer.
+// expire fails expired deliveries that are parked, or wait behind a breaker or in a lane. It leaves deliveries in
+// flight alone. Its commits are small, so that no request waits long for the writer.
 func (s *Store) expire(ctx context.Context) error {
 	for more := true; more; {
 		expired, err := s.expiredDeliveries(s.read(ctx))
@@ -145,8 +151,8 @@ func (s *Store) expire(ctx context.Context) error {
 	return nil
 }
 
-// expiredDeliveries lists deliveries whose window is over and that are not in flight, all or those of some ids, but no
-// more than one commit fails.
+// expiredDeliveries lists expired deliveries that are not in flight, at most expiredPerCommit. With ids, it lists only
+// those of the ids.
 func (s *Store) expiredDeliveries(q sqldb.Querier, some ...int64) (rows []deliveryRow, err error) {
 	now, among := s.now(), ""
 	args := []any{now, webhook.BreakerThreshold, now, now}
@@ -161,7 +167,7 @@ func (s *Store) expiredDeliveries(q sqldb.Querier, some ...int64) (rows []delive
 
 func laneOf(r deliveryRow) int64 { return r.LaneID }
 
-// failExpired fails deliveries that were listed as expired, if they still are, and are in the same lanes.
+// failExpired fails listed deliveries that are still expired and in the same lanes.
 func (s *Store) failExpired(tx *sqldb.Tx, listed []deliveryRow) error {
 	lanes := each(listed, laneOf)
 	if err := lockLanes(tx, lanes...); err != nil {
@@ -181,21 +187,21 @@ func (s *Store) failExpired(tx *sqldb.Tx, listed []deliveryRow) error {
 	return s.logExpired(tx, expired...)
 }
 
-// A delivery has failed when its window is over. But one that was never tried, since the server was off or the clock
-// was wrong, has one attempt first, unless its receiver is down or has asked for a pause, or its event is disabled:
-// then the window counts as ever.
+// A delivery fails when its window is over. But a delivery without an attempt has one first: the server was stopped, or
+// the clock was wrong. This exception does not hold if its receiver is down or has asked for a pause, or if its event
+// is disabled.
 
-// expired says whether a head fails because its window is over; open is whether its receiver's breaker is open.
+// expired reports whether a head fails because its window is over. open means that its receiver's breaker is open.
 func (h headRow) expired(now int64, open bool) bool {
 	return h.ExpiresAt <= now && (h.Attempts > 0 || open)
 }
 
-// expiredSQL is the same for deliveries d that are not in flight. The time, webhook.BreakerThreshold and the time again
-// go in.
+// expiredSQL is the same condition for deliveries d that are not in flight. Its parameters are the time,
+// webhook.BreakerThreshold and the time.
 const expiredSQL = "d.expires_at <= ? AND (d.state = 'parked' OR d.attempts > 0 OR EXISTS (SELECT 1 FROM lanes l " +
 	"JOIN receivers r ON r.id = l.receiver_id WHERE l.id = d.lane_id AND (r.failures >= ? OR r.paused_until > ?)))"
 
-// logExpired counts deliveries that failed because their window was over, and logs a line for each.
+// logExpired counts expired deliveries, and logs a line for each.
 func (s *Store) logExpired(tx *sqldb.Tx, deliveries ...int64) error {
 	if len(deliveries) == 0 {
 		return nil
@@ -208,7 +214,7 @@ func (s *Store) logExpired(tx *sqldb.Tx, deliveries ...int64) error {
 	return err
 }
 
-// expireParked fails the parked deliveries of an event whose window is over.
+// expireParked fails the expired parked deliveries of an event.
 func (s *Store) expireParked(tx *sqldb.Tx, event int64) error {
 	now := s.now()
 	expired, err := sqldb.Select[int64](tx, "UPDATE deliveries SET state = 'failed', finished_at = ? WHERE "+byEvent+

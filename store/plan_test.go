@@ -24,11 +24,10 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// Of what is there, no statement that is sent often reads more than it needs, however much that is. Which plans
-// PostgreSQL makes depends on what it believes to be there. It believes what was there in a quiet hour: of a large
-// table it notices late that there is a backlog.
+// No frequent statement reads more rows than it needs, whatever the size of the store. PostgreSQL's plans depend on its
+// row estimates. The test's estimates are from a time without a backlog, since they lag behind in a large table.
 func TestStatementsReadByIndex(t *testing.T) {
-	pgtest.PostgresOnly(t, "the plans of SQLite do not depend on what is there, and have tests of their own")
+	pgtest.PostgresOnly(t, "SQLite's plans do not depend on row estimates, and have tests of their own")
 	f := open(t)
 	size := benchfill.Size{Agents: 10_000, Events: 10_000, Deliveries: 20_000}
 	f.check(benchfill.Fill(f.ctx, f.url, size, f.clock.Now(), func(int, int) {}))
@@ -46,7 +45,7 @@ func TestStatementsReadByIndex(t *testing.T) {
 	}
 }
 
-// manyClients adds clients that have nothing but what each has, and one that was busy first and is quiet since.
+// manyClients adds many clients without events, and one client whose deliveries are all old.
 const manyClients = `INSERT INTO clients (id, created_at) SELECT 'more-' || i, 0 FROM generate_series(1, 5000) i;
 	INSERT INTO secrets (client_id, secret) SELECT id, 'x' FROM clients WHERE id LIKE 'more-%';
 	INSERT INTO truncated (client_id, sequence) SELECT id, 0 FROM clients;
@@ -62,7 +61,7 @@ const manyClients = `INSERT INTO clients (id, created_at) SELECT 'more-' || i, 0
 	UPDATE deliveries SET client_id = 'more-1' WHERE id <= 1500;
 	UPDATE status_changes SET client_id = 'more-1' WHERE id <= 1500`
 
-// backlog has deliveries pending and parked in each lane that had none before.
+// backlog adds pending and parked deliveries to each lane that had none.
 const backlog = `ALTER TABLE deliveries SET (autovacuum_enabled = false); ALTER TABLE lanes SET
 	(autovacuum_enabled = false);
 	INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at,
@@ -74,7 +73,7 @@ const backlog = `ALTER TABLE deliveries SET (autovacuum_enabled = false); ALTER 
 		WHERE l.claim = 0;
 	UPDATE lanes SET pending = 9, due_at = 1 WHERE claim = 0`
 
-// statements are those that a store has sent, each once, with the values of the first time.
+// statements are the statements of a store, each with the values of its first execution.
 type statements struct {
 	mu   sync.Mutex
 	seen map[sent][]any
@@ -82,7 +81,7 @@ type statements struct {
 
 type sent struct {
 	text   string
-	writes bool // the connection
+	writes bool // whether the writer sent it
 }
 
 func (f *fixture) watch() *statements {
@@ -104,7 +103,7 @@ func (s *statements) all() map[sent][]any {
 	return maps.Clone(s.seen)
 }
 
-// everyday does whatever is done often, and looks for what is looked for often.
+// everyday runs all frequent writes and reads.
 func (f *fixture) everyday(size benchfill.Size) {
 	f.t.Helper()
 	f.deliverEach(size)
@@ -115,10 +114,10 @@ func (f *fixture) everyday(size benchfill.Size) {
 	f.createOnce(k)
 	f.check(f.WriteRepeats(f.ctx))
 	f.check(f.ShareRequests(f.ctx))
-	f.check(f.LookForChanges(f.ctx))
+	f.check(f.PollChanges(f.ctx))
 }
 
-// deliverEach has some deliveries delivered, by each way to claim them, one after the other in a lane, and others not.
+// deliverEach makes deliveries with each verdict, by each kind of claim.
 func (f *fixture) deliverEach(size benchfill.Size) {
 	f.t.Helper()
 	for i, v := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
@@ -127,10 +126,10 @@ func (f *fixture) deliverEach(size benchfill.Size) {
 		_, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 32, Take: func(int64) bool {
 			return false
 		}})
-		f.check(err) // the next one need not look at all
+		f.check(err) // the next claim may be of fresh lanes
 		f.login(k)
 		f.logout(k)
-		f.logout(k) // again
+		f.logout(k) // a repeated status
 		room := webhook.ClaimLimits{Fresh: i%2 == 0, Lanes: 64, PerReceiver: 32, Take: func(int64) bool { return true }}
 		claimed, _, err := f.Claim(f.ctx, room)
 		f.check(err)
@@ -146,7 +145,7 @@ func (f *fixture) deliverEach(size benchfill.Size) {
 	f.check(err)
 }
 
-// pages asks for a first page and a later one by each filter, and of each feed.
+// pages reads a first page and a later one by each filter, and of each feed.
 func (f *fixture) pages(k store.AgentKey, event int64) {
 	f.t.Helper()
 	f.pagesOf("more-1")
@@ -171,7 +170,7 @@ func (f *fixture) pages(k store.AgentKey, event int64) {
 	f.check(err)
 }
 
-// pagesOf asks for pages of all that a client has.
+// pagesOf reads pages of everything that a client has.
 func (f *fixture) pagesOf(client string) {
 	f.t.Helper()
 	for _, state := range []gen.DeliveryState{"", "delivered", "failed"} {
@@ -184,7 +183,7 @@ func (f *fixture) pagesOf(client string) {
 	}
 }
 
-// lookUp asks for single things and short lists.
+// lookUp reads single resources and short lists.
 func (f *fixture) lookUp(k store.AgentKey, event int64) {
 	f.t.Helper()
 	_, err := f.Caller(f.ctx, "more-1")
@@ -209,7 +208,7 @@ func (f *fixture) lookUp(k store.AgentKey, event int64) {
 	f.check(err)
 }
 
-// createOnce sends a request twice, and has the record of an old one deleted.
+// createOnce repeats a creation with an Idempotency-Key, and prunes an old record.
 func (f *fixture) createOnce(k store.AgentKey) {
 	f.t.Helper()
 	of := f.operator()
@@ -222,7 +221,7 @@ func (f *fixture) createOnce(k store.AgentKey) {
 	f.check(f.PruneKeys(f.ctx))
 }
 
-// planner asks PostgreSQL how it goes about statements.
+// planner explains statements on PostgreSQL.
 type planner struct {
 	*fixture
 	conn *sql.Conn
@@ -246,8 +245,8 @@ func (p planner) exec(statement string) {
 	}
 }
 
-// look sends a statement in a transaction that is rolled back, by the plan for its values, and by the one for any,
-// which PostgreSQL may use when it has seen it five times, with the settings of its connection.
+// look explains a statement in a transaction that is rolled back: with a plan for its values, and with a generic plan.
+// PostgreSQL may use the generic plan after five executions.
 func (p planner) look(statement sent, values []any) {
 	p.t.Helper()
 	p.exec("PREPARE looked AS " + statement.text)
@@ -260,15 +259,15 @@ func (p planner) look(statement sent, values []any) {
 			}
 		}
 		p.exec("SET LOCAL plan_cache_mode = " + mode)
-		for _, much := range p.explain("EXECUTE looked" + written(values)).much() {
-			p.t.Errorf("%s, writes %v: %s\nin %s", mode, statement.writes, much, statement.text)
+		for _, found := range p.explain("EXECUTE looked" + literals(values)).expensive() {
+			p.t.Errorf("%s, writes %v: %s\nin %s", mode, statement.writes, found, statement.text)
 		}
 		p.exec("ROLLBACK")
 	}
 }
 
-// written are values as a statement has them in its text.
-func written(values []any) string {
+// literals returns values as literals in the text of a statement.
+func literals(values []any) string {
 	if len(values) == 0 {
 		return ""
 	}
@@ -290,16 +289,16 @@ func written(values []any) string {
 	return "(" + strings.Join(texts, ", ") + ")"
 }
 
-// step is one of a plan, and what became of it.
+// step is a node of a plan with its measurements.
 type step struct {
 	Type     string  `json:"Node Type"`
 	Relation string  `json:"Relation Name"`
 	Index    string  `json:"Index Name"`
 	Loops    float64 `json:"Actual Loops"`
-	Rows     float64 `json:"Actual Rows"`            // in a loop
-	Believed float64 `json:"Plan Rows"`              // in a loop, as it believes
-	Left     float64 `json:"Rows Removed by Filter"` // of those that were read in a loop
-	Hit      float64 `json:"Shared Hit Blocks"`      // in all loops
+	Rows     float64 `json:"Actual Rows"`            // per loop
+	Believed float64 `json:"Plan Rows"`              // per loop, as estimated
+	Left     float64 `json:"Rows Removed by Filter"` // per loop
+	Hit      float64 `json:"Shared Hit Blocks"`      // of all loops
 	Read     float64 `json:"Shared Read Blocks"`
 	Plans    []step
 }
@@ -310,7 +309,7 @@ func (p planner) explain(statement string) step {
 	err := p.conn.QueryRowContext(p.ctx, "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "+statement).Scan(&text)
 	var said *pgconn.PgError
 	if errors.As(err, &said) && said.Code == "23505" {
-		return step{} // it puts in what it has put in before
+		return step{} // the statement repeats an insertion
 	}
 	if err != nil {
 		p.t.Fatalf("%s: %v", statement, err)
@@ -321,15 +320,15 @@ func (p planner) explain(statement string) step {
 }
 
 const (
-	mostRows = 1000 // that a step may read
-	// that it may look at in a loop: 128 rows by their ids, each in a block of its own below two of the index
+	mostRows = 1000 // rows that a step may read
+	// blocks that a step may read per loop: 128 rows by their ids, each in a block below two blocks of the index
 	mostBlocks = 500
 )
 
-// much lists the steps of a plan that read much.
-func (s step) much() (all []string) {
+// expensive lists the steps of a plan that read too much.
+func (s step) expensive() (all []string) {
 	rows, blocks := (s.Rows+s.Left)*s.Loops, (s.Hit+s.Read)/max(s.Loops, 1)
-	if s.Loops == 0 { // there was nothing to do so for; it believes that so many are left when it has filtered them
+	if s.Loops == 0 { // the step did not run, so its estimate after the filter counts
 		rows = s.Believed
 	}
 	if strings.Contains(s.Type, "Scan") && (rows > mostRows || blocks > mostBlocks && len(s.Plans) == 0) {
@@ -339,7 +338,7 @@ func (s step) much() (all []string) {
 		)
 	}
 	for _, below := range s.Plans {
-		all = append(all, below.much()...)
+		all = append(all, below.expensive()...)
 	}
 	return all
 }

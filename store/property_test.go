@@ -20,21 +20,20 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// TestAnySchedule carries deliveries through random schedules of all that can happen to them, and holds each step
-// against a model. In the end everything is enabled and all receivers answer: then nothing may be left.
-//
-// For longer: go test ./store -run AnySchedule -rapid.checks 100000
+// TestAnySchedule executes random schedules of everything that can happen to deliveries, and compares the store with a
+// model after each step. In the end it enables all events and makes all receivers answer. Then no delivery may be
+// unfinished.
 func TestAnySchedule(t *testing.T) {
 	setRapid(t)
 	f := openInMemory(t)
-	db := beside{f.db(), map[string]*sql.Stmt{}}
+	db := sideConnection{f.db(), map[string]*sql.Stmt{}}
 	defer db.conn.Close()
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newModel(f, db, rt)
 		rt.Repeat(weighted([]action{
 			{8, "change", m.change},
-			{2, "register", m.register},
-			{1, "unregister", m.unregister},
+			{2, "create event", m.createEvent},
+			{1, "delete event", m.deleteEvent},
 			{3, "move", m.move},
 			{1, "update", m.update},
 			{3, "toggle", m.toggle},
@@ -47,24 +46,24 @@ func TestAnySchedule(t *testing.T) {
 			{6, "record", m.recordOne},
 			{1, "release", m.release},
 			{3, "wait", m.wait},
-			{1, "lapse", m.lapse},
+			{1, "expire leases", m.expireLeases},
 			{1, "minutes", m.minutes},
 			{1, "hours", m.hours},
 			{1, "down", func(*rapid.T) { m.down = !m.down }},
 			{1, "crash", m.crash},
-			{1, "mend", m.mend},
+			{1, "repair", m.repair},
 			{0, "", func(*rapid.T) { m.compare() }},
 		}))
 		m.drain()
 	})
 }
 
-// setRapid gives rapid what the command line does not: more and longer runs, and a seed that is always known.
+// setRapid sets defaults of rapid: more and longer runs, and a seed that the log shows.
 func setRapid(t *testing.T) {
 	t.Helper()
 	checks := "150"
 	if pgtest.OnPostgres() {
-		checks = "20" // each takes ten times as long
+		checks = "20" // each run takes ten times as long
 	}
 	for name, value := range map[string]string{
 		"rapid.checks": checks, "rapid.steps": "60", "rapid.seed": fmt.Sprint(rand.Uint64() | 1),
@@ -81,7 +80,7 @@ func setRapid(t *testing.T) {
 	t.Logf("-rapid.seed=%s", flag.Lookup("rapid.seed").Value)
 }
 
-// openInMemory opens a store on a file that costs no disk, where there is such a thing.
+// openInMemory opens a store on a file in memory, if the system has a file system for it.
 func openInMemory(t *testing.T) *fixture {
 	t.Helper()
 	if pgtest.OnPostgres() {
@@ -115,7 +114,7 @@ func weighted(actions []action) map[string]func(*rapid.T) {
 	return all
 }
 
-// reporter lets a fixture's helpers fail a run of rapid, which then looks for a shorter one.
+// reporter makes a fixture's helpers fail the run of rapid, which then shrinks it.
 type reporter struct {
 	testing.TB
 	rt *rapid.T
@@ -126,9 +125,9 @@ func (r reporter) Fatal(args ...any)            { r.rt.Helper(); r.rt.Fatal(args
 func (r reporter) Fatalf(text string, a ...any) { r.rt.Helper(); r.rt.Fatalf(text, a...) }
 func (r reporter) Errorf(text string, a ...any) { r.rt.Helper(); r.rt.Errorf(text, a...) }
 
-// newModel begins a run: an empty store at the clock's beginning, with two clients that have agents of the same ids
-// and registrations at the same hosts.
-func newModel(f *fixture, b beside, rt *rapid.T) *model {
+// newModel begins a run: an empty store at the initial time, with two clients whose agents have the same ids and events
+// at the same hosts.
+func newModel(f *fixture, b sideConnection, rt *rapid.T) *model {
 	if r, ok := f.t.(reporter); ok {
 		f.t = r.TB
 	}
@@ -140,7 +139,7 @@ func newModel(f *fixture, b beside, rt *rapid.T) *model {
 		f.check(err)
 	}
 	f.clock.now = newClock().now
-	m := &model{fixture: f, rt: rt, beside: b, sites: map[site]*breaker{}, down: rapid.Bool().Draw(rt, "down")}
+	m := &model{fixture: f, rt: rt, sideConnection: b, sites: map[site]*breaker{}, down: rapid.Bool().Draw(rt, "down")}
 	for _, k := range []store.AgentKey{
 		{Client: "1", Type: gen.AgentTypeLocal, ID: 1},
 		{Client: "1", Type: gen.AgentTypeLocal, ID: 2},
@@ -159,15 +158,15 @@ func newModel(f *fixture, b beside, rt *rapid.T) *model {
 	return m
 }
 
-// pick draws one of a list; of an empty one there is none, and the action is not to be had.
-func pick[T any](rt *rapid.T, label string, of []T) T {
+// draw draws an element of a list. It skips the action if the list is empty.
+func draw[T any](rt *rapid.T, label string, of []T) T {
 	if len(of) == 0 {
 		rt.Skip()
 	}
 	return of[rapid.IntRange(0, len(of)-1).Draw(rt, label)]
 }
 
-func only[T any](of []T, which func(T) bool) (some []T) {
+func keepIf[T any](of []T, which func(T) bool) (some []T) {
 	for _, x := range of {
 		if which(x) {
 			some = append(some, x)
@@ -177,7 +176,7 @@ func only[T any](of []T, which func(T) bool) (some []T) {
 }
 
 func drawURL(rt *rapid.T) string {
-	return pick(rt, "URL", []string{
+	return draw(rt, "URL", []string{
 		"http://crm.example/a", "http://board.example/a", "http://crm.example/b", "http://board.example/b",
 	})
 }
@@ -187,7 +186,7 @@ func (m *model) createAgent(a *agent) {
 	_, created, err := m.PutAgent(m.ctx, a.key, store.AgentUpdate{Name: &name})
 	m.check(err)
 	if !created {
-		m.fail("%v was there already", a.key)
+		m.fail("%v exists already", a.key)
 	}
 	a.exists, a.available = true, false
 }
@@ -195,13 +194,13 @@ func (m *model) createAgent(a *agent) {
 func (m *model) add(a *agent, url string, method gen.RequestMethod, typ gen.EventType) {
 	e, err := m.CreateEvent(m.ctx, a.key, gen.AgentEventCreate{URL: url, Method: method, EventType: typ})
 	m.check(err)
-	m.regs = append(m.regs, &registration{id: e.ID, agent: a, url: url, method: method, typ: typ})
+	m.agentEvents = append(m.agentEvents, &agentEvent{id: e.ID, agent: a, url: url, method: method, typ: typ})
 }
 
-func (m *model) existing() []*agent { return only(m.agents, func(a *agent) bool { return a.exists }) }
+func (m *model) existing() []*agent { return keepIf(m.agents, func(a *agent) bool { return a.exists }) }
 
 func (m *model) change(rt *rapid.T) {
-	a := pick(rt, "agent", m.existing())
+	a := draw(rt, "agent", m.existing())
 	to := a.available
 	if rapid.IntRange(0, 4).Draw(rt, "unchanged") > 0 {
 		to = !to
@@ -210,85 +209,85 @@ func (m *model) change(rt *rapid.T) {
 	if to {
 		status = gen.AgentStatusValueAvailable
 	}
-	m.offer(rt)
+	m.drawHandoff(rt)
 	st := m.set(a.key, status)
 	if st.Changed != (a.available != to) {
 		m.fail("changed: %t, from available %t to %t", st.Changed, a.available, to)
 	}
 	a.available = to
 	if !st.Changed {
-		return // compare sees whether there is a delivery nevertheless
+		return // compare finds a delivery that must not exist
 	}
-	if n := m.owe(a, status, st.Sequence); n != st.Deliveries {
+	if n := m.expectDeliveries(a, status, st.Sequence); n != st.Deliveries {
 		m.fail("the answer says %d deliveries, want %d", st.Deliveries, n)
 	}
-	m.takeOffered()
+	m.takeHandoffs()
 }
 
-// offer lets the next change hand out what it makes, or not.
-func (m *model) offer(rt *rapid.T) {
+// drawHandoff decides whether the next change may hand off its deliveries.
+func (m *model) drawHandoff(rt *rapid.T) {
 	o := &webhook.Handoff{
 		Take:    func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
-		Deliver: func(d webhook.Delivery) { m.offered = append(m.offered, d) },
-		Release: func(int64) { m.fail("a lane was given back") },
+		Deliver: func(d webhook.Delivery) { m.handedOff = append(m.handedOff, d) },
+		Release: func(int64) { m.fail("a lane was released") },
 	}
-	if !rapid.Bool().Draw(rt, "offer") {
+	if !rapid.Bool().Draw(rt, "handoff") {
 		o = nil
 	}
 	m.SetHandoff(o)
 }
 
-func (m *model) takeOffered() {
-	for _, d := range m.offered {
+func (m *model) takeHandoffs() {
+	for _, d := range m.handedOff {
 		m.handOut(d)
 	}
-	m.offered = nil
+	m.handedOff = nil
 }
 
-func (m *model) register(rt *rapid.T) {
-	a := pick(rt, "agent", only(m.existing(), func(a *agent) bool {
-		return len(only(m.regs, func(r *registration) bool { return r.agent == a })) < 5
+func (m *model) createEvent(rt *rapid.T) {
+	a := draw(rt, "agent", keepIf(m.existing(), func(a *agent) bool {
+		return len(keepIf(m.agentEvents, func(r *agentEvent) bool { return r.agent == a })) < 5
 	}))
-	m.add(a, drawURL(rt), pick(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET}),
-		pick(rt, "type", both))
+	m.add(a, drawURL(rt), draw(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET}),
+		draw(rt, "type", both))
 }
 
-func (m *model) unregister(rt *rapid.T) {
-	r := pick(rt, "event", m.regs)
+func (m *model) deleteEvent(rt *rapid.T) {
+	r := draw(rt, "event", m.agentEvents)
 	m.check(m.DeleteEvent(m.ctx, r.agent.key, r.id))
-	m.regs = only(m.regs, func(o *registration) bool { return o != r })
+	m.agentEvents = keepIf(m.agentEvents, func(o *agentEvent) bool { return o != r })
 	for _, i := range m.items {
-		if i.reg == r && i.owed() {
+		if i.event == r && i.unfinished() {
 			i.state = "cancelled"
 		}
 	}
 }
 
-// move prefers what has a delivery in flight.
+// move prefers events with a delivery in flight.
 func (m *model) move(rt *rapid.T) {
-	regs := only(m.regs, func(r *registration) bool {
-		return slices.ContainsFunc(m.workers, func(w *worker) bool { return w.item.reg == r })
+	events := keepIf(m.agentEvents, func(r *agentEvent) bool {
+		return slices.ContainsFunc(m.workers, func(w *worker) bool { return w.item.event == r })
 	})
-	if len(regs) == 0 || rapid.IntRange(0, 3).Draw(rt, "any") == 0 {
-		regs = m.regs
+	if len(events) == 0 || rapid.IntRange(0, 3).Draw(rt, "any") == 0 {
+		events = m.agentEvents
 	}
 	url := ""
-	m.patch(pick(rt, "event", regs), func(r *registration, u *gen.AgentEventUpdate) {
+	m.updateEvent(draw(rt, "event", events), func(r *agentEvent, u *gen.AgentEventUpdate) {
 		url = drawURL(rt)
 		u.URL, r.url = &url, url
 	})
 }
 
 func (m *model) update(rt *rapid.T) {
-	m.patch(pick(rt, "event", m.regs), func(r *registration, u *gen.AgentEventUpdate) {
-		r.method = pick(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET})
-		r.typ = pick(rt, "type", both)
+	m.updateEvent(draw(rt, "event", m.agentEvents), func(r *agentEvent, u *gen.AgentEventUpdate) {
+		r.method = draw(rt, "method", []gen.RequestMethod{gen.RequestMethodPOST, gen.RequestMethodGET})
+		r.typ = draw(rt, "type", both)
 		u.Method, u.EventType = &r.method, &r.typ
 	})
 }
 
-// patch makes what is pending of a registration due at once, if its URL or method changes.
-func (m *model) patch(r *registration, fn func(*registration, *gen.AgentEventUpdate)) {
+// updateEvent makes the unfinished deliveries of an event due at once if its URL or method changes.
+func (m *model) updateEvent(r *agentEvent, fn func(*agentEvent, *gen.AgentEventUpdate)) {
 	old := *r
 	var u gen.AgentEventUpdate
 	fn(r, &u)
@@ -299,17 +298,17 @@ func (m *model) patch(r *registration, fn func(*registration, *gen.AgentEventUpd
 	}
 	m.rt.Logf("  event %d is at %s %s", r.id, r.method, r.url)
 	for _, i := range m.items {
-		if i.reg == r && i.owed() {
+		if i.event == r && i.unfinished() {
 			i.due, i.failures, i.failedIn = m.now(), 0, 0
 		}
 	}
 }
 
 func (m *model) toggle(rt *rapid.T) {
-	m.setEnabled(pick(rt, "event", m.regs), rapid.Bool().Draw(rt, "enabled"))
+	m.setEnabled(draw(rt, "event", m.agentEvents), rapid.Bool().Draw(rt, "enabled"))
 }
 
-func (m *model) setEnabled(r *registration, enabled bool) {
+func (m *model) setEnabled(r *agentEvent, enabled bool) {
 	state := gen.AgentEventStateValueDisabled
 	if enabled {
 		state = gen.AgentEventStateValueEnabled
@@ -325,46 +324,46 @@ func (m *model) setEnabled(r *registration, enabled bool) {
 	m.rt.Logf("  event %d is enabled: %t", r.id, enabled)
 }
 
-// redeliver sends again what has ended: to where its registration is, or else to where it went.
+// redeliver redelivers a delivery: to the URL of its event, or to its own URL if the event is deleted.
 func (m *model) redeliver(rt *rapid.T) {
-	i := pick(rt, "delivery", m.items)
+	i := draw(rt, "delivery", m.items)
 	d, err := m.Redeliver(m.ctx, i.agent.Client, i.id)
 	switch i.state {
 	case "pending":
 		m.check(err)
-		m.sendNow(i)
+		m.makeDue(i)
 		return
 	case "parked":
 		var refused *store.Error
 		if !errors.As(err, &refused) || refused.Kind != store.Conflict {
-			m.fail("delivery %d is %s and was sent again: %v", i.id, i.state, err)
+			m.fail("delivery %d is %s and was redelivered: %v", i.id, i.state, err)
 		}
 		return
 	}
 	m.check(err)
-	if !m.registered(i.reg.id) {
-		i.reg = &registration{id: i.reg.id, agent: i.reg.agent, url: d.URL, method: d.Method}
+	if !m.eventExists(i.event.id) {
+		i.event = &agentEvent{id: i.event.id, agent: i.event.agent, url: d.URL, method: d.Method}
 	}
 	i.state, i.due, i.expires, i.confirmed, i.tried = "pending", m.now(), m.now().Add(window), false, false
 	i.failures, i.failedIn = 0, 0
 	i.replays++
-	if i.reg.disabled {
+	if i.event.disabled {
 		i.state = "parked"
 	}
 	m.rt.Logf("  %d (sequence %d) is %s again", i.id, i.sequence, i.state)
 }
 
-// test has a receiver take a test of an event.
+// test makes a receiver accept a test delivery of an event.
 func (m *model) test(rt *rapid.T) {
-	r := pick(rt, "event", m.regs)
+	r := draw(rt, "event", m.agentEvents)
 	a := webhook.Attempt{StartedAt: m.now(), Status: 200, Verdict: webhook.Delivered}
 	_, err := m.SaveTestDelivery(m.ctx, r.id, r.agent.key.Type, webhook.Delivery{URL: r.url, WebhookID: "msg_test"}, a)
 	m.check(err)
-	m.site(placeOf(r.agent.key, r.url).site).alive()
+	m.site(placeOf(r.agent.key, r.url).site).succeed()
 }
 
-// sendNow makes a delivery and what goes before it in its lane due.
-func (m *model) sendNow(i *item) {
+// makeDue makes a delivery and the earlier ones of its lane due.
+func (m *model) makeDue(i *item) {
 	lane, at := m.lane(i)
 	for _, o := range m.items {
 		if o.state != "pending" || o != i && !o.before(i) {
@@ -374,11 +373,11 @@ func (m *model) sendNow(i *item) {
 			o.due = m.now()
 		}
 	}
-	m.site(at).now(m.now())
-	m.rt.Logf("  %d (sequence %d) goes now", i.id, i.sequence)
+	m.site(at).makeDue(m.now())
+	m.rt.Logf("  %d (sequence %d) is due now", i.id, i.sequence)
 }
 
-// lane is the one that a delivery is in, and its receiver.
+// lane returns the lane of a delivery, and its receiver.
 func (m *model) lane(i *item) (id int64, at site) {
 	m.query(func(rows *sql.Rows) { m.check(rows.Scan(&id, &at.client, &at.host)) },
 		"SELECT l.id, r.client_id, r.host FROM deliveries d JOIN lanes l ON l.id = d.lane_id "+
@@ -387,7 +386,7 @@ func (m *model) lane(i *item) (id int64, at site) {
 }
 
 func (m *model) deleteOrCreate(rt *rapid.T) {
-	a := pick(rt, "agent", m.agents)
+	a := draw(rt, "agent", m.agents)
 	if !a.exists {
 		m.createAgent(a)
 		for _, typ := range both {
@@ -395,14 +394,14 @@ func (m *model) deleteOrCreate(rt *rapid.T) {
 		}
 		return
 	}
-	m.offer(rt)
+	m.drawHandoff(rt)
 	m.check(m.DeleteAgent(m.ctx, a.key))
 	if a.available {
-		m.owe(a, gen.AgentStatusValueLoggedOut, 0)
+		m.expectDeliveries(a, gen.AgentStatusValueLoggedOut, 0)
 	}
-	m.takeOffered()
+	m.takeHandoffs()
 	a.exists = false
-	m.regs = only(m.regs, func(r *registration) bool { return r.agent != a })
+	m.agentEvents = keepIf(m.agentEvents, func(r *agentEvent) bool { return r.agent != a })
 }
 
 func (m *model) claimSome(rt *rapid.T) {
@@ -421,14 +420,14 @@ func (m *model) claimSome(rt *rapid.T) {
 	}
 }
 
-// claimAll claims until nothing is left to be claimed, and checks that nothing is.
+// claimAll claims all lanes that are due, and checks that no other could be claimed.
 func (m *model) claimAll(*rapid.T) {
-	m.everything()
+	m.claimEverything()
 	m.checkAllClaimed()
 }
 
-// everything claims all that is due, and returns how long it is until more is.
-func (m *model) everything() time.Duration {
+// claimEverything claims until no lane is due, and returns the time until the next one is.
+func (m *model) claimEverything() time.Duration {
 	for range 100 {
 		claimed, next, err := m.Claim(m.ctx, webhook.ClaimLimits{
 			Lanes: 1000, PerReceiver: 100, Take: func(int64) bool { return true },
@@ -441,20 +440,20 @@ func (m *model) everything() time.Duration {
 			return next
 		}
 	}
-	m.fail("claims come to no end")
+	m.fail("claims do not end")
 	return 0
 }
 
-// send is the dispatcher's third rule, and an answer.
+// send sends a delivery whose lease lasts for another attempt, as the dispatcher does, and draws the answer.
 func (m *model) send(rt *rapid.T) {
-	w := pick(rt, "worker", only(m.workers, func(w *worker) bool {
+	w := draw(rt, "worker", keepIf(m.workers, func(w *worker) bool {
 		return w.answer == nil && !m.now().Add(attemptTime).After(w.until)
 	}))
-	m.sent(w, drawAnswer(rt, m.down))
+	m.answer(w, drawAnswer(rt, m.down))
 }
 
-func (m *model) sent(w *worker, a webhook.Outcome) {
-	if o := m.held(w.at); o != w {
+func (m *model) answer(w *worker, a webhook.Outcome) {
+	if o := m.workerAt(w.at); o != w {
 		m.fail("delivery %d is sent while another is in flight", w.item.id)
 	}
 	a.StartedAt = m.now()
@@ -465,54 +464,54 @@ func (m *model) sent(w *worker, a webhook.Outcome) {
 	m.rt.Logf("  %d is answered %d, %s", w.item.id, a.Status, a.Verdict)
 }
 
-// drawAnswer is mostly a failure while a receiver is down, or no breaker would open.
+// drawAnswer draws mostly failures while a receiver is down, so that breakers open.
 func drawAnswer(rt *rapid.T, down bool) webhook.Outcome {
 	answers := []int{200, 500, 0, 200, 503, 404, 408, 429, 410, 200, -1}
 	if down {
 		answers = []int{500, 0, 502, 500, 0, 429, 503, 408, 200, 500, 0, -1}
 	}
-	status := pick(rt, "status", answers)
+	status := draw(rt, "status", answers)
 	o := webhook.Outcome{Attempt: webhook.Attempt{Status: max(status, 0), Verdict: webhook.Judge(status, nil)}}
 	switch status {
-	case 0, -1: // no answer, and a forbidden address
+	case 0, -1: // no answer, and an address that is not allowed
 		o.Verdict = map[int]webhook.Verdict{0: webhook.Retry, -1: webhook.Failed}[status]
 	case 429, 503, 500:
 		o.RetryAfter = time.Duration(rapid.IntRange(0, 100).Draw(rt, "Retry-After")) * time.Second
-	case 404: // it may be one that is being deployed
-		o.Verdict = pick(rt, "verdict", []webhook.Verdict{webhook.Failed, webhook.Retry})
+	case 404: // the receiver may be in the middle of a deployment
+		o.Verdict = draw(rt, "verdict", []webhook.Verdict{webhook.Failed, webhook.Retry})
 	}
 	if o.Verdict == webhook.Retry {
 		o.Delay = o.RetryAfter
 	}
 	if o.Verdict == webhook.Retry && o.Delay == 0 {
-		o.Delay = pick(rt, "delay",
+		o.Delay = draw(rt, "delay",
 			[]time.Duration{5 * time.Second, 5 * time.Second, 30 * time.Second, 10 * time.Minute, time.Hour})
 	}
 	o.Recovery = min(o.Delay,
-		pick(rt, "recovery", []time.Duration{5 * time.Second, 10 * time.Second, time.Minute}))
+		draw(rt, "recovery", []time.Duration{5 * time.Second, 10 * time.Second, time.Minute}))
 	return o
 }
 
 func (m *model) recordOne(rt *rapid.T) {
-	w := pick(rt, "worker", only(m.workers, func(w *worker) bool { return w.answer != nil }))
-	m.recorded(w, rapid.Bool().Draw(rt, "go on"))
+	w := draw(rt, "worker", keepIf(m.workers, func(w *worker) bool { return w.answer != nil }))
+	m.recordAnswered(w, rapid.Bool().Draw(rt, "keep lane"))
 }
 
-// recorded records an answer. Between the loss of a lease and the next claim of the lane it may count or not, as the
-// delivery may have gone elsewhere; but only as a whole.
-func (m *model) recorded(w *worker, keepLane bool) *worker {
-	valid, holds := m.valid(w), m.holds(w)
+// recordAnswered records an answer. Between the end of a lease and the next claim of the lane, the answer may count or
+// not, because the delivery may have moved. But it counts as a whole or not at all.
+func (m *model) recordAnswered(w *worker, keepLane bool) *worker {
+	valid, holds := m.valid(w), m.holdsClaim(w)
 	if valid && !holds {
-		m.fail("the claim of delivery %d was void before the end of its lease", w.item.id)
+		m.fail("the claim of delivery %d was invalid before the end of its lease", w.item.id)
 	}
 	next, err := m.Record(m.ctx, w.d, *w.answer, keepLane)
 	m.check(err)
 	m.forget(w)
 	if holds {
-		m.judge(w)
+		m.updateBreaker(w)
 	}
-	if valid || holds && m.counted(w) {
-		m.settle(w)
+	if valid || holds && m.hasCounted(w) {
+		m.applyResult(w)
 	}
 	if next == nil {
 		return nil
@@ -520,24 +519,23 @@ func (m *model) recorded(w *worker, keepLane bool) *worker {
 	n := m.handOut(*next)
 	if !keepLane || !holds || w.answer.Verdict == webhook.Retry || n.at != w.at || m.site(n.at.site).open() ||
 		next.Claim != w.d.Claim || next.Lane != w.d.Lane {
-		m.fail("went on from delivery %d to %d", w.item.id, n.item.id)
+		m.fail("the lane continued from delivery %d with %d", w.item.id, n.item.id)
 	}
 	return n
 }
 
-// holds says whether nobody has claimed a worker's lane since.
-func (m *model) holds(w *worker) (holds bool) {
+// holdsClaim reports whether a worker's lane was not claimed again.
+func (m *model) holdsClaim(w *worker) (holds bool) {
 	m.check(
 		m.conn.QueryRow(pgtest.Numbered("SELECT claim = ? FROM lanes WHERE id = ?"), w.d.Claim, w.d.Lane).Scan(&holds),
 	)
 	return holds
 }
 
-// counted says whether a result that need not count did. What it cannot tell is whether a retry that counts was put
-// off.
-func (m *model) counted(w *worker) (counted bool) {
-	if !w.item.owed() {
-		return w.answer.Verdict == webhook.Gone && m.disabled(w.item.reg)
+// hasCounted reports whether an answer that may count did. For a retry that is not known, so it adopts the stored row.
+func (m *model) hasCounted(w *worker) (counted bool) {
+	if !w.item.unfinished() {
+		return w.answer.Verdict == webhook.Gone && m.disabled(w.item.event)
 	}
 	var state string
 	var due int64
@@ -558,23 +556,23 @@ func (m *model) counted(w *worker) (counted bool) {
 	return state != w.item.state
 }
 
-func (m *model) disabled(r *registration) (disabled bool) {
+func (m *model) disabled(r *agentEvent) (disabled bool) {
 	m.query(func(rows *sql.Rows) { m.check(rows.Scan(&disabled)) },
 		"SELECT state = 'disabled' FROM agent_events WHERE id = ?", r.id)
 	return disabled
 }
 
 func (m *model) release(rt *rapid.T) {
-	w := pick(rt, "worker", only(m.workers, func(w *worker) bool { return w.answer == nil }))
-	holds := m.holds(w)
+	w := draw(rt, "worker", keepIf(m.workers, func(w *worker) bool { return w.answer == nil }))
+	holds := m.holdsClaim(w)
 	m.check(m.Release(m.ctx, w.d))
 	m.forget(w)
 	if b := m.site(w.at.site); holds && b.probe == w {
-		b.giveUp(m.now())
+		b.abandonProbe(m.now())
 	}
 }
 
-// advance lets time pass. Who loses a lease by it may have been confirmed what is sent again.
+// advance moves the clock. A delivery whose lease expires may be confirmed and sent again.
 func (m *model) advance(d time.Duration) {
 	m.clock.add(d)
 	for _, w := range m.workers {
@@ -587,7 +585,7 @@ func (m *model) advance(d time.Duration) {
 func (m *model) wait(rt *rapid.T) {
 	m.advance(time.Duration(rapid.IntRange(1, 6_000).Draw(rt, "ms")) * time.Millisecond)
 }
-func (m *model) lapse(*rapid.T) { m.advance(16 * time.Second) }
+func (m *model) expireLeases(*rapid.T) { m.advance(16 * time.Second) }
 func (m *model) minutes(rt *rapid.T) {
 	m.advance(time.Duration(rapid.IntRange(1, 15).Draw(rt, "minutes")) * time.Minute)
 }
@@ -603,31 +601,31 @@ func (m *model) crash(*rapid.T) {
 	m.workers = nil
 	m.fixture.crash()
 	for _, b := range m.sites {
-		b.giveUp(m.now())
+		b.abandonProbe(m.now())
 	}
 }
 
-func (m *model) mend(*rapid.T) {
+func (m *model) repair(*rapid.T) {
 	m.verify()
 	if n, err := m.RepairLanes(m.ctx); err != nil || n != 0 {
-		m.fail("mended %d lanes, %v", n, err)
+		m.fail("repaired %d lanes, %v", n, err)
 	}
-	for _, i := range m.items { // the sweep
-		if i.owed() && m.over(i) && m.flying(i) == nil {
+	for _, i := range m.items { // RepairLanes fails expired deliveries
+		if i.unfinished() && m.failsByWindow(i) && m.workerOf(i) == nil {
 			i.state = "failed"
 		}
 	}
 }
 
-// drain enables everything and has all receivers answer, until nothing is left.
+// drain enables all events and makes all receivers answer, until no delivery is pending.
 func (m *model) drain() {
 	m.rt.Log("drain")
-	for _, r := range m.regs {
+	for _, r := range m.agentEvents {
 		m.setEnabled(r, true)
 	}
 	m.advance(leaseTime)
 	for range 500 {
-		next := m.everything()
+		next := m.claimEverything()
 		m.checkAllClaimed()
 		if len(m.workers) == 0 && next < 0 {
 			break
@@ -638,16 +636,17 @@ func (m *model) drain() {
 			m.advance(next)
 		}
 	}
-	m.drained()
-	m.advance(window) // for what is parked for ever, as its agent is gone
-	m.mend(nil)
+	m.wantDrained()
+	m.advance(window) // for parked deliveries of deleted agents
+	m.repair(nil)
 	m.compare()
-	if owed := only(m.items, (*item).owed); len(owed) > 0 {
-		m.fail("%d deliveries are left, the first of them %+v", len(owed), *owed[0])
+	if left := keepIf(m.items, (*item).unfinished); len(left) > 0 {
+		m.fail("%d deliveries are unfinished, the first of them %+v", len(left), *left[0])
 	}
 }
 
-// finishAll answers all that is in flight, and what follows. Those whose lease is over get their answers in, too.
+// finishAll answers all deliveries in flight, and those that follow in their lanes. Answers after the end of a lease
+// are recorded, too.
 func (m *model) finishAll() {
 	for len(m.workers) > 0 {
 		for w := m.workers[0]; w != nil; {
@@ -656,9 +655,9 @@ func (m *model) finishAll() {
 				break
 			}
 			if w.answer == nil {
-				m.sent(w, webhook.Outcome{Attempt: webhook.Attempt{Status: 200, Verdict: webhook.Delivered}})
+				m.answer(w, webhook.Outcome{Attempt: webhook.Attempt{Status: 200, Verdict: webhook.Delivered}})
 			}
-			w = m.recorded(w, true)
+			w = m.recordAnswered(w, true)
 		}
 	}
 }

@@ -12,25 +12,25 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// requestCounter counts those of each client in an hour of the clock, so that none costs a commit: what is counted here
-// is written every second, and what all processes together have counted is read back.
+// requestCounter counts the requests of each client in an hour of the clock. The counts are written every second, and
+// the counts of all processes are read back, so that no request costs a commit.
 type requestCounter struct {
 	mu        sync.Mutex
-	hour      int64            // since 1970
-	written   map[string]int64 // by all processes, up to the last second
-	unwritten map[string]int64 // by this one, since
+	hour      int64            // hours since 1970
+	written   map[string]int64 // the stored counts of all processes
+	unwritten map[string]int64 // the counts of this process that are not stored yet
 }
 
-// Requests is what a client has made of the requests that it may make in this hour.
+// Requests is a client's use of its requests per hour.
 type Requests struct {
 	Limit, Made int64
-	Left        time.Duration // of the hour
+	Left        time.Duration // of the current hour
 }
 
-// hour is the one that it is now, since 1970.
+// hour is the current hour, since 1970.
 func (s *Store) hour() int64 { return s.now() / time.Hour.Milliseconds() }
 
-// Requests returns how many requests a caller's client has made. Those of an operator are not counted.
+// Requests returns the use of a caller's client. The requests of an operator are not counted.
 func (s *Store) Requests(c Caller) Requests {
 	r := s.thisHour(c)
 	if c.Client != "" {
@@ -39,8 +39,8 @@ func (s *Store) Requests(c Caller) Requests {
 	return r
 }
 
-// CountRequest counts a request of the caller's client, and says what there is with it; or, if the client has made as
-// many in this hour as it may, that it is not ok.
+// CountRequest counts a request of the caller's client, and returns the client's use. ok is false, and nothing is
+// counted, if the client has reached its limit in this hour.
 func (s *Store) CountRequest(c Caller) (r Requests, ok bool) {
 	r, ok = s.thisHour(c), true
 	if c.Client != "" {
@@ -49,7 +49,7 @@ func (s *Store) CountRequest(c Caller) (r Requests, ok bool) {
 	return r, ok
 }
 
-// ChargeRequests counts a request of the caller's client, which is counted already, for so many more.
+// ChargeRequests counts further requests for a request of the caller's client that is counted already.
 func (s *Store) ChargeRequests(c Caller, more int) {
 	if c.Client != "" && more > 0 {
 		s.requestCounter.charge(c.Client, s.hour(), int64(more))
@@ -82,7 +82,7 @@ func (r *requestCounter) count(client string, hour, limit int64) (made int64, ok
 	return made + 1, true
 }
 
-// charge counts requests that are worth more than one.
+// charge adds to the count of a client.
 func (r *requestCounter) charge(client string, hour, more int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,7 +90,7 @@ func (r *requestCounter) charge(client string, hour, more int64) {
 	r.unwritten[client] += more
 }
 
-// forget forgets a client that is deleted.
+// forget deletes the counts of a deleted client.
 func (r *requestCounter) forget(client string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,7 +98,7 @@ func (r *requestCounter) forget(client string) {
 	delete(r.written, client)
 }
 
-// startHour drops the counts of another hour. Those that are not written yet no longer limit any client.
+// startHour drops the counts of another hour. Those that are not stored yet no longer limit any client.
 func (r *requestCounter) startHour(hour int64) {
 	if r.hour != hour || r.unwritten == nil {
 		r.hour, r.written, r.unwritten = hour, map[string]int64{}, map[string]int64{}
@@ -112,7 +112,7 @@ func (r *requestCounter) snapshot(hour int64) map[string]int64 {
 	return maps.Clone(r.unwritten)
 }
 
-// confirm puts what is written by now in the place of what was.
+// confirm replaces the stored counts, and subtracts the counts that were written.
 func (r *requestCounter) confirm(hour int64, written, unwritten map[string]int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,7 +127,7 @@ func (r *requestCounter) confirm(hour int64, written, unwritten map[string]int64
 	}
 }
 
-// shareRequests writes what was counted here and reads what was counted everywhere.
+// shareRequests writes the counts of this process and reads those of all processes.
 func (s *Store) shareRequests(ctx context.Context) (err error) {
 	hour := s.hour()
 	unwritten := s.requestCounter.snapshot(hour)
@@ -149,7 +149,7 @@ func (s *Store) shareRequests(ctx context.Context) (err error) {
 	return publicError(err)
 }
 
-// addRequests keeps the hour before, in case that another process is in that still.
+// addRequests adds to the stored counts. It keeps the previous hour, which may still be current for another process.
 func addRequests(tx *sqldb.Tx, hour int64, unwritten map[string]int64) error {
 	for _, client := range slices.Sorted(maps.Keys(unwritten)) {
 		err := tx.Exec("INSERT INTO requests (hour, client_id, made) VALUES (?, ?, ?) "+
@@ -178,10 +178,10 @@ func writtenRequests(q sqldb.Querier, hour int64) (map[string]int64, error) {
 	return written, err
 }
 
-// NoLimit is the greatest limit, and that of callers without one.
+// NoLimit is the greatest limit, and the limit of callers without one.
 const NoLimit = 1<<31 - 1
 
-// quota is a limit on a client's rows of one kind, with the columns of its count and its limit.
+// quota is a limit on the number of a client's rows of one kind, with its columns in clients.
 type quota struct{ noun, count, limit, status string }
 
 var (
@@ -189,7 +189,7 @@ var (
 	eventQuota = quota{"events", "events", "event_limit", "agent_event_limit_exceeded"}
 )
 
-// Limits returns a client's limits, with what is used of them.
+// Limits returns a client's limits and their use.
 func (s *Store) Limits(ctx context.Context, client string) (gen.ClientLimits, error) {
 	r, err := findClient(s.read(ctx), client)
 	return s.limits(r), err
@@ -203,7 +203,7 @@ func (s *Store) limits(r clientRow) gen.ClientLimits {
 	}
 }
 
-// SetLimits changes a client's limits; one that is nil stays as it is.
+// SetLimits updates a client's limits. A nil limit stays as it is.
 func (s *Store) SetLimits(
 	ctx context.Context, client string, u gen.ClientLimitsUpdate,
 ) (m gen.ClientLimits, err error) {
@@ -228,8 +228,9 @@ func setLimit(limit *int64, u gen.ClientLimitUpdate) {
 	}
 }
 
-// add counts one more of a client, or refuses it if the client has as many as it may. In a transaction it comes
-// after the agent and before lanes. That is one statement, so that of several at once no more pass than may.
+// add counts one more row of a client, or returns an error if the client has reached its limit. A transaction calls it
+// after it locks the agent and before it locks lanes. It is one statement, so that concurrent calls do not exceed the
+// limit.
 func (l quota) add(tx *sqldb.Tx, client string) error {
 	counted, err := tx.ExecCount(
 		"UPDATE clients SET "+l.count+" = "+l.count+" + 1 WHERE id = ? AND "+l.count+" < "+l.limit, client,
@@ -251,12 +252,12 @@ func (l quota) add(tx *sqldb.Tx, client string) error {
 	}
 }
 
-// remove counts one less.
+// remove counts one row less.
 func (l quota) remove(tx *sqldb.Tx, client string) error {
 	return tx.Exec("UPDATE clients SET "+l.count+" = "+l.count+" - 1 WHERE id = ?", client)
 }
 
-// removeAgents counts some agents less, and their events. An id may be there twice.
+// removeAgents subtracts deleted agents and their events. ids may have duplicates.
 func removeAgents(tx *sqldb.Tx, client string, ids []int64, agents int) error {
 	return tx.Exec("UPDATE clients SET agents = agents - ?, events = events - "+
 		"(SELECT count(*) FROM agent_events WHERE agent IN ?) WHERE id = ?", agents, ids, client)

@@ -18,7 +18,7 @@ import (
 
 func limitOf(n int64) gen.ClientLimitUpdate { return gen.ClientLimitUpdate{Limit: &n} }
 
-// limits compares a client's limits and what is used of them: events, agents, requests.
+// limits compares a client's limits and their use: events, agents, requests.
 func (f *fixture) limits(client string, want ...int64) {
 	f.t.Helper()
 	m, err := f.Limits(f.ctx, client)
@@ -33,41 +33,41 @@ func (f *fixture) limits(client string, want ...int64) {
 	f.verify()
 }
 
-func TestLimits(t *testing.T) {
+func TestLimitsRefuseFurtherRows(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	f.limits("12", 1000, 0, 10_000, 1, 100_000, 0)
 	_, err := f.SetLimits(f.ctx, "12",
 		gen.ClientLimitsUpdate{AgentEvent: limitOf(2), RequestsPerHour: limitOf(store.NoLimit)})
 	f.check(err)
-	first := f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)[0]
+	first := f.createEvents(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)[0]
 	f.limits("12", 2, 2, 10_000, 1, store.NoLimit, 0)
 
 	_, err = f.CreateEvent(f.ctx, k,
 		gen.AgentEventCreate{URL: board, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
-	f.refused(err, "agent_event_limit_exceeded",
+	f.wantConflict(err, "agent_event_limit_exceeded",
 		"client 12 may have 2 events and has 2; GET /api/ver1.0/client/12/limit/ shows its limits")
 	f.check(f.DeleteEvent(f.ctx, k, first))
 	f.limits("12", 2, 1, 10_000, 1, store.NoLimit, 0)
-	f.register(k, board, gen.EventTypeAgentLogin)
+	f.createEvents(k, board, gen.EventTypeAgentLogin)
 
 	_, err = f.SetLimits(f.ctx, "12", gen.ClientLimitsUpdate{AgentEvent: limitOf(0), Agent: limitOf(0)})
 	f.check(err)
 	f.limits("12", 0, 2, 0, 1, store.NoLimit, 0)
-	f.agent() // there is one already
+	f.agent() // exists already
 	name, other := "x", k
 	other.ID = 137
 	_, _, err = f.PutAgent(f.ctx, other, store.AgentUpdate{Name: &name})
-	f.refused(err, "agent_limit_exceeded",
+	f.wantConflict(err, "agent_limit_exceeded",
 		"client 12 may have 0 agents and has 1; GET /api/ver1.0/client/12/limit/ shows its limits")
 	other.ID = 0
 	_, err = f.CreateAgent(f.ctx, other, store.AgentUpdate{Name: &name})
-	f.refused(err, "agent_limit_exceeded",
+	f.wantConflict(err, "agent_limit_exceeded",
 		"client 12 may have 0 agents and has 1; GET /api/ver1.0/client/12/limit/ shows its limits")
 	f.limits("12", 0, 2, 0, 1, store.NoLimit, 0)
 }
 
-func (f *fixture) refused(err error, status, message string) {
+func (f *fixture) wantConflict(err error, status, message string) {
 	f.t.Helper()
 	var refused *store.Error
 	if !errors.As(err, &refused) || refused.Kind != store.Conflict || refused.Status != status ||
@@ -76,16 +76,15 @@ func (f *fixture) refused(err error, status, message string) {
 	}
 }
 
-// What is deleted counts no longer, with all that goes with it.
-func TestLimitsAfterDeletion(t *testing.T) {
+func TestDeletedRowsDoNotCount(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	other := store.AgentKey{Client: "12", Type: gen.AgentTypeRemote, ID: 7}
 	name := "+7"
 	_, _, err := f.PutAgent(f.ctx, other, store.AgentUpdate{Name: &name})
 	f.check(err)
-	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
-	f.register(other, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+	f.createEvents(other, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.limits("12", 1000, 3, 10_000, 2, 100_000, 0)
 	f.check(f.DeleteAgent(f.ctx, k))
@@ -95,8 +94,7 @@ func TestLimitsAfterDeletion(t *testing.T) {
 	f.limits("12", 1000, 0, 10_000, 1, 100_000, 0)
 }
 
-// Of many at once no more pass than may, and nothing of the others is stored.
-func TestLimitsUnderConcurrency(t *testing.T) {
+func TestConcurrentRequestsDoNotExceedLimits(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	_, err := f.SetLimits(f.ctx, "12", gen.ClientLimitsUpdate{AgentEvent: limitOf(10), Agent: limitOf(20)})
@@ -131,18 +129,17 @@ func TestLimitsUnderConcurrency(t *testing.T) {
 	f.limits("12", 10, 10, 20, 20, 100_000, 0)
 }
 
-// A database of before has its agents and events counted.
-func TestLimitsOfAnOlderDatabase(t *testing.T) {
-	pgtest.SQLiteOnly(t, "PostgreSQL never was without")
+func TestMigrationCountsAgentsAndEvents(t *testing.T) {
+	pgtest.SQLiteOnly(t, "PostgreSQL had these columns from the start")
 	f := open(t)
-	f.register(f.agent(), crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+	f.createEvents(f.agent(), crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 	_, _, err := f.PutClient(f.ctx, "13", gen.ClientUpdate{})
 	f.check(err)
 	f.check(f.Close())
 	db := f.db()
 	older, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("internal/schema/migrations/sqlite"))
 	f.check(err)
-	_, err = older.DownTo(f.ctx, 6) // what came before 00007_limit.sql
+	_, err = older.DownTo(f.ctx, 6) // the version before 00007_limit.sql
 	f.check(err)
 	f.check(db.Close())
 	f.open()

@@ -8,12 +8,12 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// BenchmarkRead is what clients read most.
+// BenchmarkRead measures the most frequent reads of clients.
 func BenchmarkRead(b *testing.B) {
 	f := open(b)
 	realTime(f)
 	k := f.agent()
-	event := f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)[0]
+	event := f.createEvents(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)[0]
 	for range 50 {
 		f.login(k)
 		f.record(f.claimOne(), webhook.Delivered, false)

@@ -13,11 +13,11 @@ import (
 // origin is the scheme, host and port of a URL, which identify a receiver of a client.
 type origin struct {
 	scheme string
-	host   string // as it is looked up; an IPv6 address without its brackets
+	host   string // as DNS gets it; an IPv6 address without its brackets
 	port   int
 }
 
-// originOf reads the receiver out of a registered URL.
+// originOf returns the origin of an event's URL.
 func originOf(raw string) (origin, error) {
 	scheme, host, port, err := webhook.ReceiverOf(raw)
 	if err != nil {
@@ -26,8 +26,8 @@ func originOf(raw string) (origin, error) {
 	return origin{scheme, host, port}, nil
 }
 
-// unmappedOriginOf reads the receiver out of a URL whose host is only put in lower case. Events that were registered
-// before hosts were mapped keep such a receiver until they get another URL.
+// unmappedOriginOf returns the origin of a URL whose host is only put in lower case. Events that were created before
+// hosts were mapped keep such a receiver until they get another URL.
 func unmappedOriginOf(raw string) (origin, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -43,7 +43,7 @@ func unmappedOriginOf(raw string) (origin, error) {
 	return r, err
 }
 
-// isOf says whether a URL leads to a receiver.
+// isOf reports whether a URL belongs to the receiver.
 func (r origin) isOf(rawURL string) bool {
 	mapped, err := originOf(rawURL)
 	if err == nil && mapped == r {
@@ -53,7 +53,7 @@ func (r origin) isOf(rawURL string) bool {
 	return err == nil && unmapped == r
 }
 
-// ensureReceiver returns the id of a client's receiver, which it makes if there is none.
+// ensureReceiver returns the id of a client's receiver, which it creates if there is none.
 func ensureReceiver(tx *sqldb.Tx, client, rawURL string) (id int64, err error) {
 	r, err := originOf(rawURL)
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// What is pending goes at once when it is sent again, after what is before it, and is no replay.
-func TestRedeliverPending(t *testing.T) {
+// A redelivered pending delivery is due at once, after the earlier ones of its lane, and is no replay.
+func TestRedeliveredPendingDeliveryIsDueAtOnce(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	first := f.claimOne()
-	f.get(first, answer(500))
+	f.recordAnswer(first, answer(500))
 	f.logout(k)
 	f.claimNone()
 	d := f.redeliver(2)
@@ -27,45 +27,45 @@ func TestRedeliverPending(t *testing.T) {
 	if again.ID != first.ID || again.WebhookID != first.WebhookID || again.Replay || again.Attempt != 2 {
 		t.Errorf("sent: %+v", again)
 	}
-	next := f.get(again, answer(200))
+	next := f.recordAnswer(again, answer(200))
 	if next == nil || next.ID != 2 || next.Replay {
 		t.Fatalf("after it: %+v", next)
 	}
 	f.finish(*next)
-	f.drained()
+	f.wantDrained()
 }
 
-// One that is under way stays so, and what it comes to counts.
-func TestRedeliverPendingInFlight(t *testing.T) {
+// Its result counts.
+func TestRedeliveredDeliveryInFlightStaysInFlight(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	d := f.claimOne()
 	f.redeliver(d.ID)
 	f.claimNone()
-	f.get(d, answer(500))
+	f.recordAnswer(d, answer(500))
 	f.claimNone()
 	f.clock.add(time.Hour)
 	f.finish(f.claimOne())
-	f.drained()
+	f.wantDrained()
 }
 
-func TestRedeliverPendingOverAWait(t *testing.T) {
+func TestRedeliveryEndsTheWaitButNotAPause(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		o    webhook.Outcome
 		now  bool
 	}{
-		{"that the schedule has set", answer(500), true},
-		{"that the receiver has set for it", busy(503, time.Hour), true},
-		{"that the receiver has set for all", busy(429, time.Hour), false},
+		{"set by the schedule", answer(500), true},
+		{"set by the receiver for the delivery", busy(503, time.Hour), true},
+		{"set by the receiver for all deliveries", busy(429, time.Hour), false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := open(t)
-			f.lanes("12", 1, 1, crm)
+			f.createLanes("12", 1, 1, crm)
 			d := f.claimOne()
-			f.get(d, test.o)
+			f.recordAnswer(d, test.o)
 			f.claimNone()
 			f.redeliver(d.ID)
 			if claimed := f.claim(); (len(claimed) == 1) != test.now {
@@ -75,43 +75,43 @@ func TestRedeliverPendingOverAWait(t *testing.T) {
 	}
 }
 
-// At an open breaker the next probe is now, but for a pause that the receiver has asked for.
-func TestRedeliverPendingAtAnOpenBreaker(t *testing.T) {
+// A pause that the receiver asked for stays.
+func TestRedeliveryMakesTheNextProbeDue(t *testing.T) {
 	f := open(t)
-	f.lanes("12", 1, 9, crm)
-	flying := f.claim()
-	for _, d := range flying[:6] {
-		f.get(d, answer(500))
+	f.createLanes("12", 1, 9, crm)
+	inFlight := f.claim()
+	for _, d := range inFlight[:6] {
+		f.recordAnswer(d, answer(500))
 	}
-	for _, d := range flying[6:8] {
+	for _, d := range inFlight[6:8] {
 		f.check(f.Release(f.ctx, d))
 	}
 	f.claimNone()
-	f.redeliver(flying[6].ID)
+	f.redeliver(inFlight[6].ID)
 	probe := f.claimOne()
 	f.claimNone()
-	f.redeliver(flying[6].ID) // while it is under way
+	f.redeliver(inFlight[6].ID) // while the probe is in flight
 	f.claimNone()
-	f.get(probe, answer(500))
-	f.get(flying[8], busy(429, time.Minute))
-	f.redeliver(flying[6].ID)
+	f.recordAnswer(probe, answer(500))
+	f.recordAnswer(inFlight[8], busy(429, time.Minute))
+	f.redeliver(inFlight[6].ID)
 	f.probe(time.Minute, answer(200))
 }
 
-// A replay of what is pending makes it due, and counts it once.
-func TestReplayOfWhatIsPending(t *testing.T) {
+// Each pending delivery is counted once.
+func TestReplayMakesPendingDeliveriesDue(t *testing.T) {
 	f := open(t)
-	f.lanes("12", 1, 4, crm)
+	f.createLanes("12", 1, 4, crm)
 	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 1}
 	for _, d := range f.claim() {
-		f.get(d, answer(408))
+		f.recordAnswer(d, answer(408))
 	}
 	f.logout(k)
 	f.claimNone()
 	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStatePending})
 	f.check(err)
 	if r.Total != 5 {
-		t.Errorf("%d in all, want 5", r.Total)
+		t.Errorf("the total is %d, want 5", r.Total)
 	}
 	f.work(func() bool {
 		r, err = f.Replay(f.ctx, "12", r.ID)
@@ -128,17 +128,17 @@ func TestReplayOfWhatIsPending(t *testing.T) {
 		if d.Replay || d.Attempt != 2 {
 			t.Errorf("sent: %+v", d)
 		}
-		for next := f.get(d, answer(200)); next != nil; {
-			next = f.get(*next, answer(200))
+		for next := f.recordAnswer(d, answer(200)); next != nil; {
+			next = f.recordAnswer(*next, answer(200))
 		}
 	}
-	f.drained()
+	f.wantDrained()
 }
 
-// A test of an event that the receiver takes closes its breaker; one that it does not take says nothing.
-func TestTestIsASignOfLife(t *testing.T) {
+// A failed test delivery says nothing about the receiver.
+func TestSuccessfulTestDeliveryClosesTheBreaker(t *testing.T) {
 	f := open(t)
-	f.lanes("12", 1, 7, crm)
+	f.createLanes("12", 1, 7, crm)
 	f.openBreaker()
 	event := f.events()[0]
 	test := func(url string, status int) {
@@ -148,15 +148,15 @@ func TestTestIsASignOfLife(t *testing.T) {
 		f.check(err)
 	}
 	test(crm, 404)
-	test(board, 200) // where the event was before
+	test(board, 200) // the event's earlier receiver
 	f.claimNone()
 	test(crm, 200)
 	if claimed := f.claim(); len(claimed) != 2 {
-		t.Errorf("claimed %d after a test that succeeded, want the two lanes that were not tried", len(claimed))
+		t.Errorf("claimed %d after a successful test delivery, want the two lanes without an attempt", len(claimed))
 	}
 }
 
-// events are the ids of all events.
+// events returns the ids of all events.
 func (f *fixture) events() (ids []int64) {
 	f.t.Helper()
 	db := f.db()
@@ -173,48 +173,47 @@ func (f *fixture) events() (ids []int64) {
 	return ids
 }
 
-// How long what a receiver answers while it is deployed is tried again: from the change on, from when it is sent
-// again, and from when its receiver came back after an outage.
-func TestDeployWindow(t *testing.T) {
+// The deploy window begins with the change, with a redelivery, and with the end of the receiver's last outage.
+func TestDeployWindowBeginsWithTheChangeOrTheRecovery(t *testing.T) {
 	const deploy = 15 * time.Minute
 	f := open(t)
 	f.DeployWindow = deploy
-	f.lanes("12", 1, 7, crm)
+	f.createLanes("12", 1, 7, crm)
 	left := func(d webhook.Delivery) time.Duration { return time.Until(d.DeployingUntil).Round(time.Minute) }
-	first := f.oneLane()
+	first := f.claimOneLane()
 	if got := left(first); got != deploy {
 		t.Errorf("%s are left at the change, want %s", got, deploy)
 	}
-	f.clock.add(5 * time.Minute) // the lease is over
-	second := f.oneLane()
+	f.clock.add(5 * time.Minute) // the lease has expired
+	second := f.claimOneLane()
 	if got := left(second); got != deploy-5*time.Minute {
 		t.Errorf("%s are left after five minutes, want ten minutes", got)
 	}
 	f.check(f.Release(f.ctx, second))
 	f.clock.add(time.Hour)
 	for range 5 {
-		f.get(f.oneLane(), answer(500))
+		f.recordAnswer(f.claimOneLane(), answer(500))
 	}
 	f.clock.add(5 * time.Second)
-	probe := f.oneLane()
+	probe := f.claimOneLane()
 	if got := left(probe); got != deploy {
 		t.Errorf("%s are left for the probe, want %s", got, deploy)
 	}
-	f.get(probe, answer(404)) // it is back
-	if got := left(f.oneLane()); got != deploy {
+	f.recordAnswer(probe, answer(404)) // the receiver is back
+	if got := left(f.claimOneLane()); got != deploy {
 		t.Errorf("%s are left when the receiver is back, want %s", got, deploy)
 	}
 }
 
-func TestDeployWindowOfAReplay(t *testing.T) {
+func TestDeployWindowBeginsWithARedelivery(t *testing.T) {
 	f := open(t)
 	f.DeployWindow = 15 * time.Minute
-	f.lanes("12", 1, 1, crm)
+	f.createLanes("12", 1, 1, crm)
 	d := f.claimOne()
-	f.get(d, answer(400))
+	f.recordAnswer(d, answer(400))
 	f.clock.add(time.Hour)
 	f.redeliver(d.ID)
 	if got := time.Until(f.claimOne().DeployingUntil).Round(time.Minute); got != f.DeployWindow {
-		t.Errorf("%s are left when it is sent again, want %s", got, f.DeployWindow)
+		t.Errorf("%s are left after the redelivery, want %s", got, f.DeployWindow)
 	}
 }

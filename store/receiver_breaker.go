@@ -11,9 +11,11 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// A receiver's breaker is its row, so that opening and closing touch one row, survive a restart and are shared. Its
-// lanes stay due; while it waits, none is claimed. Then one is, as a probe: if that fails the breaker waits again, and
-// the first success of any of its lanes closes it.
+// receiverRow is a receiver with its breaker. The breaker is columns of the receiver's row: opening and closing change
+// one row, survive a restart, and apply to all processes.
+//
+// The lanes of a receiver with an open breaker stay due, but no claim takes them before the time in Waits. Then a claim
+// takes one lane as a probe. If the probe fails, the breaker waits again. The first success in any lane closes it.
 type receiverRow struct {
 	ID       int64 `gorm:"primaryKey"`
 	Failures int
@@ -22,21 +24,21 @@ type receiverRow struct {
 	Probe    *int64
 
 	// An outage begins with a failure and ends with the next sign of life.
-	Outages      int64  // so far, with the current one
-	FailingSince *int64 // nil without a current one
-	PausedUntil  *int64 // by an answer of 429; Waits is no earlier then
-	RecoveredAt  int64  // when its breaker closed last
+	Outages      int64  // so far, including the current one
+	FailingSince *int64 // nil if there is no current outage
+	PausedUntil  *int64 // set by an answer of 429; Waits is no earlier
+	RecoveredAt  int64  // when the breaker last closed
 }
 
 func (receiverRow) TableName() string { return "receivers" }
 
 func (r receiverRow) open() bool { return r.Failures >= webhook.BreakerThreshold }
 
-// accepts says whether a lane may be kept without a claim.
+// accepts reports whether a worker may keep a lane of the receiver without a claim.
 func (r receiverRow) accepts(now int64) bool { return !r.open() && (r.Waits == nil || *r.Waits <= now) }
 
-// admitProbes leaves out lanes of receivers whose breaker was open, if it is closed by now or another process probes
-// them.
+// admitProbes removes lanes of receivers whose breaker was open, if the breaker is closed by now or another process
+// probes the receiver.
 func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	var open []int64
 	for _, l := range due {
@@ -53,11 +55,11 @@ func (s *Store) admitProbes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	return slices.DeleteFunc(due, func(l dueLane) bool { return l.open() && !slices.Contains(free, l.ReceiverID) }), err
 }
 
-// waitsForProbe says that a receiver waits for the result of its probe.
+// waitsForProbe is true of a receiver that waits for the result of its probe.
 const waitsForProbe = "waits = (SELECT l.lease_until FROM lanes l WHERE l.id = probe)"
 
-// beginProbes makes probes of the heads that were taken from receivers whose breaker is open: all other lanes of these
-// wait for the result, at most until the end of the probe's lease.
+// beginProbes makes probes of the heads at receivers with an open breaker. All other lanes of such a receiver wait for
+// the result, at most until the end of the probe's lease.
 func (s *Store) beginProbes(tx *sqldb.Tx, due []dueLane, heads []headRow) error {
 	for _, l := range due {
 		if !l.open() || !slices.ContainsFunc(heads, func(h headRow) bool { return h.LaneID == l.ID }) {
@@ -76,25 +78,24 @@ func (s *Store) beginProbes(tx *sqldb.Tx, due []dueLane, heads []headRow) error 
 	return nil
 }
 
-// probeSQL finds the due lanes x of a receiver that may be claimed; in which order follows.
+// probeSQL finds the due lanes x of a receiver that may be claimed; an ORDER BY clause follows.
 const probeSQL = "SELECT x.id, x.due_at FROM lanes x WHERE x.receiver_id = ? AND x.due_at <= ? " +
 	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = x.id) "
 
-// maxProbeCandidates is among how many lanes the one is looked for whose first delivery has failed least.
+// maxProbeCandidates is the number of lanes among which newProbeSQL chooses.
 const maxProbeCandidates = 100
 
-// newProbeSQL finds a lane that was not probed since a time: of those that are due the longest the one whose first
-// delivery has had the fewest failures of its own, so that what a receiver fails at does not keep it from being asked
-// for something else.
+// newProbeSQL chooses a lane that was not probed since a time. Among the lanes that are due the longest, it prefers the
+// head with the fewest failures of its own. So a delivery that the receiver rejects does not block its recovery.
 const newProbeSQL = "SELECT lanes.id FROM (" + probeSQL +
 	"AND coalesce(x.probed_at, 0) < ? ORDER BY x.due_at, x.id" + sqldb.Limit + ") lanes " +
 	"ORDER BY (SELECT d.failures " + headOfLaneSQL + "), lanes.due_at, lanes.id LIMIT 1"
 
-// oldProbeSQL finds the lane that was probed longest ago.
+// oldProbeSQL chooses the lane that was probed longest ago.
 const oldProbeSQL = probeSQL + "ORDER BY coalesce(x.probed_at, 0), x.due_at, x.id LIMIT 1"
 
-// chooseProbe replaces a lane of a receiver whose breaker is open by the one that was probed longest ago. Those that
-// were not probed since it began to fail come first.
+// chooseProbe replaces a lane of a receiver with an open breaker by the lane to probe. Lanes without a probe in this
+// outage precede the others; among those, the lane that was probed longest ago is next.
 func (s *Store) chooseProbe(tx *sqldb.Tx, l *dueLane) error {
 	id, is, err := sqldb.Get[int64](tx, newProbeSQL, l.ReceiverID, s.now(), l.FailingSince, maxProbeCandidates)
 	if err == nil && !is {
@@ -108,13 +109,13 @@ func (s *Store) chooseProbe(tx *sqldb.Tx, l *dueLane) error {
 	return err
 }
 
-// giveUpProbe lets another lane be the probe at once, if this one was and it was for this that the receiver waited.
-func (s *Store) giveUpProbe(tx *sqldb.Tx, lane laneRow) error {
+// abandonProbe makes another probe possible at once, if this lane was the probe and the receiver waited for it.
+func (s *Store) abandonProbe(tx *sqldb.Tx, lane laneRow) error {
 	return tx.Exec("UPDATE receivers SET probe = NULL, waits = ? WHERE id = ? AND probe = ? AND waits = ?",
 		s.now(), lane.ReceiverID, lane.ID, lane.LeaseUntil)
 }
 
-// updateReceiver updates the receiver of a lane after an attempt, returns it, and says whether it changed.
+// updateReceiver updates the receiver of a lane after an attempt, returns it, and reports whether it changed.
 func (s *Store) updateReceiver(
 	tx *sqldb.Tx, lane laneRow, o webhook.Outcome,
 ) (after receiverRow, changed bool, err error) {
@@ -123,7 +124,7 @@ func (s *Store) updateReceiver(
 		return r, false, err
 	}
 	if after = s.afterAttempt(r, lane, o); after.equal(r) {
-		return after, false, nil // nearly always
+		return after, false, nil // the usual case
 	}
 	r, err = gorm.G[receiverRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", lane.ReceiverID).Take(tx.Context())
 	if err != nil {
@@ -136,7 +137,7 @@ func (s *Store) updateReceiver(
 	return after, true, after.save(tx)
 }
 
-// afterAttempt is a receiver after an attempt.
+// afterAttempt returns a receiver's state after an attempt.
 func (s *Store) afterAttempt(r receiverRow, lane laneRow, o webhook.Outcome) receiverRow {
 	after, health := r, o.Health()
 	if health == webhook.Down && r.FailingSince == nil {
@@ -159,17 +160,18 @@ func (s *Store) afterAttempt(r receiverRow, lane laneRow, o webhook.Outcome) rec
 	return after
 }
 
-// afterProbe is a receiver after a probe in a lane that was no sign of life.
+// afterProbe returns a receiver's state after a probe that was no sign of life.
 func (s *Store) afterProbe(r receiverRow, lane laneRow) receiverRow {
 	r.Probes++
-	if r.Probe = nil; equalInt64(r.Waits, lane.LeaseUntil) { // for the probe, and not since a 429
+	if r.Probe = nil; equalInt64(r.Waits, lane.LeaseUntil) { // it waited for the probe, and not because of a later 429
 		r.Waits = nil
 	}
 	r.Waits = s.notBefore(r.Waits, webhook.RecoveryDelay(r.Probes))
 	return r
 }
 
-// afterSuccess is a receiver after a sign of life. A pause that it asked for stays, unless its breaker was open.
+// afterSuccess returns a receiver's state after a sign of life. A pause that the receiver asked for stays, unless its
+// breaker was open.
 func (r receiverRow) afterSuccess(now int64) receiverRow {
 	if r.open() {
 		return receiverRow{ID: r.ID, Outages: r.Outages, RecoveredAt: now}
@@ -178,7 +180,7 @@ func (r receiverRow) afterSuccess(now int64) receiverRow {
 	return r
 }
 
-// notBefore is a time from now, or the one that was set before if that is later.
+// notBefore returns the later of a time from now and the time that was set before.
 func (s *Store) notBefore(before *int64, d time.Duration) *int64 {
 	at := s.now() + d.Milliseconds()
 	if before != nil && *before > at {
@@ -202,17 +204,19 @@ func (r receiverRow) save(tx *sqldb.Tx) error {
 
 func equalInt64(a, b *int64) bool { return a == b || (a != nil && b != nil && *a == *b) }
 
-// backoff is how long a delivery waits after a failed attempt, and its failures from then on.
+// backoff is the delay of a delivery after a failed attempt, and its failures from then on.
 type backoff struct {
 	Delay    int64 // milliseconds
 	Failures int
 	Outage   int64
 }
 
-// backoff says whose failure an attempt was. The second in one outage of the receiver is the receiver's: it must not
-// make the delivery wait for long once the receiver is back. Any other is the delivery's own, whose waits grow with
-// these failures: other deliveries may succeed while it fails. An attempt that was not sent, or whose answer sets a
-// time, is neither.
+// backoff returns the delay after a failed attempt.
+//
+// From the second failure in one outage on, the receiver is at fault. The delay then stays short, so that the delivery
+// does not wait long once the receiver is back. Any other failure is the delivery's own, since other deliveries may
+// succeed meanwhile; its delays grow with these failures. An attempt that was not sent, or whose answer sets a time,
+// counts as neither.
 func (r receiverRow) backoff(o webhook.Outcome, failures int, outage int64) (next backoff) {
 	next = backoff{Delay: o.Delay.Milliseconds(), Failures: failures + 1, Outage: outage}
 	down := o.Health() == webhook.Down

@@ -6,7 +6,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// receivers lists the receivers that lanes lead to.
+// receivers lists the receivers of all lanes.
 func (f *fixture) receivers() (found []string) {
 	f.t.Helper()
 	db := f.db()
@@ -23,15 +23,15 @@ func (f *fixture) receivers() (found []string) {
 	return found
 }
 
-// Two ways to write a host are one receiver, and one lane of an agent: what is pending is in one order.
-func TestReceiverOfEachWayToWriteItsHost(t *testing.T) {
+// Different spellings of a host are one receiver, and one lane of an agent, so pending deliveries have one order.
+func TestSpellingsOfAHostAreOneReceiver(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	for _, url := range []string{
 		"http://Бюро.hook.test/a", "HTTP://бюро。ＨＯＯＫ．test:80/b?c", "http://u:p@xn--90A0AF9C.hook.test/#d",
 		"https://[2606:4700::1111]/", "https://[2606:4700:0:0:0:0:0:1111]:443/",
 	} {
-		f.register(k, url, gen.EventTypeAgentLogin)
+		f.createEvents(k, url, gen.EventTypeAgentLogin)
 	}
 	want := []string{"http xn--90a0af9c.hook.test 80", "https 2606:4700::1111 443"}
 	if got := f.receivers(); len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
@@ -41,19 +41,18 @@ func TestReceiverOfEachWayToWriteItsHost(t *testing.T) {
 	f.verify()
 }
 
-// An event that was registered before hosts were mapped keeps its receiver, and is consistent, until it gets another
-// URL.
-func TestReceiverOfBeforeHostsWereMapped(t *testing.T) {
+// Such an event, from before hosts were mapped, keeps its receiver until it gets another URL.
+func TestUnmappedReceiverIsKeptUntilTheURLChanges(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	event := f.register(k, "http://Бюро.hook.test/", gen.EventTypeAgentLogin)[0]
+	event := f.createEvents(k, "http://Бюро.hook.test/", gen.EventTypeAgentLogin)[0]
 	f.sql("UPDATE receivers SET host = 'бюро.hook.test'")
 	f.set(k, gen.AgentStatusValueAvailable)
 	f.verify()
 	_, err := f.UpdateEvent(f.ctx, k, event, gen.AgentEventUpdate{EventType: new(gen.EventTypeAgentLogout)})
 	f.check(err)
 	if got := f.receivers(); len(got) != 1 {
-		t.Errorf("the receivers are %q, but the URL is as it was", got)
+		t.Errorf("the receivers are %q, but the URL is unchanged", got)
 	}
 	f.redirect(k, event, "http://Бюро.hook.test/b")
 	if got := f.receivers(); len(got) != 2 || got[1] != "http xn--90a0af9c.hook.test 80" {
@@ -62,11 +61,10 @@ func TestReceiverOfBeforeHostsWereMapped(t *testing.T) {
 	f.verify()
 }
 
-// A host that cannot be sent to any more does not keep a store from working.
-func TestReceiverOfWhatCannotBeSentTo(t *testing.T) {
+func TestInvalidHostDoesNotStopTheStore(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, "http://a..b:81/", gen.EventTypeAgentLogin)
+	f.createEvents(k, "http://a..b:81/", gen.EventTypeAgentLogin)
 	f.set(k, gen.AgentStatusValueAvailable)
 	if got := f.receivers(); len(got) != 1 || got[0] != "http a..b 81" {
 		t.Errorf("the receivers are %q", got)

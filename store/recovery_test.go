@@ -11,25 +11,25 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// world carries deliveries to receivers that are up or down at the time of a fixture's clock.
-type world struct {
+// simulation sends deliveries to receivers that are up or down by a fixture's clock.
+type simulation struct {
 	*fixture
 	schedule webhook.Schedule
-	answer   func(d webhook.Delivery) int // by which status, 0 for none
-	attempts map[int64]int                // by delivery
-	arrived  map[int64]time.Time          // deliveries that were taken
+	answer   func(d webhook.Delivery) int // the status of the answer, 0 for none
+	attempts map[int64]int                // by delivery id
+	arrived  map[int64]time.Time          // the times of successful deliveries
 }
 
-func newWorld(t *testing.T, schedule webhook.Schedule) *world {
+func newSimulation(t *testing.T, schedule webhook.Schedule) *simulation {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	schedule.Random = rand.New(rand.NewPCG(seed, 0)).Float64 //nolint:gosec // it need not be a secret
-	return &world{fixture: open(t), schedule: schedule, attempts: map[int64]int{}, arrived: map[int64]time.Time{}}
+	return &simulation{fixture: open(t), schedule: schedule, attempts: map[int64]int{}, arrived: map[int64]time.Time{}}
 }
 
-// send makes attempts, in each lane until it is empty or fails.
-func (w *world) send(claimed []webhook.Delivery) {
+// send sends deliveries, in each lane until it is empty or fails.
+func (w *simulation) send(claimed []webhook.Delivery) {
 	w.t.Helper()
 	for _, d := range claimed {
 		for next := &d; next != nil; {
@@ -50,8 +50,8 @@ func (w *world) send(claimed []webhook.Delivery) {
 	}
 }
 
-// pass lets time pass, at most a step at once, and sends what is due.
-func (w *world) pass(d time.Duration) {
+// pass moves the clock from one due time to the next, and sends the due deliveries.
+func (w *simulation) pass(d time.Duration) {
 	w.t.Helper()
 	for end := w.clock.Now().Add(d); ; {
 		claimed, next, err := w.Claim(w.ctx,
@@ -71,13 +71,12 @@ func (w *world) pass(d time.Duration) {
 	}
 }
 
-// bound is how long after its receiver could answer a delivery that waits for it is on its way: a minute and the
-// jitter.
-func (w *world) bound() time.Duration {
+// bound is the maximum delay of a delivery after its receiver is back: a minute and the jitter.
+func (w *simulation) bound() time.Duration {
 	return time.Duration(float64(time.Minute) * (1 + w.schedule.Jitter))
 }
 
-func TestRecovery(t *testing.T) {
+func TestDeliveriesArriveSoonAfterAnOutage(t *testing.T) {
 	short := webhook.Schedule{Delays: []time.Duration{time.Second, 5 * time.Minute}}
 	for _, test := range []struct {
 		name     string
@@ -98,7 +97,7 @@ func TestRecovery(t *testing.T) {
 	} {
 		for _, crash := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, down for %s, crash %t", test.name, test.down, crash), func(t *testing.T) {
-				w := newWorld(t, test.schedule)
+				w := newSimulation(t, test.schedule)
 				w.backlog(test.lanes)
 				w.outage(test.down, crash)
 			})
@@ -106,8 +105,8 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
-// outage has a receiver be down from now on, and everything arrive in time when it no longer is.
-func (w *world) outage(down time.Duration, crash bool) {
+// outage makes the receiver fail for a time, and checks that all deliveries arrive soon after that.
+func (w *simulation) outage(down time.Duration, crash bool) {
 	w.t.Helper()
 	back := w.clock.Now().Add(down)
 	w.answer = func(webhook.Delivery) int {
@@ -117,19 +116,19 @@ func (w *world) outage(down time.Duration, crash bool) {
 		return 204
 	}
 	w.pass(down / 2)
-	w.logout(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 1}) // behind what its agent waits for already
+	w.logout(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 1}) // behind a pending delivery
 	if crash {
-		w.claim() // what is in flight when the process dies
+		w.claim() // in flight when the process dies
 		w.crash()
 	}
 	w.pass(back.Sub(w.clock.Now()))
 	w.pass(w.bound())
-	w.drained()
+	w.wantDrained()
 }
 
-// An event that a receiver fails at, and that nothing else is sent to for long, is tried each minute, and holds up no
-// other agent's for longer than that, however many such events there are.
-func TestPoisonAtAQuietReceiver(t *testing.T) {
+// Such a delivery is retried every minute, since nothing else is sent to its receiver. It blocks deliveries of other
+// agents no longer than that, whatever the number of such deliveries.
+func TestRejectedDeliveriesDelayOthersByAMinuteAtMost(t *testing.T) {
 	for _, test := range []struct {
 		poisoned int64
 		every    time.Duration
@@ -142,18 +141,18 @@ func TestPoisonAtAQuietReceiver(t *testing.T) {
 	} {
 		poisoned := test.poisoned
 		t.Run(fmt.Sprintf("%d agents, a login every %s", poisoned, test.every), func(t *testing.T) {
-			w := newWorld(t, webhook.DefaultSchedule())
+			w := newSimulation(t, webhook.DefaultSchedule())
 			w.answer = func(d webhook.Delivery) int {
 				if d.Sequence <= poisoned {
 					return 500
 				}
 				return 200
 			}
-			w.lanes("12", 1, poisoned, crm)
+			w.createLanes("12", 1, poisoned, crm)
 			w.pass(time.Hour)
 			for id := range int64(5) {
 				w.pass(test.every)
-				w.lanes("12", 100+id, 1, crm)
+				w.createLanes("12", 100+id, 1, crm)
 				made := w.clock.Now()
 				w.pass(w.bound())
 				if n := len(w.arrived); n != int(id)+1 {
@@ -165,18 +164,18 @@ func TestPoisonAtAQuietReceiver(t *testing.T) {
 	}
 }
 
-// An event that a receiver fails at while it takes others backs off by itself, by the schedule.
-func TestPoisonAtABusyReceiver(t *testing.T) {
-	w := newWorld(t, webhook.DefaultSchedule())
+// It backs off by the schedule, while the receiver accepts other deliveries.
+func TestRejectedDeliveryBacksOffAtABusyReceiver(t *testing.T) {
+	w := newSimulation(t, webhook.DefaultSchedule())
 	w.answer = func(d webhook.Delivery) int {
 		if d.Sequence == 1 {
 			return 500
 		}
 		return 200
 	}
-	w.lanes("12", 1, 1, crm)
+	w.createLanes("12", 1, 1, crm)
 	other := w.agentN(99)
-	w.register(other, crm, both...)
+	w.createEvents(other, crm, both...)
 	for range 12 * 60 {
 		w.login(other)
 		w.pass(2 * time.Second)
@@ -191,9 +190,8 @@ func TestPoisonAtABusyReceiver(t *testing.T) {
 	}
 }
 
-// What a receiver fails at by chance waits for its own sake, and is not forgotten.
-func TestReceiverThatFailsHalf(t *testing.T) {
-	w := newWorld(t, webhook.DefaultSchedule())
+func TestDeliveriesSurviveARandomlyFailingReceiver(t *testing.T) {
+	w := newSimulation(t, webhook.DefaultSchedule())
 	w.answer = func(webhook.Delivery) int {
 		if w.schedule.Random() < 0.5 {
 			return 500
@@ -203,16 +201,16 @@ func TestReceiverThatFailsHalf(t *testing.T) {
 	w.backlog(1000)
 	w.pass(10 * time.Minute) // up to four attempts each
 	if n := len(w.arrived); n < 850 || n > 990 {
-		t.Errorf("%d of 1000 have arrived after ten minutes, want nearly all and not all: the schedule goes on", n)
+		t.Errorf("%d of 1000 have arrived after ten minutes, want nearly all and not all: the schedule continues", n)
 	}
 	w.pass(23 * time.Hour)
-	w.drained()
+	w.wantDrained()
 }
 
-// What a receiver answers that is deployed while it comes back, however long it was down, fails nothing.
-func TestDeploymentAfterAnOutage(t *testing.T) {
+// A receiver that is deployed after an outage may answer 404 for a while.
+func TestDeploymentAfterAnOutageFailsNothing(t *testing.T) {
 	for _, lanes := range []int{1, 3} {
-		w := newWorld(t, webhook.DefaultSchedule())
+		w := newSimulation(t, webhook.DefaultSchedule())
 		w.DeployWindow = 15 * time.Minute
 		w.backlog(lanes)
 		start := w.clock.Now()
@@ -229,14 +227,13 @@ func TestDeploymentAfterAnOutage(t *testing.T) {
 		if len(w.arrived) != lanes {
 			t.Errorf("%d of %d have arrived", len(w.arrived), lanes)
 		}
-		w.drained()
+		w.wantDrained()
 	}
 }
 
-// Hundreds of attempts that failed by the receiver's fault do not make the next failure of a delivery's own wait for
-// an hour.
-func TestOutageIsNoFailureOfADelivery(t *testing.T) {
-	w := newWorld(t, webhook.DefaultSchedule())
+// Hundreds of failures of the receiver do not lengthen the delay after the delivery's next own failure.
+func TestOutageDoesNotCountAsFailuresOfADelivery(t *testing.T) {
+	w := newSimulation(t, webhook.DefaultSchedule())
 	up := false
 	w.answer = func(d webhook.Delivery) int {
 		if !up || d.Sequence == 1 {
@@ -244,7 +241,7 @@ func TestOutageIsNoFailureOfADelivery(t *testing.T) {
 		}
 		return 200
 	}
-	w.lanes("12", 1, 1, crm)
+	w.createLanes("12", 1, 1, crm)
 	w.pass(5 * time.Hour)
 	before := w.attempts[1]
 	if before < 200 {
@@ -252,7 +249,7 @@ func TestOutageIsNoFailureOfADelivery(t *testing.T) {
 	}
 	up = true
 	other := w.agentN(99)
-	w.register(other, crm, both...)
+	w.createEvents(other, crm, both...)
 	for range 12 {
 		w.login(other)
 		w.pass(5 * time.Second)

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	redeliveriesPerCommit = 100  // how many deliveries of a replay one commit sends again
-	lookAhead             = 1000 // how many are looked for at once
-	maxReplays            = 10   // of a client at the same time
+	redeliveriesPerCommit = 100  // deliveries of a replay in one commit
+	replayLookAhead       = 1000 // deliveries of a replay that one query finds
+	maxReplays            = 10   // unfinished replays of a client
 )
 
 type replayRow struct {
@@ -46,7 +46,7 @@ func (r replayRow) filter() DeliveryFilter {
 	return f
 }
 
-// What a replay's state is called, by openapi.yaml.
+// The states of a replay, by openapi.yaml.
 const (
 	replayWorking  = "working"
 	replayFinished = "finished"
@@ -67,7 +67,8 @@ func (r replayRow) model() gen.Replay {
 	return m
 }
 
-// asOf is a condition on deliveries to be as they were when the replay was asked for: they had ended, or were pending.
+// asOf returns the condition that a delivery was as wanted when the replay was created: it had ended, or it was
+// pending.
 func (r replayRow) asOf() string {
 	if r.State == statePending {
 		return "created_at <= ?"
@@ -75,7 +76,7 @@ func (r replayRow) asOf() string {
 	return "finished_at <= ?"
 }
 
-// condition is one on deliveries that are still to be sent again: those that were as wanted when it was asked for.
+// condition selects the deliveries that the replay has not processed yet.
 func (r replayRow) condition(q sqldb.Querier) (*deliveryCondition, error) {
 	c, err := r.filter().condition(q, r.ClientID)
 	if err != nil {
@@ -96,7 +97,7 @@ func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.D
 		if d, err = findDelivery(tx, client, id); err != nil {
 			return err
 		}
-		if err := s.sendAgain(tx, d); err != nil {
+		if err := s.redeliverByState(tx, d); err != nil {
 			return err
 		}
 		d, err = findDelivery(tx, client, id)
@@ -105,10 +106,10 @@ func (s *Store) Redeliver(ctx context.Context, client string, id int64) (d gen.D
 	return d, err
 }
 
-func (s *Store) sendAgain(tx *sqldb.Tx, d gen.Delivery) error {
+func (s *Store) redeliverByState(tx *sqldb.Tx, d gen.Delivery) error {
 	switch d.State {
 	case statePending:
-		return s.sendNow(tx, d.ID)
+		return s.makeDue(tx, d.ID)
 	case stateParked:
 		return &Error{Kind: Conflict, Status: "not_ended", Message: fmt.Sprintf(
 			"delivery %d is parked: it waits until its event is enabled, or fails when its time is over", d.ID)}
@@ -116,7 +117,7 @@ func (s *Store) sendAgain(tx *sqldb.Tx, d gen.Delivery) error {
 	return s.redeliver(tx, d.ID)
 }
 
-// lockForRedelivery is lockForReplay for one delivery. It keeps the client from being deleted until the transaction
+// lockForRedelivery is lockForReplay for one delivery. It prevents the deletion of the client until the transaction
 // ends.
 func lockForRedelivery(tx *sqldb.Tx, client string, id int64) error {
 	ids := []int64{id}
@@ -129,8 +130,8 @@ func lockForRedelivery(tx *sqldb.Tx, client string, id int64) error {
 	return lockReplayLanes(tx, ids)
 }
 
-// lockForReplay locks what redeliveries change. The replay, which is locked after that and ends with its client, keeps
-// the client from being deleted.
+// lockForReplay locks the rows that redeliveries change. The replay itself, which is locked after that, prevents the
+// deletion of the client.
 func lockForReplay(tx *sqldb.Tx, ids []int64) error {
 	if err := lockAgentsOf(tx, ids); err != nil {
 		return err
@@ -152,7 +153,8 @@ func lockReplayLanes(tx *sqldb.Tx, ids []int64) error {
 	return lockLanes(tx, lanes...)
 }
 
-// redeliver makes a finished delivery pending again, in the lane of its event or, if that is deleted, of its own URL.
+// redeliver makes a finished delivery pending again. It enters the lane of its event or, if that is deleted, the lane
+// of its own URL.
 func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 	d, err := gorm.G[deliveryRow](tx.GORM()).Where("id = ?", id).Take(tx.Context())
 	if err != nil {
@@ -175,8 +177,9 @@ func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 	return unpark(tx, e.LaneID, d.LaneID, now, byID, id)
 }
 
-// destination is a delivery's event or, if that is gone, one that is as it was. The lane that the delivery was in last
-// may be another: it may have been cancelled under way to where its event was before.
+// destination returns a delivery's event. For a deleted event, it returns an event with the delivery's URL and a lane
+// for it, which may not be the delivery's last lane: the delivery may have been cancelled before it could follow its
+// event.
 func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 	e, err := gorm.G[eventRow](tx.GORM()).Where("id = ?", d.EventID).Take(tx.Context())
 	if !errors.Is(err, gorm.ErrRecordNotFound) {
@@ -187,8 +190,8 @@ func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 	return e, err
 }
 
-// CreateReplay stores a replay, which Work carries out. A reader counts its deliveries before, since that may read
-// much. A refusal counts only if no earlier request had the same Idempotency-Key.
+// CreateReplay stores a replay, which Work executes. It counts the deliveries on a reader's connection, since that may
+// take long. An error of the count matters only if no earlier request had the same Idempotency-Key.
 func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (gen.Replay, error) {
 	r := replayRow{
 		ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now(),
@@ -216,7 +219,7 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 	})
 }
 
-// count counts what is to be sent again, if there may be a replay of it.
+// count counts the deliveries of the replay, if the replay is allowed.
 func (r *replayRow) count(tx *sqldb.ReadTx) error {
 	if err := r.admit(tx); err != nil {
 		return err
@@ -225,13 +228,13 @@ func (r *replayRow) count(tx *sqldb.ReadTx) error {
 	if err != nil {
 		return err
 	}
-	found, args := c.found()
+	found, args := c.fromWhere()
 	r.Total, err = sqldb.Value[int](tx, "SELECT count(*) "+found, args...)
 	return err
 }
 
-// admit refuses a replay if its client does not exist or has too many open. The replay begins after the deliveries of
-// an earlier client with the same id.
+// admit refuses a replay if its client does not exist or has too many unfinished ones. It makes the replay begin after
+// the deliveries of an earlier client with the same id.
 func (r *replayRow) admit(q sqldb.Querier) error {
 	c, err := findClient(q, r.ClientID)
 	if err != nil {
@@ -247,7 +250,7 @@ func (r *replayRow) admit(q sqldb.Querier) error {
 		"%d replays of client %s are at work; ask again when one of them has finished", n, c.ID)}
 }
 
-// Replays lists a client's replays, the newest first, those older than the one of an id (0 means all).
+// Replays lists a client's replays before an id (0 means all), the newest first.
 func (s *Store) Replays(ctx context.Context, client string, before int64, limit int) ([]gen.Replay, error) {
 	tx := s.read(ctx)
 	if _, err := findClient(tx, client); err != nil {
@@ -277,7 +280,7 @@ func (s *Store) Replay(ctx context.Context, client string, id int64) (gen.Replay
 	return r.model(), publicError(err)
 }
 
-// replay carries out all replays, a part of each in turn, until none is left. A replay that fails blocks no other.
+// replay executes all replays, a part of each in turn, until none is left. A failed replay does not block the others.
 func (s *Store) replay(ctx context.Context) error {
 	for ctx.Err() == nil {
 		open, err := gorm.G[replayRow](s.read(ctx).GORM()).Where("finished_at IS NULL").Order("id").Find(ctx)
@@ -294,40 +297,41 @@ func (s *Store) replay(ctx context.Context) error {
 	return nil
 }
 
-// replayPart finds what comes next in a replay and sends it again. A reader finds it, since it may read much.
+// replayPart finds the next deliveries of a replay and redelivers them. It finds them on a reader's connection, since
+// that may take long.
 func (s *Store) replayPart(ctx context.Context, r replayRow) error {
 	var found []int64
 	err := s.snapshot(ctx, func(tx *sqldb.ReadTx) (err error) {
 		found, err = r.next(tx)
 		return err
 	})
-	work := context.WithoutCancel(ctx) // what has begun is worth finishing
+	finishing := context.WithoutCancel(ctx) // a stop does not interrupt a commit
 	for part := range slices.Chunk(found, redeliveriesPerCommit) {
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
-		err = s.write(work, func(tx *sqldb.Tx) error { return s.redeliverPart(tx, r, part) })
+		err = s.write(finishing, func(tx *sqldb.Tx) error { return s.redeliverPart(tx, r, part) })
 		s.wake()
 	}
-	if err != nil || len(found) == lookAhead {
+	if err != nil || len(found) == replayLookAhead {
 		return err
 	}
-	return s.write(work, func(tx *sqldb.Tx) error {
+	return s.write(finishing, func(tx *sqldb.Tx) error {
 		return tx.Exec("UPDATE replays SET finished_at = ? WHERE id = ? AND finished_at IS NULL", s.now(), r.ID)
 	})
 }
 
-// next lists what is still to be sent again, no more than a part of it.
+// next lists the next deliveries of the replay, at most replayLookAhead.
 func (r replayRow) next(q sqldb.Querier) (found []int64, err error) {
 	c, err := r.condition(q)
 	if err != nil {
 		return nil, err
 	}
-	where, args := c.found()
-	return sqldb.Select[int64](q, "SELECT d.id "+where+c.order("")+" LIMIT ?", append(args, lookAhead)...)
+	where, args := c.fromWhere()
+	return sqldb.Select[int64](q, "SELECT d.id "+where+c.order("")+" LIMIT ?", append(args, replayLookAhead)...)
 }
 
-// unprocessed locks a replay and returns those ids of a part that no other process has redelivered already.
+// unprocessed locks a replay, and returns the ids of a part that no other process has redelivered.
 func (r replayRow) unprocessed(tx *sqldb.Tx, part []int64) ([]int64, error) {
 	now, err := gorm.G[replayRow](tx.GORM(), sqldb.Locking(tx)...).Where("id = ?", r.ID).Take(tx.Context())
 	if errors.Is(err, gorm.ErrRecordNotFound) {
@@ -336,8 +340,8 @@ func (r replayRow) unprocessed(tx *sqldb.Tx, part []int64) ([]int64, error) {
 	return slices.DeleteFunc(slices.Clone(part), func(id int64) bool { return id <= now.Position }), err
 }
 
-// redeliverPart sends again those of some deliveries that are still as they were found. It does nothing when the replay
-// has ended meanwhile, with its client.
+// redeliverPart redelivers those deliveries of a part that still have the wanted state. It does nothing if the replay
+// was deleted with its client.
 func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 	if err := lockForReplay(tx, part); err != nil {
 		return err
@@ -355,7 +359,7 @@ func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 	if err != nil {
 		return err
 	}
-	// What ended in the same millisecond in which the replay was asked for may not have been counted then.
+	// A delivery that ended in the millisecond of the replay's creation may be missing in the total.
 	return tx.Exec("UPDATE replays SET position = ?, redelivered = redelivered + ?, "+
 		"total = CASE WHEN total < redelivered + ? THEN redelivered + ? ELSE total END WHERE id = ?",
 		part[len(part)-1], len(still), len(still), len(still), r.ID)
@@ -363,7 +367,7 @@ func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 
 func (s *Store) redeliverAll(tx *sqldb.Tx, state gen.DeliveryState, ids []int64) (err error) {
 	if len(ids) > 0 && state == statePending {
-		return s.sendNow(tx, ids...)
+		return s.makeDue(tx, ids...)
 	}
 	for i := 0; err == nil && i < len(ids); i++ {
 		err = s.redeliver(tx, ids[i])

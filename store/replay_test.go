@@ -21,11 +21,11 @@ func (f *fixture) redeliver(id int64) gen.Delivery {
 	return d
 }
 
-// What is sent again keeps its id, says so, is tried as long as a new one, and takes its place by sequence.
-func TestRedeliver(t *testing.T) {
+// A redelivery keeps its webhook-id, is marked as a replay, has a new window, and takes its place by sequence number.
+func TestRedeliveryKeepsIDAndOrder(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	first := f.claimOne()
 	f.record(first, webhook.Failed, false)
@@ -40,49 +40,48 @@ func TestRedeliver(t *testing.T) {
 	again := f.claimOne()
 	if again.ID != first.ID || again.WebhookID != first.WebhookID || !again.Replay || first.Replay ||
 		again.Attempt != 1 {
-		t.Errorf("sent again: %+v", again)
+		t.Errorf("redelivered: %+v", again)
 	}
 	next := f.record(again, webhook.Delivered, true)
 	if next == nil || next.Sequence != 2 || next.Replay {
 		t.Fatalf("after it: %+v", next)
 	}
 	f.finish(*next)
-	f.drained()
+	f.wantDrained()
 	f.redeliver(first.ID) // once more
 	if d := f.claimOne(); d.ID != first.ID {
 		t.Errorf("sent: %+v", d)
 	}
 }
 
-// An attempt is another one than that before it was sent again, also where both begin in the same millisecond.
-func TestRedeliverInTheSameMillisecond(t *testing.T) {
+// Both attempts begin in the same millisecond.
+func TestRedeliveryInTheSameMillisecondIsAnotherAttempt(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	for range 2 {
 		d := f.claimOne()
-		f.get(d, answer(200))
+		f.recordAnswer(d, answer(200))
 		f.want(map[string]int{"delivered": 1})
 		f.redeliver(d.ID)
 	}
 	f.finish(f.claimOne())
-	f.drained()
+	f.wantDrained()
 }
 
-// The result of an attempt from before it was sent again says nothing about what is still to be sent.
-func TestRedeliverInFlight(t *testing.T) {
+func TestResultFromBeforeARedeliveryDoesNotCount(t *testing.T) {
 	for _, verdict := range []webhook.Verdict{webhook.Delivered, webhook.Failed, webhook.Gone, webhook.Retry} {
 		t.Run(string(verdict), func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			event := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 			f.login(k)
 			before := f.claimOne()
-			f.check(f.DeleteEvent(f.ctx, k, event)) // which cancels what is under way
+			f.check(f.DeleteEvent(f.ctx, k, event)) // cancels the delivery in flight
 			f.redeliver(before.ID)
 			if next := f.record(before, verdict, true); next != nil {
-				t.Errorf("the lane goes on with %+v", next)
+				t.Errorf("the lane continues with %+v", next)
 			}
 			l, err := f.Delivery(f.ctx, "12", before.ID)
 			f.check(err)
@@ -91,42 +90,42 @@ func TestRedeliverInFlight(t *testing.T) {
 			}
 			again := f.claimOne()
 			if again.ID != before.ID || !again.Replay || again.Attempt != 1 {
-				t.Errorf("sent again: %+v", again)
+				t.Errorf("redelivered: %+v", again)
 			}
 			f.finish(again)
-			f.drained()
+			f.wantDrained()
 		})
 	}
 }
 
-// What was cancelled on its way to another receiver is sent again in the lane of where it goes.
-func TestRedeliverGoesByTheLaneOfItsURL(t *testing.T) {
+// The delivery was cancelled before it could move to another receiver.
+func TestRedeliveryUsesTheLaneOfItsURL(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+	event := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 	f.login(k)
 	before := f.claimOne()
 	f.redirect(k, event, board)
 	f.check(f.DeleteEvent(f.ctx, k, event))
 	f.redeliver(before.ID)
 	f.verify()
-	f.claimNone() // the one before is under way yet
+	f.claimNone() // the earlier attempt is still in flight
 	f.record(before, webhook.Failed, false)
 	again := f.claimOne()
 	if again.URL != board || again.Lane == before.Lane {
-		t.Errorf("sent again to %s in lane %d, before in lane %d", again.URL, again.Lane, before.Lane)
+		t.Errorf("redelivered to %s in lane %d, before in lane %d", again.URL, again.Lane, before.Lane)
 	}
 	f.finish(again)
-	f.drained()
+	f.wantDrained()
 }
 
-func TestRedeliverGoesWhereTheEventIs(t *testing.T) {
+func TestRedeliveryFollowsItsEvent(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(f *fixture, k store.AgentKey, event int64)
 		state  gen.DeliveryState
 		url    string
 	}{
-		"as it was": {func(*fixture, store.AgentKey, int64) {}, gen.DeliveryStatePending, crm},
+		"unchanged": {func(*fixture, store.AgentKey, int64) {}, gen.DeliveryStatePending, crm},
 		"moved": {func(f *fixture, k store.AgentKey, event int64) {
 			f.redirect(k, event, board)
 		}, gen.DeliveryStatePending, board},
@@ -140,7 +139,7 @@ func TestRedeliverGoesWhereTheEventIs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
 			k := f.agent()
-			event := f.register(k, crm, gen.EventTypeAgentLogin)[0]
+			event := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
 			f.login(k)
 			f.record(f.claimOne(), webhook.Delivered, false)
 			c.change(f, k, event)
@@ -157,12 +156,12 @@ func TestRedeliverGoesWhereTheEventIs(t *testing.T) {
 			} else {
 				f.finish(d)
 			}
-			f.drained()
+			f.wantDrained()
 		})
 	}
 }
 
-func TestRedeliverRefuses(t *testing.T) {
+func TestRedeliveryOfAParkedOrMissingDeliveryIsRefused(t *testing.T) {
 	f := openWithEverything(t)
 	for id, want := range map[int64]string{
 		6:    "delivery 6 is parked: it waits until its event is enabled, or fails when its time is over",
@@ -177,7 +176,7 @@ func TestRedeliverRefuses(t *testing.T) {
 	}
 }
 
-// work lets the store do what it does beside deliveries, until something is so.
+// work runs the store's background jobs until a condition is true.
 func (f *fixture) work(done func() bool) {
 	f.t.Helper()
 	ctx, stop := context.WithCancel(f.ctx)
@@ -190,7 +189,7 @@ func (f *fixture) work(done func() bool) {
 		select {
 		case <-look.C:
 		case <-limit:
-			f.t.Fatal("the store's work comes to no end")
+			f.t.Fatal("the background jobs do not finish")
 		}
 	}
 	stop()
@@ -204,11 +203,11 @@ func (f *fixture) replay(id int64) gen.Replay {
 	return r
 }
 
-// A replay sends all again that its filter fits and that had ended by then, over a restart too.
-func TestReplay(t *testing.T) {
+// A replay redelivers all matching deliveries that had ended when it was created. It survives a restart.
+func TestReplayRedeliversFinishedDeliveries(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	const n = 250
 	for i := range n {
 		f.set(k, []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2])
@@ -219,7 +218,7 @@ func TestReplay(t *testing.T) {
 	if r.Total != 200 || r.State != "working" || r.Done != 0 {
 		t.Errorf("replay: %+v", r)
 	}
-	f.redeliver(1) // by hand, before the replay comes to it
+	f.redeliver(1) // by a request, before the replay
 	f.clock.add(time.Minute)
 	f.restart()
 	f.work(func() bool { return f.replay(1).State == "finished" })
@@ -227,7 +226,7 @@ func TestReplay(t *testing.T) {
 		t.Errorf("replay: %+v", r)
 	}
 	f.finish(f.claimOne())
-	f.drained()
+	f.wantDrained()
 	if states := f.states(); states["delivered"] != n {
 		t.Errorf("in the end: %v", states)
 	}
@@ -238,15 +237,14 @@ func TestReplay(t *testing.T) {
 	}
 	var missing *store.Error
 	if _, err := f.Replay(f.ctx, "12", 2); !errors.As(err, &missing) || missing.Kind != store.NotFound {
-		t.Errorf("a replay that is not there: %v", err)
+		t.Errorf("a missing replay: %v", err)
 	}
 }
 
-// A replay leaves alone what fails while it is at work.
-func TestReplayEnds(t *testing.T) {
+func TestReplaySkipsLaterFailures(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Failed, false)
 	_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
@@ -263,19 +261,18 @@ func TestReplayEnds(t *testing.T) {
 	}
 }
 
-// failedOnes makes n deliveries that have failed.
+// failedOnes creates n failed deliveries.
 func (f *fixture) failedOnes(n int) {
 	f.t.Helper()
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	for i := range n {
 		f.set(k, []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2])
 		f.record(f.claimOne(), webhook.Failed, false)
 	}
 }
 
-// A stop does not wait for the replays that are open.
-func TestReplaysStop(t *testing.T) {
+func TestStopDoesNotWaitForReplays(t *testing.T) {
 	f := openInMemory(t)
 	f.failedOnes(500)
 	for range 5 {
@@ -286,7 +283,7 @@ func TestReplaysStop(t *testing.T) {
 	transactions := 0
 	f.WatchStatements(func(writes bool, statement string) {
 		if writes && strings.HasPrefix(statement, "UPDATE replays") {
-			transactions++ // each takes note of how far the replay has come
+			transactions++ // each stores the progress of the replay
 			stop()
 		}
 	})
@@ -294,15 +291,15 @@ func TestReplaysStop(t *testing.T) {
 		t.Error(err)
 	}
 	if transactions != 1 {
-		t.Errorf("%d transactions, want the one that was under way", transactions)
+		t.Errorf("%d transactions, want the one in progress", transactions)
 	}
 	if n := f.count("SELECT sum(redelivered) FROM replays"); n != 100 {
-		t.Errorf("%d are sent again", n)
+		t.Errorf("%d are redelivered", n)
 	}
 }
 
-// Who writes does not wait until a replay has found what it is for.
-func TestReplaysLookOutsideTheWriter(t *testing.T) {
+// A replay finds its deliveries on a reader's connection.
+func TestReplaysDoNotBlockTheWriter(t *testing.T) {
 	f := open(t)
 	f.failedOnes(4)
 	looks := 0
@@ -312,7 +309,7 @@ func TestReplaysLookOutsideTheWriter(t *testing.T) {
 			return
 		}
 		if looks++; writes {
-			t.Errorf("the writer is asked for %s", statement)
+			t.Errorf("the writer executed %s", statement)
 		}
 	})
 	for _, state := range []gen.DeliveryState{gen.DeliveryStateDelivered, gen.DeliveryStateFailed} {
@@ -325,8 +322,7 @@ func TestReplaysLookOutsideTheWriter(t *testing.T) {
 	}
 }
 
-// A client has no more than ten replays at work.
-func TestReplaysAreBounded(t *testing.T) {
+func TestClientHasTenUnfinishedReplaysAtMost(t *testing.T) {
 	f := open(t)
 	f.failedOnes(2)
 	failed := store.DeliveryFilter{State: gen.DeliveryStateFailed}
@@ -348,11 +344,11 @@ func TestReplaysAreBounded(t *testing.T) {
 	f.check(err)
 }
 
-// What ends in the same millisecond in which a replay is asked for makes no nonsense of its numbers.
-func TestReplayInTheSameMillisecond(t *testing.T) {
+// The delivery ends in the millisecond of the replay's creation.
+func TestReplayCountsAreConsistentInTheSameMillisecond(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	d := f.claimOne()
 	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
@@ -364,8 +360,7 @@ func TestReplayInTheSameMillisecond(t *testing.T) {
 	}
 }
 
-// A replay that fails holds up neither the others nor retention, and retention none of them.
-func TestWorkGoesOnBesideTrouble(t *testing.T) {
+func TestFailedReplayBlocksNoOtherJob(t *testing.T) {
 	f := open(t)
 	f.failedOnes(2)
 	for _, event := range []int64{1, 2} {
@@ -386,7 +381,6 @@ func TestWorkGoesOnBesideTrouble(t *testing.T) {
 	}
 }
 
-// Replays do not wait for retention, however long that takes.
 func TestReplaysDoNotWaitForRetention(t *testing.T) {
 	f := open(t)
 	f.failedOnes(2)

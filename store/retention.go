@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	pruneEvery = time.Second // so that there is never much to do at once
-	pruneAgain = time.Hour   // then rows are looked at that had to stay before
-	pruneRows  = 200         // that one commit removes, so that no request waits long for the writer; and
-	pruneTries = 2000        // about as many attempts at them
+	pruneEvery     = time.Second // so that each run has little to delete
+	fullPruneEvery = time.Hour   // the interval of full prunes, which include rows that had to stay
+	pruneRows      = 200         // rows that one commit deletes, so that no request waits long for the writer; and
+	pruneAttempts  = 2000        // the approximate maximum of attempts with them
 )
 
-// pruner remembers how far it has looked.
+// pruner is the progress of pruning.
 type pruner struct {
-	next, again         time.Time
-	deliveries, changes int64 // the last that was looked at
+	next, nextFull      time.Time
+	deliveries, changes int64 // the last ids of the previous run
 }
 
-// prune removes what has ended and is older than Keep or more than KeepRows, little by little: deliveries with their
-// attempts, and then the changes that nothing refers to. What is pending or parked stays, and of each agent the last
-// change. What is to go is found by readers; the writer only removes it.
+// prune deletes finished rows that are older than Keep or more than KeepRows, a few at a time: deliveries with their
+// attempts, and then the changes that no row refers to. Pending and parked deliveries stay, and so does the last change
+// of each agent. Readers find the rows; the writer only deletes them.
 func (s *Store) prune(ctx context.Context) error {
 	now := s.Now()
 	if !reached(now, s.pruner.next, pruneEvery) {
@@ -36,8 +36,8 @@ func (s *Store) prune(ctx context.Context) error {
 		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneTestDeliveries, s.pruneTokens, s.pruneKeys,
 		s.engine.shrink,
 	}
-	if reached(now, s.pruner.again, pruneAgain) {
-		s.pruner.again, s.pruner.deliveries, s.pruner.changes = now.Add(pruneAgain), 0, 0
+	if reached(now, s.pruner.nextFull, fullPruneEvery) {
+		s.pruner.nextFull, s.pruner.deliveries, s.pruner.changes = now.Add(fullPruneEvery), 0, 0
 		steps = append(steps, s.pruneClients)
 	}
 	for _, step := range steps {
@@ -48,22 +48,22 @@ func (s *Store) prune(ctx context.Context) error {
 	return nil
 }
 
-// reached says whether a time is reached, or was set by a clock that has been put back since.
+// reached reports whether a time is reached, or was set by a clock that has been put back since.
 func reached(now, at time.Time, delay time.Duration) bool {
 	return !now.Before(at) || at.Sub(now) > delay
 }
 
-// skippedRows are rows that pruning has passed since they had to stay, and that may be prunable by now: a delivery has
-// ended, the deliveries of a change are gone, or its agent has a later change. Else they would stay until pruning looks
-// at all rows again.
+// skippedRows are rows that pruning passed because they had to stay, and that may be prunable by now: a delivery has
+// ended, a change has lost its last delivery, or an agent has a later change. Without this list, they would stay until
+// the next full prune.
 type skippedRows struct {
 	mu  sync.Mutex
-	to  int64 // the last row that was looked at
+	to  int64 // the last row that pruning passed
 	ids []int64
 }
 
-// noteIn notes a row when a transaction is committed: before, a look would still find it as it was.
-func (p *skippedRows) noteIn(tx *sqldb.Tx, id int64) { tx.OnCommit(func() { p.note(id) }) }
+// noteIn adds a row when a transaction is committed. Before the commit, pruning would still see the old row.
+func (p *skippedRows) noteIn(tx *sqldb.Tx, id int64) { tx.WriterOnCommit(func() { p.note(id) }) }
 
 func (p *skippedRows) note(id int64) {
 	p.mu.Lock()
@@ -73,7 +73,7 @@ func (p *skippedRows) note(id int64) {
 	}
 }
 
-// drain returns the noted rows. From now on rows up to an id are noted.
+// drain returns and removes the added rows. From then on, note adds rows up to an id.
 func (p *skippedRows) drain(to int64) (ids []int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,16 +81,17 @@ func (p *skippedRows) drain(to int64) (ids []int64) {
 	return ids
 }
 
+// oldest is the time before which finished rows are old.
 func (s *Store) oldest() int64 { return s.now() - s.Keep.Milliseconds() }
 
-// span is the rows of a table that may have to go, by their ids.
+// span is the range of ids that may be prunable in a table.
 type span struct {
-	surplus int64 // up to this there are too many
-	end     int64 // up to this there are too many, or they are old
-	oldest  int64 // what is older than this time may go
+	surplus int64 // the last row beyond KeepRows
+	end     int64 // the last row that is beyond KeepRows or old
+	oldest  int64 // the time before which rows are old
 }
 
-// deliverySpan counts as too many also those of changes that are.
+// deliverySpan also includes the deliveries of changes beyond KeepRows.
 func (s *Store) deliverySpan(q sqldb.Querier) (p span, err error) {
 	changes, err := s.surplus(q, "status_changes")
 	if err != nil {
@@ -119,12 +120,12 @@ func (s *Store) span(q sqldb.Querier, table string, surplus int64) (p span, err 
 	return p, err
 }
 
-// surplus is the newest row of a table that is one too many, as ids have no gaps but where rows were removed.
+// surplus returns the newest row beyond KeepRows. Ids have gaps only where rows were deleted.
 func (s *Store) surplus(q sqldb.Querier, table string) (id int64, err error) {
 	return sqldb.Value[int64](q, "SELECT coalesce(max(id), 0) - ? FROM "+table, s.KeepRows)
 }
 
-// prunableRow is a row that is to go.
+// prunableRow is a row to delete.
 type prunableRow struct {
 	ID       int64
 	ClientID string
@@ -132,17 +133,17 @@ type prunableRow struct {
 	ChangeID int64 // of a delivery
 }
 
-// prunableTable is how the rows of a table are found that are to go, and removed.
+// prunableTable describes how the prunable rows of a table are found and deleted.
 type prunableTable struct {
 	span      func(q sqldb.Querier) (span, error)
-	rows      string // selects rows t that may have to go
-	condition string // and says which of them do
+	rows      string // selects rows t that may be prunable
+	condition string // the condition that they are
 	remove    func(tx *sqldb.Tx, gone []prunableRow) error
 	skipped   *skippedRows
 }
 
-// prune removes rows of a table after the last that was looked at, and moves that on. Then it looks again at those that
-// it went past before, and that have changed since.
+// prune deletes prunable rows after the last row of the previous run, and advances that row. Then it looks again at the
+// skipped rows that have changed since.
 func (t prunableTable) prune(ctx context.Context, s *Store, last *int64) error {
 	var p span
 	err := s.snapshot(ctx, func(tx *sqldb.ReadTx) (err error) {
@@ -175,7 +176,7 @@ func (t prunableTable) prune(ctx context.Context, s *Store, last *int64) error {
 	return err
 }
 
-// find lists rows from a last one on, or of some ids.
+// find lists prunable rows after a row, or among ids.
 func (t prunableTable) find(
 	ctx context.Context, s *Store, p span, where string, from any,
 ) (found []prunableRow, err error) {
@@ -192,12 +193,11 @@ func (t prunableTable) removeAll(ctx context.Context, s *Store, gone []prunableR
 	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return t.remove(tx, gone) })
 }
 
-// firstBatch are the first of the rows that were found, as many as one commit removes, and whether these are all that
-// there are.
+// firstBatch returns the rows that one commit deletes, and reports whether no further rows can follow.
 func firstBatch(found []prunableRow) (gone []prunableRow, all bool) {
 	attempts := 0
 	for i, r := range found {
-		if attempts += r.Attempts; i > 0 && attempts > pruneTries {
+		if attempts += r.Attempts; i > 0 && attempts > pruneAttempts {
 			return found[:i], false
 		}
 	}
@@ -219,7 +219,7 @@ func (s *Store) pruneDeliveries(ctx context.Context) error {
 	}.prune(ctx, s, &s.pruner.deliveries)
 }
 
-// removeDeliveries leaves those that are sent again by now.
+// removeDeliveries deletes deliveries, unless they were redelivered meanwhile.
 func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []prunableRow) error {
 	ids, err := sqldb.Select[int64](
 		tx, "SELECT id FROM deliveries WHERE id IN ? AND state NOT IN ('pending', 'parked')"+tx.SkipLocked("id"),
@@ -249,7 +249,7 @@ func (s *Store) pruneChanges(ctx context.Context) error {
 	}.prune(ctx, s, &s.pruner.changes)
 }
 
-// removeChanges notes for each client up to where its changes are gone.
+// removeChanges deletes changes, and stores for each client the number up to which its changes are deleted.
 func removeChanges(tx *sqldb.Tx, gone []prunableRow) error {
 	upTo := map[string]int64{}
 	for _, r := range gone {
@@ -274,7 +274,7 @@ func (s *Store) pruneTestDeliveries(ctx context.Context) error {
 	return s.pruneOld(ctx, "samples", "started_at")
 }
 
-// pruneOld removes rows of a table that are old by a column that has an index.
+// pruneOld deletes old rows of a table by a time column with an index.
 func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 	for more := true; more && ctx.Err() == nil; {
 		ids, err := sqldb.Select[int64](s.read(ctx),
@@ -293,14 +293,13 @@ func (s *Store) pruneOld(ctx context.Context, table, column string) error {
 	return nil
 }
 
-// pruneClients removes what is left of deleted clients and no longer needed: secrets when the last delivery has
-// ended, the state of breakers after that, and up to where changes are gone when the last of them is. Lanes and
-// receivers stay, since no index tells whether a delivery refers to a lane: a client that is created under the same
-// id takes them.
+// pruneClients deletes rows of deleted clients that are no longer needed: a secret after the last delivery, an open
+// breaker after that, and the row of truncated after the last change. Lanes and receivers stay, since no index finds
+// the deliveries of a lane. A new client with the same id takes them over.
 func (s *Store) pruneClients(ctx context.Context) error {
-	err := s.pruneLeft(ctx, "secrets", noneBusySQL)
+	err := s.pruneOrphans(ctx, "secrets", noBusyReceiverSQL)
 	if err == nil {
-		err = s.pruneLeft(ctx, "truncated",
+		err = s.pruneOrphans(ctx, "truncated",
 			"NOT EXISTS (SELECT 1 FROM status_changes x WHERE x.client_id = t.client_id)")
 	}
 	if err == nil {
@@ -309,9 +308,9 @@ func (s *Store) pruneClients(ctx context.Context) error {
 	return err
 }
 
-// pruneLeft removes rows t of a table that no client has, and of which a condition is so. The rows are locked before
-// the condition is checked for the last time: a client that was created meanwhile owns them.
-func (s *Store) pruneLeft(ctx context.Context, table, condition string) error {
+// pruneOrphans deletes the rows t of a table whose client does not exist and that fulfil a condition. It locks the rows
+// before it checks the condition again, since a client that was created meanwhile owns them.
+func (s *Store) pruneOrphans(ctx context.Context, table, condition string) error {
 	left := "NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND " + condition
 	found, err := sqldb.Select[string](s.read(ctx), "SELECT client_id FROM "+table+" AS t WHERE "+left+" LIMIT ?",
 		pruneRows)

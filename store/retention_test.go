@@ -18,8 +18,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// flip changes an agent's status n times, and has each delivery delivered.
-func (f *fixture) flip(k store.AgentKey, n int) {
+// changeStatus changes an agent's status n times, and delivers each change.
+func (f *fixture) changeStatus(k store.AgentKey, n int) {
 	f.t.Helper()
 	for range n / 2 {
 		f.login(k)
@@ -30,24 +30,24 @@ func (f *fixture) flip(k store.AgentKey, n int) {
 	}
 }
 
-// Retention by age: what has ended goes, what is pending or parked stays, and of each agent the last change.
-func TestRetentionByAge(t *testing.T) {
+// Finished rows are pruned. Pending and parked deliveries stay, and so does the last change of each agent.
+func TestOldFinishedRowsArePruned(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	parked := f.agentN(7)
-	f.state(parked, f.register(parked, board, gen.EventTypeAgentLogin)[0], gen.AgentEventStateValueDisabled)
+	f.state(parked, f.createEvents(parked, board, gen.EventTypeAgentLogin)[0], gen.AgentEventStateValueDisabled)
 	f.login(parked)
-	f.flip(k, 500)
+	f.changeStatus(k, 500)
 	f.clock.add(20 * 24 * time.Hour)
-	f.flip(k, 2)
+	f.changeStatus(k, 2)
 	f.login(k)
 	waits := f.claimOne()
 	f.record(waits, webhook.Retry, false)
 	f.clock.add(10*24*time.Hour - time.Second)
 	f.work(func() bool { return true })
 	if n := f.count("SELECT count(*) FROM deliveries"); n != 504 {
-		t.Errorf("a second before its time %d deliveries are there", n)
+		t.Errorf("a second before their time %d deliveries exist", n)
 	}
 	f.clock.add(time.Minute)
 	f.work(func() bool { return f.count("SELECT count(*) FROM status_changes") == 4 })
@@ -67,11 +67,11 @@ func TestRetentionByAge(t *testing.T) {
 	}
 }
 
-// Of the attempts at a delivery the last hundred are kept, and few are removed at once.
-func TestAttemptsAreBounded(t *testing.T) {
+// Pruning deletes few attempts at once.
+func TestHundredAttemptsOfADeliveryAreKept(t *testing.T) {
 	f := openInMemory(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	for range 250 {
 		busy := webhook.Attempt{StartedAt: f.clock.Now(), Status: http.StatusTooEarly, Verdict: webhook.Retry}
@@ -91,31 +91,30 @@ func TestAttemptsAreBounded(t *testing.T) {
 		f.finish(f.claimOne())
 	}
 	if n := f.count("SELECT count(*) FROM attempts"); n != 100 {
-		t.Errorf("%d attempts are kept after it was sent again", n)
+		t.Errorf("%d attempts are kept after the redeliveries", n)
 	}
 	f.verify()
-	f.flip(k, 50)
-	f.flip(k, 50)
+	f.changeStatus(k, 50)
+	f.changeStatus(k, 50)
 	f.sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n " +
 		"WHERE i < 99) INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, " +
 		"excerpt, verdict) SELECT d.id, i, 0, 0, 503, '', '', 'retry' FROM deliveries d, n")
 	f.clock.add(31 * 24 * time.Hour)
-	removals := slices.DeleteFunc(f.watched(true), func(s string) bool {
+	removals := slices.DeleteFunc(f.pruneStatements(true), func(s string) bool {
 		return !strings.HasPrefix(s, "DELETE FROM attempts")
 	})
 	if len(removals) < 2 || f.count("SELECT count(*) FROM attempts") != 0 {
-		t.Errorf("all attempts went by %q", removals)
+		t.Errorf("all attempts were deleted by %q", removals)
 	}
 }
 
-// Retention by rows.
-func TestRetentionByRows(t *testing.T) {
+func TestSurplusRowsArePruned(t *testing.T) {
 	f := open(t)
 	f.keepRows = 100
 	f.restart()
 	k := f.agent()
-	f.register(k, crm, both...)
-	f.flip(k, 500)
+	f.createEvents(k, crm, both...)
+	f.changeStatus(k, 500)
 	f.clock.add(time.Minute)
 	f.work(func() bool { return f.count("SELECT count(*) FROM status_changes") == 100 })
 	if n := f.count("SELECT count(*) FROM deliveries"); n != 100 {
@@ -125,12 +124,12 @@ func TestRetentionByRows(t *testing.T) {
 		t.Errorf("the oldest one is %d", n)
 	}
 	f.verify()
-	f.flip(k, 10)
-	f.drained()
+	f.changeStatus(k, 10)
+	f.wantDrained()
 }
 
-// watched are the statements that pruning takes, of the writer or of readers.
-func (f *fixture) watched(writes bool) (statements []string) {
+// pruneStatements prunes, and returns the statements of the writer or of the readers.
+func (f *fixture) pruneStatements(writes bool) (statements []string) {
 	f.t.Helper()
 	watching := true
 	f.WatchStatements(func(w bool, statement string) {
@@ -143,28 +142,27 @@ func (f *fixture) watched(writes bool) (statements []string) {
 	return statements
 }
 
-// Where nothing is to go, nobody who writes is held up.
-func TestRetentionLeavesTheWriterAlone(t *testing.T) {
+func TestPruningWithoutPrunableRowsDoesNotWrite(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
-	f.flip(k, 20)
+	f.createEvents(k, crm, both...)
+	f.changeStatus(k, 20)
 	f.login(k)
 	f.clock.add(20 * 24 * time.Hour)
-	f.flip(k, 2)
-	if statements := f.watched(true); len(statements) > 0 {
-		t.Errorf("the writer was asked for %q", statements)
+	f.changeStatus(k, 2)
+	if statements := f.pruneStatements(true); len(statements) > 0 {
+		t.Errorf("the writer executed %q", statements)
 	}
 }
 
-// However many rows stay, those that go are found by an index.
-func TestRetentionReadsNoTableWhole(t *testing.T) {
+// Prunable rows are found by an index.
+func TestPruningScansNoTable(t *testing.T) {
 	pgtest.SQLiteOnly(t, "plans are the engine's")
 	for _, writes := range []bool{false, true} {
 		f := open(t)
 		k := f.agent()
-		f.register(k, crm, both...)
-		f.flip(k, 300)
+		f.createEvents(k, crm, both...)
+		f.changeStatus(k, 300)
 		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 		f.check(err)
 		f.check(f.ReplayAll(f.ctx))
@@ -172,11 +170,11 @@ func TestRetentionReadsNoTableWhole(t *testing.T) {
 			"status, error, excerpt, verdict, signature) VALUES (1, 'x', '', 'GET', 'agent-login', 'local', " +
 			"0, 0, 0, '', '', 'retry', '')")
 		f.clock.add(31 * 24 * time.Hour)
-		statements := f.watched(writes)
+		statements := f.pruneStatements(writes)
 		if len(statements) < 8 || f.count("SELECT count(*) FROM deliveries") != 0 ||
 			f.count("SELECT count(*) FROM replays") != 0 ||
 			f.count("SELECT count(*) FROM samples") != 0 {
-			t.Fatalf("only this was asked for: %q", statements)
+			t.Fatalf("only these statements were executed: %q", statements)
 		}
 		for _, statement := range statements {
 			for _, step := range f.plan(statement) {
@@ -189,7 +187,7 @@ func TestRetentionReadsNoTableWhole(t *testing.T) {
 	}
 }
 
-// plan is how SQLite carries a statement out.
+// plan returns SQLite's plan for a statement.
 func (f *fixture) plan(statement string) (steps []string) {
 	f.t.Helper()
 	if words := strings.Fields(statement); len(words) == 0 ||
@@ -212,8 +210,8 @@ func (f *fixture) plan(statement string) (steps []string) {
 	return steps
 }
 
-// Where a file cannot become smaller, pruning ends all the same, and says so once.
-func TestRetentionEndsThoughTheFileCannotShrink(t *testing.T) {
+// The log has one line about it.
+func TestPruningEndsThoughTheFileCannotShrink(t *testing.T) {
 	pgtest.SQLiteOnly(t, "it is about the file")
 	f := open(t)
 	var log bytes.Buffer
@@ -225,7 +223,7 @@ func TestRetentionEndsThoughTheFileCannotShrink(t *testing.T) {
 	left := 1000
 	f.BeforeStatements(func() error {
 		if left--; left < 0 {
-			return errors.New("there is no end to it")
+			return errors.New("the pruning does not end")
 		}
 		return nil
 	})
@@ -238,18 +236,18 @@ func TestRetentionEndsThoughTheFileCannotShrink(t *testing.T) {
 	}
 	f.Logged()
 	if n := strings.Count(log.String(), "auto_vacuum"); n != 1 {
-		t.Errorf("it says so %d times:\n%s", n, log.String())
+		t.Errorf("%d lines report it:\n%s", n, log.String())
 	}
 }
 
-// No more changes are kept than deliveries may be, also where not all of them make one.
-func TestRetentionByRowsOfChanges(t *testing.T) {
+// KeepRows limits changes, too, even if not all of them have deliveries.
+func TestSurplusChangesArePruned(t *testing.T) {
 	f := openInMemory(t)
 	f.keepRows = 100
 	f.restart()
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
-	f.flip(k, 1000)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
+	f.changeStatus(k, 1000)
 	f.check(f.PruneAll(f.ctx))
 	if changes, deliveries := f.count("SELECT count(*) FROM status_changes"), f.count(
 		"SELECT count(*) FROM deliveries",
@@ -259,11 +257,10 @@ func TestRetentionByRowsOfChanges(t *testing.T) {
 	f.verify()
 }
 
-// What was sent again is kept from when that ended.
-func TestRetentionAfterARedelivery(t *testing.T) {
+func TestRedeliveryIsKeptFromItsOwnEnd(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	d := f.claimOne()
 	f.record(d, webhook.Failed, false)
@@ -284,26 +281,25 @@ func TestRetentionAfterARedelivery(t *testing.T) {
 	f.verify()
 }
 
-// A file that was large becomes small again.
-func TestRetentionShrinksTheFile(t *testing.T) {
+func TestPruningShrinksTheFile(t *testing.T) {
 	pgtest.SQLiteOnly(t, "it is about the file")
 	f := openInMemory(t)
 	k := f.agent()
-	f.register(k, "http://crm.example/"+strings.Repeat("x", 2000), both...)
-	f.flip(k, 4000)
+	f.createEvents(k, "http://crm.example/"+strings.Repeat("x", 2000), both...)
+	f.changeStatus(k, 4000)
 	size := func() int64 {
 		info, err := os.Stat(strings.TrimPrefix(f.url, "sqlite:"))
 		f.check(err)
 		return info.Size()
 	}
-	f.restart() // the log of what was written is in the file now
+	f.restart() // moves the write-ahead log into the file
 	before := size()
 	f.clock.add(31 * 24 * time.Hour)
 	f.work(func() bool {
 		return f.count("SELECT count(*) FROM status_changes") == 1 && f.count("PRAGMA freelist_count") <= 1000
 	})
-	f.work(func() bool { // without anybody who writes, or a restart
-		f.clock.add(time.Second) // as somebody may have read when the work was done
+	f.work(func() bool { // without a write or a restart
+		f.clock.add(time.Second) // a reader may have been in the way
 		return size() <= before*3/4
 	})
 	f.restart()
@@ -313,33 +309,33 @@ func TestRetentionShrinksTheFile(t *testing.T) {
 	f.verify()
 }
 
-// A change that had to stay for its deliveries goes with the last of them, and one that was its agent's last when there
-// is a later one, without waiting for the hour.
-func TestRetentionOfAChangeThatStayed(t *testing.T) {
+// Such a change stayed for its deliveries, or as its agent's last one. It is pruned without waiting for the next full
+// prune.
+func TestSkippedChangeIsPrunedSoon(t *testing.T) {
 	f := open(t)
 	f.keepRows = 100
 	f.restart()
 	k, idle := f.agent(), f.agentN(137)
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	prune := func() {
 		f.clock.add(time.Minute)
 		f.check(f.PruneAll(f.ctx))
 	}
-	there := func(change int) int {
+	exists := func(change int) int {
 		return f.count(fmt.Sprintf("SELECT count(*) FROM status_changes WHERE id = %d", change))
 	}
-	f.login(k)    // 1, which is not delivered yet
+	f.login(k)    // 1, not delivered yet
 	f.login(idle) // 2
-	owed := f.claimOne()
+	pending := f.claimOne()
 	for range 60 {
 		f.logout(k)
 		f.login(k)
 	}
 	prune()
-	if there(1) != 1 || there(2) != 1 || there(3) != 0 {
-		t.Fatalf("of changes 1, 2 and 3 there are %d, %d and %d", there(1), there(2), there(3))
+	if exists(1) != 1 || exists(2) != 1 || exists(3) != 0 {
+		t.Fatalf("changes 1, 2 and 3 exist: %d, %d and %d", exists(1), exists(2), exists(3))
 	}
-	for next := &owed; next != nil; {
+	for next := &pending; next != nil; {
 		next = f.record(*next, webhook.Delivered, true)
 	}
 	f.logout(idle)
@@ -348,8 +344,8 @@ func TestRetentionOfAChangeThatStayed(t *testing.T) {
 		f.login(k)
 	}
 	prune()
-	if there(1) != 0 || there(2) != 0 {
-		t.Errorf("of changes 1 and 2 there are %d and %d", there(1), there(2))
+	if exists(1) != 0 || exists(2) != 0 {
+		t.Errorf("changes 1 and 2 exist: %d and %d", exists(1), exists(2))
 	}
 	f.verify()
 }

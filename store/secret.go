@@ -15,35 +15,35 @@ import (
 )
 
 const (
-	// secretOverlap is how long a secret still signs after it was replaced, for receivers that do not know the new one
+	// secretOverlap is the time for which a replaced secret still signs, for receivers that do not have the new one
 	// yet.
 	secretOverlap = 24 * time.Hour
-	// maxSecrets is how many secrets of a client sign at the same time: each is one more signature in a header.
+	// maxSecrets is the maximum number of a client's secrets that sign. Each adds a signature to a header.
 	maxSecrets = 5
 )
 
-// clientSecrets are the secrets of a client in a row. The columns of the newest two are as old as the table, so that a
-// process of an earlier version, which knows no others, signs with these.
+// clientSecrets are the secrets of a client in a row. An earlier version of the program knows only Secret and Previous,
+// and signs with these two.
 type clientSecrets struct {
 	Secret        string
 	Previous      string
 	PreviousUntil int64
-	Older         string // a list of signers in JSON, the newest first; empty without any
+	Older         string // the other signers in JSON, the newest first; empty if there are none
 	Owner         string // the client's id in the row
 
-	before []signer // what Older says
+	olderSigners []signer // the decoded Older
 }
 
-// clientSecretsSQL are the columns of keys in secrets s.
+// clientSecretsSQL lists the columns of secrets s.
 const clientSecretsSQL = "s.secret, s.previous, s.previous_until, s.older, s.client_id AS owner"
 
-// signer is a secret that signs until a time in milliseconds. The newest has no such time.
+// signer is a secret that signs until a time in milliseconds. The newest one has no such time.
 type signer struct {
 	Secret string `json:"secret"`
 	Until  int64  `json:"until"`
 }
 
-// newClientSecrets is the row of signers, the newest first.
+// newClientSecrets encodes signers, the newest first, as a row.
 func newClientSecrets(list []signer) (k clientSecrets, err error) {
 	k.Secret = list[0].Secret
 	if len(list) > 1 {
@@ -54,37 +54,37 @@ func newClientSecrets(list []signer) (k clientSecrets, err error) {
 		if err != nil {
 			return k, fmt.Errorf("write secrets: %w", err)
 		}
-		k.Older, k.before = string(text), list[2:]
+		k.Older, k.olderSigners = string(text), list[2:]
 	}
 	return k, nil
 }
 
-// decrypted are the keys for use.
+// decrypted returns the secrets in plain text.
 func (k clientSecrets) decrypted(s *Store) (clientSecrets, error) {
 	err := s.decryptAll(k.Owner, &k.Secret, &k.Previous, &k.Older)
 	if err == nil && k.Older != "" {
-		err = json.Unmarshal([]byte(k.Older), &k.before)
+		err = json.Unmarshal([]byte(k.Older), &k.olderSigners)
 	}
 	return k, err
 }
 
-// encrypted are the keys for the row of a client.
+// encrypted returns the secrets for the row of a client.
 func (k clientSecrets) encrypted(s *secretCipher, client string) clientSecrets {
 	k.Secret, k.Previous = s.encrypt(k.Secret, client), s.encrypt(k.Previous, client)
 	k.Older = s.encrypt(k.Older, client)
 	return k
 }
 
-// signers are those that sign at a time, the newest first.
+// signers returns the secrets that sign at a time, the newest first.
 func (k clientSecrets) signers(now int64) []signer {
 	list := []signer{{Secret: k.Secret}}
-	if k.Previous == "" { // an earlier version, which does not know of Older, has given the id to a new client
+	if k.Previous == "" { // an earlier version, which does not know Older, gave the id to a new client
 		return list
 	}
 	if k.PreviousUntil > now {
 		list = append(list, signer{k.Previous, k.PreviousUntil})
 	}
-	for _, s := range k.before {
+	for _, s := range k.olderSigners {
 		if s.Until > now {
 			list = append(list, s)
 		}
@@ -92,7 +92,7 @@ func (k clientSecrets) signers(now int64) []signer {
 	return list
 }
 
-// secrets are signers as a delivery has them.
+// secrets returns the secrets that sign at a time, as a delivery has them.
 func (k clientSecrets) secrets(now int64) []string {
 	return each(k.signers(now), func(s signer) string { return s.Secret })
 }
@@ -114,7 +114,7 @@ func (s signer) model() gen.SigningSecret {
 	return m
 }
 
-// Secret returns what a client's deliveries are signed with.
+// Secret returns the secrets that sign a client's deliveries.
 func (s *Store) Secret(ctx context.Context, client string) (gen.Secret, error) {
 	tx := s.read(ctx)
 	if _, err := findClient(tx, client); err != nil {
@@ -124,7 +124,7 @@ func (s *Store) Secret(ctx context.Context, client string) (gen.Secret, error) {
 	return k.model(s.now()), publicError(err)
 }
 
-// readSecrets returns the decrypted secrets of a client. A transaction that writes locks the row.
+// readSecrets returns the decrypted secrets of a client. In a transaction that writes, it locks the row.
 func (s *Store) readSecrets(q sqldb.Querier, client string) (k clientSecrets, err error) {
 	k, is, err := sqldb.Get[clientSecrets](q,
 		"SELECT "+clientSecretsSQL+" FROM secrets s WHERE s.client_id = ?"+q.ForUpdate(true), client)
@@ -137,7 +137,7 @@ func (s *Store) readSecrets(q sqldb.Querier, client string) (k clientSecrets, er
 	return k.decrypted(s)
 }
 
-// RotateSecret gives a client a new secret. The one before still signs for a day.
+// RotateSecret gives a client a new secret. The previous one still signs for a day.
 func (s *Store) RotateSecret(ctx context.Context, client string) (gen.Secret, error) {
 	return s.changeSecrets(ctx, client, false, func(list []signer, _ bool) ([]signer, error) {
 		if len(list) >= maxSecrets {
@@ -148,14 +148,13 @@ func (s *Store) RotateSecret(ctx context.Context, client string) (gen.Secret, er
 	})
 }
 
-// RollBackSecret undoes the last rotation: the secret before is the newest again, and the one that replaced it
-// signs no longer. A second call is refused until the secret is rotated again: it would take the rest of its day from
-// another secret.
+// RollBackSecret undoes the last rotation: the previous secret is the newest again, and the one that replaced it stops
+// signing. A second call is refused until the next rotation, since it would end the day of an older secret.
 func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, error) {
-	return s.changeSecrets(ctx, client, true, func(list []signer, takenBack bool) ([]signer, error) {
+	return s.changeSecrets(ctx, client, true, func(list []signer, rolledBack bool) ([]signer, error) {
 		switch {
-		case takenBack:
-			return nil, rotationTakenBack(client)
+		case rolledBack:
+			return nil, rotationRolledBack(client)
 		case len(list) == 1:
 			return nil, noPreviousSecret(client)
 		}
@@ -164,10 +163,9 @@ func (s *Store) RollBackSecret(ctx context.Context, client string) (gen.Secret, 
 	})
 }
 
-// changeSecrets replaces the secrets of a client that sign, the newest first, and notes whether that takes a rotation
-// back.
+// changeSecrets replaces the signers of a client, the newest first, and records whether that was a rollback.
 func (s *Store) changeSecrets(
-	ctx context.Context, client string, back bool, change func(list []signer, takenBack bool) ([]signer, error),
+	ctx context.Context, client string, back bool, change func(list []signer, rolledBack bool) ([]signer, error),
 ) (gen.Secret, error) {
 	return createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.Secret, err error) {
 		if _, err := findClient(tx, client); err != nil {
@@ -180,11 +178,11 @@ func (s *Store) changeSecrets(
 		if err != nil {
 			return m, err
 		}
-		takenBack, _, err := sqldb.Get[int64](tx, "SELECT taken_back FROM secrets WHERE client_id = ?", client)
+		rolledBack, _, err := sqldb.Get[int64](tx, "SELECT taken_back FROM secrets WHERE client_id = ?", client)
 		if err != nil {
 			return m, err
 		}
-		list, err := change(k.signers(s.now()), takenBack > 0)
+		list, err := change(k.signers(s.now()), rolledBack > 0)
 		if err != nil {
 			return m, err
 		}
@@ -217,13 +215,13 @@ func noPreviousSecret(client string) error {
 		"client %s has no previous secret that still signs, so there is no rotation to take back", client)}
 }
 
-func rotationTakenBack(client string) error {
+func rotationRolledBack(client string) error {
 	return &Error{Kind: Conflict, Status: "rotation_taken_back", Message: fmt.Sprintf(
 		"the last rotation of client %s was taken back already; only a later rotation can be taken back", client)}
 }
 
-// newSecret gives a new client its first secret. That of an earlier client with the same id is needed no longer, or
-// renameEarlierClient has kept it.
+// newSecret gives a new client its first secret. It overwrites the secret of an earlier client with the same id, which
+// either is not needed any more or was renamed by renameEarlierClient.
 func (s *Store) newSecret(tx *sqldb.Tx, client string) error {
 	if err := s.checkKey(tx); err != nil {
 		return err

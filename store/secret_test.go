@@ -17,7 +17,7 @@ func (f *fixture) secret(client string) gen.Secret {
 	return s
 }
 
-// signedWith checks what the one delivery that is due is signed with, the newest first, and lets it go.
+// signedWith checks the secrets of the only due delivery, the newest first, and releases it.
 func (f *fixture) signedWith(secrets ...string) {
 	f.t.Helper()
 	d := f.claimOne()
@@ -27,10 +27,10 @@ func (f *fixture) signedWith(secrets ...string) {
 	f.check(f.Release(f.ctx, d))
 }
 
-func TestSecret(t *testing.T) {
+func TestNewClientHasASecret(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.lanes("99", 1, 1, crm)
+	f.createLanes("99", 1, 1, crm)
 	f.finish(f.claimOne())
 	first := f.secret(k.Client)
 	if !strings.HasPrefix(first.Secret, "whsec_") || len(first.Secret) < 32 || first.Previous != "" ||
@@ -40,7 +40,7 @@ func TestSecret(t *testing.T) {
 	if first.Secret == f.secret("99").Secret {
 		t.Error("two clients have the same secret")
 	}
-	_, _, err := f.PutClient(f.ctx, k.Client, gen.ClientUpdate{}) // it was there
+	_, _, err := f.PutClient(f.ctx, k.Client, gen.ClientUpdate{}) // exists already
 	f.check(err)
 	if again := f.secret(k.Client); again.Secret != first.Secret {
 		t.Errorf("again: %+v, want %+v", again, first)
@@ -50,16 +50,16 @@ func TestSecret(t *testing.T) {
 		func() error { _, err := f.RotateSecret(f.ctx, "nobody"); return err },
 	} {
 		if call() == nil {
-			t.Error("no error for a client that there is not")
+			t.Error("no error for a missing client")
 		}
 	}
 }
 
-// For a day both secrets sign, then the new one alone. What waits is signed with what there is when it is sent.
-func TestRotation(t *testing.T) {
+// A delivery is signed with the secrets at the time of its attempt.
+func TestBothSecretsSignForADay(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.clock.add(time.Hour)
 	f.login(k)
 	first := f.secret(k.Client).Secret
@@ -80,7 +80,7 @@ func TestRotation(t *testing.T) {
 	f.logout(k)
 	if next := f.record(next, "delivered", true); next == nil ||
 		!slices.Equal(next.Secrets, []string{second.Secret, first}) {
-		t.Errorf("went on with %+v, want both", next)
+		t.Errorf("the lane continued with %+v, want both", next)
 	}
 	f.clock.add(15 * time.Second)
 
@@ -94,7 +94,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// rotate gives a client a new secret and returns it.
+// rotate rotates a client's secret and returns the new one.
 func (f *fixture) rotate(client string) string {
 	f.t.Helper()
 	s, err := f.RotateSecret(f.ctx, client)
@@ -102,11 +102,11 @@ func (f *fixture) rotate(client string) string {
 	return s.Secret
 }
 
-// Each secret signs for a day after it was replaced, however often that happens within the day.
+// The number of rotations within the day does not matter.
 func TestEverySecretSignsForItsDay(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.sql("UPDATE deliveries SET expires_at = expires_at + 1000000000")
 	first := f.secret(k.Client).Secret
@@ -136,8 +136,8 @@ func TestEverySecretSignsForItsDay(t *testing.T) {
 	}
 }
 
-// Five secrets sign at most. The next rotation is possible when the oldest of them has ended.
-func TestNoMoreThanFiveSecretsSign(t *testing.T) {
+// The next rotation is possible when the oldest secret has ended.
+func TestFiveSecretsSignAtMost(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	first := f.secret(k.Client).Secret
@@ -148,7 +148,7 @@ func TestNoMoreThanFiveSecretsSign(t *testing.T) {
 	}
 	before := f.secret(k.Client)
 	_, err := f.RotateSecret(f.ctx, k.Client)
-	f.refused(err, "too_many_secrets",
+	f.wantConflict(err, "too_many_secrets",
 		"client 12 has 5 secrets that sign, the most that it may have; the oldest ends at "+
 			until.UTC().Format("2006-01-02T15:04:05.000Z")+", then the next rotation is possible")
 	if after := f.secret(k.Client); !reflect.DeepEqual(after, before) || len(after.SigningSecrets) != 5 ||
@@ -162,16 +162,15 @@ func TestNoMoreThanFiveSecretsSign(t *testing.T) {
 	}
 }
 
-// A rotation that is taken back leaves no trace: what it replaced signs without an end, and what it made signs no
-// longer.
-func TestRotationIsTakenBack(t *testing.T) {
+// The replaced secret signs without an end again, and the new one stops signing.
+func TestRollbackUndoesARotation(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.sql("UPDATE deliveries SET expires_at = expires_at + 1000000000")
 	_, err := f.RollBackSecret(f.ctx, k.Client)
-	f.refused(err, "no_previous_secret",
+	f.wantConflict(err, "no_previous_secret",
 		"client 12 has no previous secret that still signs, so there is no rotation to take back")
 	first := f.secret(k.Client).Secret
 	second := f.rotate(k.Client)
@@ -182,33 +181,34 @@ func TestRotationIsTakenBack(t *testing.T) {
 	back, err := f.RollBackSecret(f.ctx, k.Client)
 	f.check(err)
 	if !reflect.DeepEqual(back, before) || !reflect.DeepEqual(f.secret(k.Client), before) {
-		t.Errorf("taken back to %+v, want %+v", back, before)
+		t.Errorf("rolled back to %+v, want %+v", back, before)
 	}
 	f.signedWith(second, first)
 	f.restart()
 	_, err = f.RollBackSecret(f.ctx, k.Client)
-	f.refused(err, "rotation_taken_back",
+	f.wantConflict(err, "rotation_taken_back",
 		"the last rotation of client 12 was taken back already; only a later rotation can be taken back")
 	f.signedWith(second, first)
 	fourth := f.rotate(k.Client)
 	f.signedWith(fourth, second, first)
 	f.clock.add(24 * time.Hour)
 	_, err = f.RollBackSecret(f.ctx, k.Client)
-	f.refused(err, "no_previous_secret",
+	f.wantConflict(err, "no_previous_secret",
 		"client 12 has no previous secret that still signs, so there is no rotation to take back")
 	f.signedWith(fourth)
 	_, err = f.RollBackSecret(f.ctx, "nobody")
-	f.missing("a client that there is not", err)
+	f.wantNotFound("a missing client", err)
 }
 
-// A process of an earlier version knows of two secrets. What it does not know of signs for its day in the others; of
-// a client that it has created under the id of an earlier one, nothing of that signs.
-func TestSecretsOfAnEarlierVersion(t *testing.T) {
+// An earlier version knows two secrets. The others sign for their day. If it creates a client with the id of an earlier
+// one, none of the earlier secrets signs.
+func TestSecretsWorkWithAnEarlierVersion(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	first := f.secret(k.Client).Secret
 	second, third := f.rotate(k.Client), f.rotate(k.Client)
-	f.sql("UPDATE secrets SET previous = secret, secret = 'whsec_" + strings.Repeat("4", 44) + "'") // it rotates
+	// An earlier version rotates.
+	f.sql("UPDATE secrets SET previous = secret, secret = 'whsec_" + strings.Repeat("4", 44) + "'")
 	signing := secretsOf(f.secret(k.Client).SigningSecrets)
 	if want := []string{"whsec_" + strings.Repeat("4", 44), third, first}; !slices.Equal(signing, want) {
 		t.Errorf("%q sign, want %q and not %q", signing, want, second)
@@ -220,7 +220,7 @@ func TestSecretsOfAnEarlierVersion(t *testing.T) {
 	}
 }
 
-// secretsOf is the secrets of a list.
+// secretsOf returns the secrets of a list.
 func secretsOf(list []gen.SigningSecret) (secrets []string) {
 	for _, s := range list {
 		secrets = append(secrets, s.Secret)
@@ -228,11 +228,11 @@ func secretsOf(list []gen.SigningSecret) (secrets []string) {
 	return secrets
 }
 
-// What a client that is gone still owes is signed. One that takes its id has a secret of its own.
-func TestSecretOfADeletedClient(t *testing.T) {
+// A new client with the same id has a secret of its own.
+func TestSecretOfADeletedClientSignsItsDeliveries(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	first := f.secret(k.Client).Secret
 	_, err := f.RotateSecret(f.ctx, k.Client)
@@ -240,12 +240,12 @@ func TestSecretOfADeletedClient(t *testing.T) {
 	second := f.secret(k.Client).Secret
 	f.check(f.DeleteClient(f.ctx, k.Client))
 	if _, err := f.Secret(f.ctx, k.Client); err == nil {
-		t.Error("the secret of a client that is gone can be read")
+		t.Error("the secret of a deleted client can be read")
 	}
 	f.signedWith(second, first)
 	f.agent()
 	again := f.secret(k.Client)
 	if again.Secret == first || again.Secret == second || again.Previous != "" {
-		t.Errorf("made again: %+v", again)
+		t.Errorf("created again: %+v", again)
 	}
 }

@@ -19,26 +19,25 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// ownCluster is a server of a test alone, which restarts it or makes databases of other encodings.
+// ownCluster starts a server for one test, which restarts it or creates databases with other encodings.
 func ownCluster(t *testing.T, o pgtest.Options) *pgtest.Cluster {
 	t.Helper()
 	if pgtest.OnPostgres() {
-		t.Skip("it has a server of its own, and ran on it already")
+		t.Skip("it starts its own server, and ran in the first pass")
 	}
 	return pgtest.ForTest(t, o)
 }
 
-// TestTargetSessionAttrs opens a store with every value that PostgreSQL knows, on a primary. What names a server that
-// writes is served; what names one that only reads is refused with a message that says what to ask for.
-func TestTargetSessionAttrs(t *testing.T) {
+// A primary accepts each value that permits a server that writes. The error for the other values names a permitted one.
+func TestTargetSessionAttrsMustPermitAPrimary(t *testing.T) {
 	c := ownCluster(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
 	for _, v := range []string{"any", "read-write", "primary", "prefer-standby"} {
 		t.Run(v, func(t *testing.T) {
-			newGuest(t, c, "&target_session_attrs="+v).works()
+			newSessionStore(t, c, "&target_session_attrs="+v).wantWorks()
 		})
 		t.Run(v+" by the variable", func(t *testing.T) {
 			t.Setenv("PGTARGETSESSIONATTRS", v)
-			newGuest(t, c, "").works()
+			newSessionStore(t, c, "").wantWorks()
 		})
 	}
 	for _, v := range []string{"read-only", "standby"} {
@@ -48,17 +47,17 @@ func TestTargetSessionAttrs(t *testing.T) {
 	}
 }
 
-// TestStandby has a standby beside the primary: alone it is refused in words, and with several hosts in the URL the
-// primary is found, whatever the order and the value. Verify works on a standby.
-func TestStandby(t *testing.T) {
+// A standby alone is refused. With several hosts in the URL, the primary is found, in any order and with any value.
+// Verify accepts a standby.
+func TestStandbyIsOnlyForVerify(t *testing.T) {
 	dir := clusterDir(t)
 	standby := ownCluster(t, pgtest.Options{Dir: dir, Settings: map[string]string{"fsync": "off"}})
 	primary := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
 	values := []string{"any", "read-write", "primary", "prefer-standby"}
 	for _, v := range values {
-		make1(t, standby, named(v))
-		make1(t, primary, named(v))
-		check(t, prepare(t.Context(), standby.URL(named(v)))) // verify may go there
+		createDatabase(t, standby, named(v))
+		createDatabase(t, primary, named(v))
+		check(t, prepare(t.Context(), standby.URL(named(v)))) // verify may read it
 	}
 	copied := standby.URL(named("any"))
 	check(t, standby.Halt(os.Interrupt))
@@ -68,21 +67,21 @@ func TestStandby(t *testing.T) {
 		wantNoStart(t, copied+"&target_session_attrs="+v, "name the primary")
 	}
 	for _, v := range []string{"any", "standby", "read-only"} {
-		verifies(t, copied+"&target_session_attrs="+v)
+		verifyRuns(t, copied+"&target_session_attrs="+v)
 	}
 	for _, v := range values {
 		both := regexp.MustCompile("@[^/]*").FindString(copied) + ","
-		g := guest{&fixture{t: t, ctx: t.Context()}}
+		g := sessionStore{&fixture{t: t, ctx: t.Context()}}
 		g.url = strings.Replace(primary.URL(named(v)), "@", both, 1) + "&target_session_attrs=" + v
 		g.open()
-		g.works()
+		g.wantWorks()
 	}
 }
 
 func named(value string) string { return "for_" + strings.ReplaceAll(value, "-", "_") }
 
-// make1 makes a database of a name.
-func make1(t *testing.T, c *pgtest.Cluster, name string) {
+// createDatabase creates a database with a name.
+func createDatabase(t *testing.T, c *pgtest.Cluster, name string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), c.URL("postgres"))
 	check(t, err)
@@ -90,22 +89,22 @@ func make1(t *testing.T, c *pgtest.Cluster, name string) {
 	check(t, errors.Join(err, conn.Close(t.Context())))
 }
 
-// TestReadOnlyDatabase has an administrator suspend writes.
-func TestReadOnlyDatabase(t *testing.T) {
+// An administrator suspends writes.
+func TestReadOnlyDatabaseIsRefused(t *testing.T) {
 	c := ownCluster(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
-	g := newGuest(t, c, "")
+	g := newSessionStore(t, c, "")
 	check(t, g.Close())
 	g.alter("default_transaction_read_only = on")
 	wantNoStart(t, g.url, "default_transaction_read_only")
-	verifies(t, g.url)
+	verifyRuns(t, g.url)
 	g.alter("default_transaction_read_only = off")
 	g.open()
-	g.works()
+	g.wantWorks()
 }
 
-// TestEncoding has servers, databases and roles be of other encodings than UTF-8. A database that cannot hold every
-// name is refused at the start; what a session of others would be of does not matter.
-func TestEncoding(t *testing.T) {
+// A database whose encoding cannot hold every name is refused at the start. The client encoding of a role or a URL does
+// not matter.
+func TestDatabaseMustBeInUTF8(t *testing.T) {
 	c := ownCluster(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
 	conn, err := pgx.Connect(t.Context(), c.URL("postgres"))
 	check(t, err)
@@ -117,23 +116,23 @@ func TestEncoding(t *testing.T) {
 		check(t, err)
 		wantNoStart(t, c.URL(name), "the database's encoding is "+encoding+", which cannot hold every name",
 			"ENCODING 'UTF8'")
-		wantSays(t, store.Verify(t.Context(), store.Options{URL: c.URL(name)}, func(store.Check) {}), "ENCODING 'UTF8'")
+		err = store.Verify(t.Context(), store.Options{URL: c.URL(name)}, func(store.Check) {})
+		wantErrorText(t, err, "ENCODING 'UTF8'")
 	}
 	for _, encoding := range []string{"WIN1251", "LATIN1", "EUC_JP", "SQL_ASCII"} {
 		role := "role_" + strings.ToLower(encoding)
 		_, err := conn.Exec(t.Context(),
 			"CREATE ROLE "+role+" LOGIN SUPERUSER; ALTER ROLE "+role+" SET client_encoding = '"+encoding+"'")
 		check(t, err)
-		newGuest(t, c, "").reopened("client_encoding = '" + encoding + "'").works()
-		newGuest(t, c, "&client_encoding="+encoding).works()
-		g := newGuest(t, c, "")
+		newSessionStore(t, c, "").reopened("client_encoding = '" + encoding + "'").wantWorks()
+		newSessionStore(t, c, "&client_encoding="+encoding).wantWorks()
+		g := newSessionStore(t, c, "")
 		g.url = strings.Replace(g.url, "postgres@", role+"@", 1)
-		g.reopened().works()
+		g.reopened().wantWorks()
 	}
 }
 
-// hostile are settings that an administrator may have given a database for other programs. None may change what this
-// one does.
+// hostile are settings that an administrator may have made for other programs. None may change the store's behaviour.
 var hostile = []string{
 	"standard_conforming_strings = off", "backslash_quote = on", "DateStyle = 'SQL, DMY'",
 	"IntervalStyle = sql_standard",
@@ -145,12 +144,12 @@ var hostile = []string{
 	"transform_null_equals = on", "array_nulls = off", "search_path = elsewhere",
 }
 
-// TestSettingsOfTheDatabase has all of them at once, before the schema is there.
-func TestSettingsOfTheDatabase(t *testing.T) {
+// All hostile settings exist before the schema.
+func TestHostileSettingsDoNotMatter(t *testing.T) {
 	c := ownCluster(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
 	address, err := c.Create(t.Context())
 	check(t, err)
-	g := guest{&fixture{t: t, ctx: t.Context(), url: address}}
+	g := sessionStore{&fixture{t: t, ctx: t.Context(), url: address}}
 	g.alter(hostile...)
 	conn, err := pgx.Connect(g.ctx,
 		g.url+"&statement_timeout=0&lock_timeout=0&default_transaction_isolation=read%20committed")
@@ -158,7 +157,7 @@ func TestSettingsOfTheDatabase(t *testing.T) {
 	_, err = conn.Exec(g.ctx, "CREATE SCHEMA elsewhere")
 	check(t, errors.Join(err, conn.Close(g.ctx)))
 	g.open()
-	g.works()
+	g.wantWorks()
 	for setting, want := range map[string]string{
 		"client_encoding": "UTF8", "synchronous_commit": "on", "default_transaction_isolation": "read committed",
 		"idle_session_timeout": "0", "standard_conforming_strings": "on",
@@ -167,27 +166,28 @@ func TestSettingsOfTheDatabase(t *testing.T) {
 	}
 }
 
-// TestDurabilityByURL: what is asked of this program itself goes before, and a stronger one stays.
-func TestDurabilityByURL(t *testing.T) {
+// A setting in the URL has precedence, and a stronger setting stays.
+func TestURLSetsSynchronousCommit(t *testing.T) {
 	c := ownCluster(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
-	newGuest(t, c, "&synchronous_commit=off").wantSetting("synchronous_commit", "off")
-	newGuest(t, c, "").reopened("synchronous_commit = remote_apply").wantSetting("synchronous_commit", "remote_apply")
+	newSessionStore(t, c, "&synchronous_commit=off").wantSetting("synchronous_commit", "off")
+	stronger := newSessionStore(t, c, "").reopened("synchronous_commit = remote_apply")
+	stronger.wantSetting("synchronous_commit", "remote_apply")
 }
 
-// guest is a store in a database of its own, whose clock is the server's.
-type guest struct{ *fixture }
+// sessionStore is a store on a database of its own, with the server's clock.
+type sessionStore struct{ *fixture }
 
-// newGuest opens a store in a new database of a server, with further settings in its URL.
-func newGuest(t *testing.T, c *pgtest.Cluster, settings string) guest {
+// newSessionStore opens a store on a new database of a server, with further parameters in its URL.
+func newSessionStore(t *testing.T, c *pgtest.Cluster, settings string) sessionStore {
 	t.Helper()
 	address, err := c.Create(context.Background())
 	check(t, err)
-	g := guest{&fixture{t: t, ctx: context.Background(), url: address + settings}}
+	g := sessionStore{&fixture{t: t, ctx: context.Background(), url: address + settings}}
 	g.open()
 	return g
 }
 
-func (g guest) open() {
+func (g sessionStore) open() {
 	g.t.Helper()
 	s, err := store.Open(g.ctx, store.Options{URL: g.url})
 	g.check(err)
@@ -195,8 +195,8 @@ func (g guest) open() {
 	g.Store = s
 }
 
-// reopened is the database after it was given settings that every new session begins with.
-func (g guest) reopened(settings ...string) guest {
+// reopened changes the settings of new sessions of the database, and opens it again.
+func (g sessionStore) reopened(settings ...string) sessionStore {
 	g.t.Helper()
 	g.check(g.Close())
 	g.alter(settings...)
@@ -204,8 +204,8 @@ func (g guest) reopened(settings ...string) guest {
 	return g
 }
 
-// alter gives the database settings that every new session begins with.
-func (g guest) alter(settings ...string) {
+// alter changes the settings of new sessions of the database.
+func (g sessionStore) alter(settings ...string) {
 	g.t.Helper()
 	config, err := pgx.ParseConfig(g.url)
 	g.check(err)
@@ -222,7 +222,7 @@ func (g guest) alter(settings ...string) {
 }
 
 // wantSetting compares a setting of the sessions that write.
-func (g guest) wantSetting(name, want string) {
+func (g sessionStore) wantSetting(name, want string) {
 	g.t.Helper()
 	var got string
 	g.check(g.Write(g.ctx, func(tx *sqldb.Tx) (err error) {
@@ -234,14 +234,14 @@ func (g guest) wantSetting(name, want string) {
 	}
 }
 
-// works has an agent with a name of several scripts log in, be read again and have its event delivered.
-func (g guest) works() {
+// wantWorks logs in an agent whose name has several scripts, reads it and delivers its event.
+func (g sessionStore) wantWorks() {
 	g.t.Helper()
 	name := "Иванов 山田 é€𝄞 \\'"
 	k := g.agent()
 	_, _, err := g.PutAgent(g.ctx, k, store.AgentUpdate{Name: &name})
 	g.check(err)
-	g.register(k, "http://receiver.example/?a=\\'", gen.EventTypeAgentLogin)
+	g.createEvents(k, "http://receiver.example/?a=\\'", gen.EventTypeAgentLogin)
 	g.login(k)
 	if d := g.claimOne(); d.Data.ExtensionName != name {
 		g.t.Errorf("the delivery says %+v, want the name %q", d.Data, name)
@@ -258,32 +258,32 @@ func (g guest) works() {
 	}))
 }
 
-func wantNoStart(t *testing.T, address string, says ...string) {
+func wantNoStart(t *testing.T, address string, texts ...string) {
 	t.Helper()
 	s, err := store.Open(t.Context(), store.Options{URL: address})
 	if err == nil {
 		check(t, s.Close())
 		t.Fatalf("a store is opened at %s", address)
 	}
-	wantSays(t, err, says...)
+	wantErrorText(t, err, texts...)
 }
 
-func wantSays(t *testing.T, err error, says ...string) {
+func wantErrorText(t *testing.T, err error, texts ...string) {
 	t.Helper()
-	for _, words := range says {
-		if !strings.Contains(fmt.Sprint(err), words) {
-			t.Errorf("error %q, want one with %q", err, words)
+	for _, text := range texts {
+		if !strings.Contains(fmt.Sprint(err), text) {
+			t.Errorf("error %q, want one with %q", err, text)
 		}
 	}
 }
 
-// verifies runs all checks and ignores what they find.
-func verifies(t *testing.T, address string) {
+// verifyRuns runs all checks and ignores the faults.
+func verifyRuns(t *testing.T, address string) {
 	t.Helper()
 	check(t, store.Verify(t.Context(), store.Options{URL: address}, func(store.Check) {}))
 }
 
-// clusterDir is a directory that the server may enter, also where root runs the tests.
+// clusterDir returns a directory that the server may enter if root runs the tests.
 func clusterDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -11,19 +11,19 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// Stats is what waits in the store at a moment.
+// Stats are measurements of the pending work at one moment.
 type Stats struct {
-	Ready    Backlog // of receivers that take what they are sent
-	Waiting  Backlog // of receivers that are left alone: their breaker is open, or they asked for a pause
-	Pending  int     // deliveries, whether due or not
-	Breakers int     // that are open
-	Disabled int     // registrations
+	Ready    Backlog // at receivers that accept deliveries
+	Waiting  Backlog // at receivers whose breaker is open or that asked for a pause
+	Pending  int     // pending deliveries, due or not
+	Breakers int     // open breakers
+	Disabled int     // disabled events
 }
 
-// Backlog is the lanes that are due and not leased.
+// Backlog measures the lanes that are due and not leased.
 type Backlog struct {
 	Lanes  int
-	Oldest time.Duration // since when the longest of them is due; 0 without any
+	Oldest time.Duration // the time since which the oldest of them is due; 0 if there is none
 }
 
 // backlogSQL reads the index of due lanes, and no lane.
@@ -34,12 +34,12 @@ SELECT v.failures >= @open OR coalesce(v.waits, 0) > @now AS waiting,
 		WHERE x.receiver_id = r.id AND x.due_at <= @now ORDER BY x.due_at LIMIT 1)) AS since
 FROM r JOIN receivers v ON v.id = r.id GROUP BY 1`
 
-// countsSQL counts the entries of three partial indexes that have no other rows.
+// countsSQL counts the entries of three partial indexes.
 var countsSQL = fmt.Sprintf("SELECT (SELECT count(*) FROM deliveries WHERE state = 'pending') AS pending, "+
 	"(SELECT count(*) FROM receivers WHERE failures >= %d) AS breakers, "+
 	"(SELECT count(*) FROM agent_events WHERE state = 'disabled') AS disabled", webhook.BreakerThreshold)
 
-// Stats counts what waits. It uses a reader's connection for some milliseconds, and does not block writers.
+// Stats measures the pending work. It uses a reader's connection for some milliseconds, and does not block writers.
 func (s *Store) Stats(ctx context.Context) (m Stats, err error) {
 	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		if err := s.backlogs(tx, &m); err != nil {
@@ -60,7 +60,7 @@ func (s *Store) backlogs(q sqldb.Querier, m *Stats) error {
 	var rows []struct {
 		Waiting bool
 		Lanes   int
-		Since   *int64 // nil without any lane that is due
+		Since   *int64 // nil if no lane is due
 	}
 	now := s.now()
 	rows, err := sqldb.Select[struct {
@@ -80,13 +80,13 @@ func (s *Store) backlogs(q sqldb.Querier, m *Stats) error {
 	return err
 }
 
-// Counts is what has happened since the store was opened.
+// Counts are totals since the store was opened.
 type Counts struct {
 	Logins, Logouts              int64 // status changes
-	Delivered, Failed, Cancelled int64 // deliveries that ended so
+	Delivered, Failed, Cancelled int64 // finished deliveries by state
 	Repaired                     int64 // lanes
 	BreakerOpenings              int64
-	Expired                      int64 // deliveries that failed because their window was over
+	Expired                      int64 // deliveries that failed because their window was over; also in Failed
 }
 
 // changed counts a status change.
@@ -98,7 +98,7 @@ func (c *Counts) changed(to gen.AgentStatusValue) {
 	}
 }
 
-// ended counts deliveries that got a state, if it is one to end in.
+// ended counts deliveries that got a state, if it is a final one.
 func (c *Counts) ended(state string, n int64) {
 	switch state {
 	case stateDelivered:
@@ -110,20 +110,20 @@ func (c *Counts) ended(state string, n int64) {
 	}
 }
 
-// Counts returns what was committed so far. It asks the database nothing.
+// Counts returns the totals of all commits so far. It sends no query.
 func (s *Store) Counts() Counts { return s.counts.get() }
 
-// count has a transaction count what it does, when it is committed.
+// count registers a count of a transaction, which takes effect at the commit.
 func (s *Store) count(tx *sqldb.Tx, add func(c *Counts)) {
-	tx.OnCommit(func() { s.counts.add(add) })
+	tx.WriterOnCommit(func() { s.counts.add(add) })
 }
 
-// countEnded counts deliveries that a transaction has given a state.
+// countEnded counts deliveries whose state a transaction has set.
 func (s *Store) countEnded(tx *sqldb.Tx, state string, n int64) {
 	s.count(tx, func(c *Counts) { c.ended(state, n) })
 }
 
-// totalCounts adds up what was committed.
+// totalCounts sums the counts of commits.
 type totalCounts struct {
 	mu     sync.Mutex
 	counts Counts
@@ -141,11 +141,12 @@ func (t *totalCounts) add(add func(c *Counts)) {
 	add(&t.counts)
 }
 
-// FileStats is what is measured of SQLite's file.
+// FileStats are measurements of SQLite's file.
 type FileStats struct {
 	WALBytes           int64
 	CheckpointFailures int64 // since the store was opened
 }
 
-// FileStats measures SQLite's file. With PostgreSQL, and for a store that works alongside another process, all is 0.
+// FileStats returns measurements of SQLite's file. With PostgreSQL, and for a store that works alongside another
+// process, all are 0.
 func (s *Store) FileStats() FileStats { return s.engine.fileStats() }

@@ -27,44 +27,44 @@ func (f *fixture) wantCounts(want store.Counts) {
 	}
 }
 
-func TestStatsOfWhatIsDue(t *testing.T) {
+func TestStatsMeasureDueLanes(t *testing.T) {
 	f := open(t)
 	f.wantStats(store.Stats{})
-	f.lanes("12", 1, 3, "http://a.example/")
+	f.createLanes("12", 1, 3, "http://a.example/")
 	f.clock.add(time.Minute)
-	f.lanes("13", 1, 2, "http://b.example/")
+	f.createLanes("13", 1, 2, "http://b.example/")
 	f.wantStats(store.Stats{Ready: store.Backlog{Lanes: 5, Oldest: time.Minute}, Pending: 5})
 
-	d := f.oneLane() // what is in flight is not due
+	d := f.claimOneLane() // a delivery in flight is not due
 	f.wantStats(store.Stats{Ready: store.Backlog{Lanes: 4, Oldest: time.Minute}, Pending: 5})
-	f.get(d, answer(503)) // nor is what waits for its next attempt
+	f.recordAnswer(d, answer(503)) // nor is one that waits for its next attempt
 	f.wantStats(store.Stats{Ready: store.Backlog{Lanes: 4, Oldest: time.Minute}, Pending: 5})
 	f.clock.add(time.Hour)
 	f.wantStats(store.Stats{Ready: store.Backlog{Lanes: 5, Oldest: 61 * time.Minute}, Pending: 5})
 }
 
-// Lanes of a receiver that is left alone are due, but that is not the program's fault.
-func TestStatsOfReceiversLeftAlone(t *testing.T) {
+// Their lanes are due, but the server is not at fault.
+func TestStatsSeparateReceiversThatWait(t *testing.T) {
 	f := open(t)
-	f.lanes("12", 1, 7, "http://down.example/")
+	f.createLanes("12", 1, 7, "http://down.example/")
 	for range webhook.BreakerThreshold {
-		f.get(f.oneLane(), answer(503))
+		f.recordAnswer(f.claimOneLane(), answer(503))
 	}
 	f.clock.add(time.Second)
 	f.wantStats(store.Stats{Waiting: store.Backlog{Lanes: 2, Oldest: time.Second}, Pending: 7, Breakers: 1})
-	f.clock.add(time.Minute) // the time for a probe has come, which is one lane only
+	f.clock.add(time.Minute) // a probe of one lane is due
 	f.wantStats(store.Stats{Waiting: store.Backlog{Lanes: 2, Oldest: 61 * time.Second}, Pending: 7, Breakers: 1})
 
-	f.lanes("13", 1, 2, "http://busy.example/")
+	f.createLanes("13", 1, 2, "http://busy.example/")
 	f.clock.add(time.Second)
 	for _, d := range f.claim() {
 		if d.URL == "http://busy.example/" {
-			f.get(d, busy(429, time.Hour))
+			f.recordAnswer(d, busy(429, time.Hour))
 			break
 		}
 	}
 	before := f.clock.Now()
-	f.crash() // lets go of what was claimed
+	f.crash() // releases the claimed lanes
 	oldest := 62*time.Second + f.clock.Now().Sub(before)
 	got, err := f.Stats(f.ctx)
 	f.check(err)
@@ -73,40 +73,39 @@ func TestStatsOfReceiversLeftAlone(t *testing.T) {
 	}
 }
 
-func TestStatsOfRegistrations(t *testing.T) {
+func TestStatsCountDisabledEvents(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	ids := f.register(k, "http://a.example/", both...)
+	ids := f.createEvents(k, "http://a.example/", both...)
 	f.login(k)
 	for _, id := range ids {
 		_, err := f.SetEventState(f.ctx, k, id, gen.AgentEventStateValueDisabled)
 		f.check(err)
 	}
-	f.wantStats(store.Stats{Disabled: 2}) // what is parked is not pending
+	f.wantStats(store.Stats{Disabled: 2}) // parked deliveries are not pending
 	_, err := f.SetEventState(f.ctx, k, ids[0], gen.AgentEventStateValueEnabled)
 	f.check(err)
 	f.wantStats(store.Stats{Ready: store.Backlog{Lanes: 1}, Pending: 1, Disabled: 1})
 }
 
-func TestStatsOfAStoreInTrouble(t *testing.T) {
+func TestStatsOfAFailedDatabaseAreUnavailable(t *testing.T) {
 	f := open(t)
-	trouble := brokenDisk()
-	f.BeforeStatements(func() error { return trouble })
+	failure := brokenDisk()
+	f.BeforeStatements(func() error { return failure })
 	_, err := f.Stats(f.ctx)
-	trouble = nil
+	failure = nil
 	var known *store.Error
 	if !errors.As(err, &known) || known.Kind != store.Unavailable {
 		t.Errorf("the error is %v", err)
 	}
 }
 
-// Counts say what the rows say, by whatever way these came about.
-func TestCounts(t *testing.T) {
+func TestCountsMatchTheRows(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	ids := f.register(k, "http://a.example/", both...)
+	ids := f.createEvents(k, "http://a.example/", both...)
 	f.login(k)
-	f.login(k) // is no change
+	f.login(k) // no change
 	f.wantCounts(store.Counts{Logins: 1})
 	f.record(f.claimOne(), webhook.Delivered, false)
 	f.wantCounts(store.Counts{Logins: 1, Delivered: 1})
@@ -116,44 +115,44 @@ func TestCounts(t *testing.T) {
 
 	f.login(k)
 	f.record(f.claimOne(), webhook.Retry, false)
-	f.clock.add(25 * time.Hour) // its window is over
+	f.clock.add(25 * time.Hour) // the end of its window
 	f.claimNone()
 	f.wantCounts(store.Counts{Logins: 2, Logouts: 1, Delivered: 1, Failed: 2, Expired: 1})
 
 	_, err := f.SetStatuses(f.ctx, k.Client, []gen.AgentStatusUpdateItem{
 		{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueLoggedOut},
-		{AgentType: k.Type, AgentID: 9, AgentStatus: gen.AgentStatusValueLoggedOut}, // is refused
+		{AgentType: k.Type, AgentID: 9, AgentStatus: gen.AgentStatusValueLoggedOut}, // refused
 		{AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueAvailable},
 	})
 	f.check(err)
 	_, err = f.SetEventState(f.ctx, k, ids[1], gen.AgentEventStateValueDisabled)
 	f.check(err)
-	f.check(f.DeleteEvent(f.ctx, k, ids[0])) // cancels what is pending
-	f.check(f.DeleteEvent(f.ctx, k, ids[1])) // and what is parked
-	f.check(f.DeleteAgent(f.ctx, k))         // logs out
+	f.check(f.DeleteEvent(f.ctx, k, ids[0])) // cancels a pending delivery
+	f.check(f.DeleteEvent(f.ctx, k, ids[1])) // and a parked one
+	f.check(f.DeleteAgent(f.ctx, k))         // logs the agent out
 	f.wantCounts(store.Counts{Logins: 3, Logouts: 3, Delivered: 1, Failed: 2, Cancelled: 2, Expired: 1})
 	if got := fmt.Sprint(f.states()); got != "map[cancelled:2 delivered:1 failed:2]" {
 		t.Errorf("the rows say %s", got)
 	}
 }
 
-func TestCountsOfWhatIsMended(t *testing.T) {
+func TestCountsIncludeRepairedLanes(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, "http://a.example/", both...)
+	f.createEvents(k, "http://a.example/", both...)
 	f.login(k)
 	f.sql("UPDATE lanes SET due_at = NULL")
 	if n, err := f.RepairLanes(f.ctx); n != 1 || err != nil {
-		t.Errorf("mended %d lanes, %v", n, err)
+		t.Errorf("repaired %d lanes, %v", n, err)
 	}
 	f.wantCounts(store.Counts{Logins: 1, Repaired: 1})
 }
 
-// What fails at any statement, the commit included, was not committed and does not count.
-func TestCountsOnlyWhatIsCommitted(t *testing.T) {
-	s := &saboteur{fixture: openInMemory(t)}
+// A failure at any statement, including the commit, counts nothing.
+func TestOnlyCommitsAreCounted(t *testing.T) {
+	s := &faultyFixture{fixture: openInMemory(t)}
 	k := s.agent()
-	s.register(k, "http://a.example/", both...)
+	s.createEvents(k, "http://a.example/", both...)
 	s.BeforeStatements(s.before)
 	counts := func() string { return fmt.Sprint(s.Counts()) }
 	s.attempt("login", func() error {
@@ -171,12 +170,12 @@ func TestCountsOnlyWhatIsCommitted(t *testing.T) {
 	s.wantCounts(store.Counts{Logins: 1, Delivered: 1})
 }
 
-// BenchmarkStats is a scrape with 200,000 deliveries pending, each in a lane of its own.
+// BenchmarkStats measures a scrape with 200,000 pending deliveries, each in a lane of its own.
 func BenchmarkStats(b *testing.B) {
 	const n = 200_000
 	f := open(b)
 	k := f.agent()
-	f.register(k, "http://a.example/", both...)
+	f.createEvents(k, "http://a.example/", both...)
 	f.login(k)
 	f.sql(fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 		INSERT INTO lanes (receiver_id, kind, agent_id, pending, due_at)
@@ -193,11 +192,11 @@ func BenchmarkStats(b *testing.B) {
 	}
 }
 
-// A lane that is due stays due since then, whatever else joins or leaves it.
-func TestOldestDueIsNotForgotten(t *testing.T) {
+// Later deliveries and deletions do not change the due time of a lane that is due.
+func TestDueLaneKeepsItsDueTime(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	events := f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogin)
+	events := f.createEvents(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.clock.add(10 * time.Minute)
 	f.check(f.DeleteEvent(f.ctx, k, events[1]))
@@ -208,5 +207,5 @@ func TestOldestDueIsNotForgotten(t *testing.T) {
 		t.Errorf("the oldest is due for %v, want %v", stats.Ready.Oldest, want)
 	}
 	f.finish(f.claimOne())
-	f.drained()
+	f.wantDrained()
 }

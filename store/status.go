@@ -11,16 +11,17 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// maxAhead is how far the PBX's clock may be ahead of ours. A later time would make all that follows stale.
+// maxAhead is the maximum time by which the PBX's clock may be ahead of the server's. A later time would make all
+// following changes stale.
 const maxAhead = 5 * time.Minute
 
-// setting is a request that sets a status, and its result.
+// setting is a request that sets a status, with its result. It is a task of a Batcher.
 type setting struct {
 	ctx    context.Context
 	agent  AgentKey
 	update gen.AgentStatusUpdate
 	status gen.AgentStatus
-	due    bool // it made deliveries that are to be claimed
+	due    bool // it enqueued deliveries that a claim must find
 	err    error
 }
 
@@ -33,7 +34,7 @@ func (t *setting) End(err error) {
 	}
 }
 
-// eventType is the type of the events that a change to a status fires.
+// eventType returns the type of the events that a change to a status fires.
 func eventType(to gen.AgentStatusValue) gen.EventType {
 	if to == gen.AgentStatusValueAvailable {
 		return gen.EventTypeAgentLogin
@@ -54,8 +55,8 @@ func (s *Store) Status(ctx context.Context, k AgentKey) (gen.AgentStatus, error)
 	return r.status(), err
 }
 
-// SetStatus sets an agent's status. If that changes it, the change and a delivery for each of the agent's events of
-// that type are durable when it returns.
+// SetStatus sets an agent's status. If the status changes, the change and a delivery for each of the agent's events of
+// that type are durable when SetStatus returns.
 func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpdate) (gen.AgentStatus, error) {
 	t := &setting{ctx: ctx, agent: k, update: u}
 	s.settings.Do(t)
@@ -63,8 +64,7 @@ func (s *Store) SetStatus(ctx context.Context, k AgentKey, u gen.AgentStatusUpda
 	return t.status, t.err
 }
 
-// notifySet wakes the requests and the dispatcher that wait for a change, and counts a status that the agent had
-// already.
+// notifySet notifies the readers of the feed and the dispatcher of a change. It counts a repeated status instead.
 func (s *Store) notifySet(t *setting) {
 	switch {
 	case t.err != nil || t.status.Stale:
@@ -79,12 +79,12 @@ func (s *Store) notifySet(t *setting) {
 	}
 }
 
-// statusesPerCommit is how many statuses of a request share a transaction: few, so that no request waits long for the
-// writer.
+// statusesPerCommit is the number of statuses of one request in one transaction. It is small, so that no request waits
+// long for the writer.
 const statusesPerCommit = 25
 
-// SetStatuses sets the statuses of a client's agents in turn. A refused entry affects no other. After an error, earlier
-// ones may be set.
+// SetStatuses sets the statuses of several agents of a client, in order. A refused entry affects no other. After an
+// error, earlier statuses may be set.
 func (s *Store) SetStatuses(
 	ctx context.Context, client string, items []gen.AgentStatusUpdateItem,
 ) (results []gen.AgentStatusResult, err error) {
@@ -141,7 +141,7 @@ func (t *setting) result() gen.AgentStatusResult {
 	return r
 }
 
-// setBatch sets statuses: those of one agent in turn, the others together. If it does not wait, it returns those whose
+// setBatch sets statuses, in waves with one setting of each agent. With wait false, it returns the settings whose
 // agents or lanes another transaction has locked.
 func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
 	for _, wave := range sqldb.Waves(tasks, func(t *setting) AgentKey { return t.agent }) {
@@ -154,7 +154,7 @@ func (s *Store) setBatch(tx *sqldb.Tx, tasks []*setting, wait bool) (contended [
 	return contended, nil
 }
 
-// setWave sets statuses of different agents. What is refused is refused before anything is written.
+// setWave sets statuses of different agents. It refuses invalid settings before its first write.
 func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []*setting, err error) {
 	found, err := findAgents(tx, each(tasks, agentOf), tx.ForUpdate(wait))
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []
 	}
 	absent, present := partition(tasks, func(t *setting) bool { _, is := found[t.agent]; return !is })
 	contended, err = refuseAbsent(tx, absent)
-	if err == nil && wait && len(contended) > 0 { // they were made in between
+	if err == nil && wait && len(contended) > 0 { // the agents were created in between
 		contended, err = s.setWave(tx, contended, wait)
 	}
 	if err != nil {
@@ -178,8 +178,8 @@ func (s *Store) setWave(tx *sqldb.Tx, tasks []*setting, wait bool) (contended []
 
 func agentOf(t *setting) AgentKey { return t.agent }
 
-// refuseAbsent refuses settings of agents that do not exist, and returns those of agents that another transaction has
-// locked.
+// refuseAbsent ends the settings of agents that do not exist with an error. It returns the settings of agents that
+// another transaction has locked.
 func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (contended []*setting, err error) {
 	if len(tasks) == 0 {
 		return nil, nil
@@ -196,7 +196,7 @@ func refuseAbsent(tx *sqldb.Tx, tasks []*setting) (contended []*setting, err err
 	return contended, err
 }
 
-// decideAll returns the changes, and the agents of which only the reported time changes.
+// decideAll returns the changes. It also returns the agents whose reported time alone changes.
 func (s *Store) decideAll(
 	tasks []*setting, found map[AgentKey]agentRow,
 ) (changes []*statusChange, reported []agentRow) {
@@ -214,8 +214,8 @@ func (s *Store) decideAll(
 	return changes, reported
 }
 
-// decide says what a setting changes: nothing, if it is stale or the agent has it. A time that the PBX
-// gave is kept even then, as the latest known.
+// decide returns the change that a setting makes. Nothing changes if the agent has the status already, or if the
+// setting is stale. If the status is the same, a later time that the PBX reported is kept.
 func (s *Store) decide(t *setting, r agentRow) (*statusChange, error) {
 	c := &statusChange{
 		ctx: t.ctx, setting: t, agent: &r, status: t.update.AgentStatus, source: t.update.EventSource, at: s.now(),
@@ -254,14 +254,14 @@ func (s *Store) checkAhead(at time.Time) error {
 		return nil
 	}
 	return &Error{
-		Kind: Invalid, Message: "the time of the change is in the future",
+		Kind: Invalid, Message: "the time of the change is too far in the future",
 		Fields: []gen.FieldError{{
 			Field: "changed_at", Message: fmt.Sprintf("must be at most %v ahead of the server's clock", maxAhead),
 		}},
 	}
 }
 
-// partition parts a list into those that something is so of and the others, in their order.
+// partition divides a list by a condition, in order.
 func partition[T any](list []T, is func(T) bool) (matching, rest []T) {
 	for _, e := range list {
 		if is(e) {

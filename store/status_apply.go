@@ -9,22 +9,22 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// statusChange is a change of an agent's status until it is stored.
+// statusChange is a change of an agent's status that is not stored yet.
 type statusChange struct {
-	ctx      context.Context // of whose trace it is
-	agent    *agentRow       // from applyToAgent on as it is after the change
+	ctx      context.Context // the context of the request, for its trace
+	agent    *agentRow       // after applyToAgent, the agent after the change
 	status   gen.AgentStatusValue
 	source   gen.EventSource
 	at       int64
-	reported bool // at is what the PBX has said
+	reported bool // the PBX reported the time in at
 
-	setting *setting   // that gets the result; nil for the logout of a deleted agent
-	events  []eventRow // of the type that the change fires, with disabled ones
+	setting *setting   // gets the result; nil for the logout of a deleted agent
+	events  []eventRow // the events that the change fires, including disabled ones
 	row     changeRow
 }
 
-// applyChanges stores status changes of different agents with their deliveries. If it does not wait, it returns the
-// changes whose lanes another transaction has locked.
+// applyChanges stores status changes of different agents with their deliveries. With wait false, it returns the changes
+// whose lanes another transaction has locked.
 func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (contended []*statusChange, err error) {
 	if err := findEvents(tx, changes); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (s *Store) applyChanges(tx *sqldb.Tx, changes []*statusChange, wait bool) (
 	return contended, s.insertAll(tx, changes, lanes)
 }
 
-// insertAll inserts changes, whose lanes are locked, with their deliveries.
+// insertAll inserts changes with their deliveries. The lanes must be locked.
 func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes) error {
 	for _, c := range changes {
 		s.fillRow(tx, c)
@@ -63,10 +63,10 @@ func (s *Store) insertAll(tx *sqldb.Tx, changes []*statusChange, lanes targetLan
 	return s.enqueue(tx, changes, lanes)
 }
 
-// fillRow fills the row of a change, with its traceparent.
+// fillRow fills the row of a change, including its traceparent.
 func (s *Store) fillRow(tx *sqldb.Tx, c *statusChange) {
 	traceparent, ended := s.Trace(c.ctx)
-	tx.OnEnd(func(err error) { ended(c.row.ID, err) })
+	tx.WriterOnEnd(func(err error) { ended(c.row.ID, err) })
 	r := c.agent
 	c.row.ClientID, c.row.Kind, c.row.AgentID, c.row.Name, c.row.OldStatus = r.ClientID, r.Kind, r.AgentID, r.Name,
 		r.Status
@@ -85,7 +85,7 @@ func (s *Store) insertChanges(tx *sqldb.Tx, changes []*statusChange) error {
 	return err
 }
 
-// applyToAgent updates the agent's row in memory, and the result of the setting.
+// applyToAgent updates the agent's row in memory and the result of the setting.
 func (c *statusChange) applyToAgent() {
 	r := c.agent
 	r.Status, r.EventSource, r.Sequence, r.ChangedAt = c.status, c.source, c.row.ID, c.at
@@ -107,26 +107,25 @@ type changeRow struct {
 	EventSource gen.EventSource      `json:"event_source"`
 	ChangedAt   int64                `json:"changed_at"`
 	CreatedAt   int64                `gorm:"autoCreateTime:false" json:"created_at"`
-	// ids of the agent's events of its type then, but for disabled ones, separated by commas
+	// the ids of the events that the change fired, separated by commas
 	Fired       string `json:"fired"`
-	Parked      string `json:"parked"`      // those of the disabled ones
-	Skipped     string `json:"skipped"`     // those of the events of the other type
-	Repeated    int    `json:"-"`           // how often the same status was set again
-	RepeatedAt  *int64 `json:"-"`           // and when last
-	Traceparent string `json:"traceparent"` // what it is known by in a trace
+	Parked      string `json:"parked"`      // the ids of disabled events of that type
+	Skipped     string `json:"skipped"`     // the ids of events of the other type
+	Repeated    int    `json:"-"`           // the number of times that the same status was set again
+	RepeatedAt  *int64 `json:"-"`           // the time of the last repetition
+	Traceparent string `json:"traceparent"` // the change's W3C traceparent
 }
 
 func (changeRow) TableName() string { return "status_changes" }
 
-// Tracer begins the part of a trace that is a status change, in the trace of the request that ctx is of. It returns
-// what the change is known by there, a W3C traceparent or nothing, and what is called once: with the sequence number
-// when the change is committed, or also with the error of why it is not, when another change will have that number. It
-// delays the writer and must not block.
+// Tracer begins the span of a status change in the trace of ctx. It returns the traceparent of the span, which may be
+// empty, and a function that is called once. The function gets the sequence number if the change is committed.
+// Otherwise it also gets the error, and another change will have that number. It runs in the writer and must not block.
 type Tracer func(ctx context.Context) (traceparent string, ended func(sequence int64, err error))
 
 func untraced(context.Context) (string, func(int64, error)) { return "", func(int64, error) {} }
 
-// idsOf are the ids of events, separated by commas.
+// idsOf returns the ids of events, separated by commas.
 func idsOf(events []eventRow) string {
 	return strings.Join(each(events, func(e eventRow) string { return strconv.FormatInt(e.ID, 10) }), ",")
 }

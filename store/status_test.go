@@ -12,11 +12,10 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// N simultaneous identical logins are one change with one delivery per registration.
-func TestSimultaneousLogins(t *testing.T) {
+func TestSimultaneousLoginsAreOneChange(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 	answers := make(chan gen.AgentStatus, 50)
 	var all sync.WaitGroup
 	for range cap(answers) {
@@ -42,7 +41,7 @@ func TestSimultaneousLogins(t *testing.T) {
 	}
 }
 
-func TestStale(t *testing.T) {
+func TestStaleStatusIsIgnored(t *testing.T) {
 	f := open(t)
 	k := f.agent()
 	at := func(d time.Duration) *time.Time { t := f.clock.Now().Add(d); return &t }
@@ -52,18 +51,18 @@ func TestStale(t *testing.T) {
 		at             *time.Time
 		changed, stale bool
 	}{
-		{"before the first change any time will do", "available", at(-time.Hour), true, false},
+		{"any time before the first change", "available", at(-time.Hour), true, false},
 		{"repeated", "available", at(-time.Hour), false, false},
 		{"later", "logged_out", at(-time.Minute), true, false},
 		{"overtaken", "available", at(-time.Hour), false, true},
-		{"overtaken, but the same", "logged_out", at(-time.Hour), false, true},
-		{"the same, later: its time counts", "logged_out", at(-time.Second), false, false},
-		{"overtaken by what changed nothing", "available", at(-30 * time.Second), false, true},
+		{"overtaken, the same status", "logged_out", at(-time.Hour), false, true},
+		{"the same status, later: its time counts", "logged_out", at(-time.Second), false, false},
+		{"overtaken by a repetition", "available", at(-30 * time.Second), false, true},
 		{"without a time", "available", nil, true, false},
 		{"older than that", "logged_out", at(-time.Millisecond), false, true},
 		{"of the same time", "logged_out", at(0), true, false},
 		{"a little ahead", "available", at(5 * time.Minute), true, false},
-		{"without a time, though the last was ahead", "logged_out", nil, true, false},
+		{"without a time, after a time ahead", "logged_out", nil, true, false},
 	} {
 		st, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: step.status, ChangedAt: step.at})
 		if err != nil || st.Changed != step.changed || st.Stale != step.stale {
@@ -78,14 +77,14 @@ func TestStale(t *testing.T) {
 	}
 }
 
-func TestDeletingAClientStillOwes(t *testing.T) {
+func TestDeliveriesOfADeletedClientAreSent(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	f.login(k)
 	f.check(f.DeleteClient(f.ctx, k.Client))
 	if _, err := f.Client(f.ctx, k.Client); err == nil {
-		t.Error("the client is still there")
+		t.Error("the client exists after its deletion")
 	}
 	d := f.claimOne()
 	if d.URL != crm || d.Data.AgentStatus != "available" {
@@ -95,12 +94,12 @@ func TestDeletingAClientStillOwes(t *testing.T) {
 	if states := f.states(); states["delivered"] != 2 {
 		t.Errorf("states: %v, want the login and the logout delivered", states)
 	}
-	f.drained()
+	f.wantDrained()
 }
 
-// A status that is asked for while another one is being committed comes after that, also if the agent still has it.
-func TestStatusesInOrderOfArrival(t *testing.T) {
-	pgtest.SQLiteOnly(t, "where the commit is seen")
+// A setting that arrives during a commit is applied after it, even if the agent still has the new status.
+func TestSettingsAreAppliedInOrderOfArrival(t *testing.T) {
+	pgtest.SQLiteOnly(t, "the test observes SQLite's commit")
 	f := open(t)
 	k := f.agent()
 	committing, commit := make(chan struct{}), make(chan struct{})
@@ -129,7 +128,7 @@ func TestStatusesInOrderOfArrival(t *testing.T) {
 		select {
 		case <-look.C:
 			waits = f.SettingsWaiting() > 0
-		case <-logout: // at once, which is wrong
+		case <-logout: // the defect: it did not wait
 			waits = true
 		}
 	}
@@ -137,12 +136,12 @@ func TestStatusesInOrderOfArrival(t *testing.T) {
 	<-login
 	<-logout
 	if is, err := f.Status(f.ctx, k); err != nil || is.AgentStatus != gen.AgentStatusValueLoggedOut {
-		t.Errorf("the last that was asked for was logged_out, the agent is %s (%v)", is.AgentStatus, err)
+		t.Errorf("the last setting was logged_out, the agent is %s (%v)", is.AgentStatus, err)
 	}
 }
 
-// An agent that is made between the two looks for it has its status set, by whom it was asked for.
-func TestAgentIsMadeWhileItIsLookedFor(t *testing.T) {
+// The agent is created between the two queries for it.
+func TestStatusOfAConcurrentlyCreatedAgentIsSet(t *testing.T) {
 	pgtest.PostgresOnly(t, "there is one writer")
 	f := open(t)
 	f.agent()
@@ -155,7 +154,7 @@ func TestAgentIsMadeWhileItIsLookedFor(t *testing.T) {
 		if writes && strings.Contains(statement, "FROM agents") {
 			looks++
 		}
-		if looks == 2 { // after that for agents that nobody holds
+		if looks == 2 { // after the query for agents without a lock
 			looks++
 			_, _, err := other.PutAgent(f.ctx, k, store.AgentUpdate{Name: new(string)})
 			f.check(err)

@@ -10,9 +10,9 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// What is traced of a change ends when the change is committed, or with the error of why it is not.
-func TestTraceOfAChangeEndsWithItsCommit(t *testing.T) {
-	w := openWatched(t)
+// The span of a change that is not committed ends with the error.
+func TestSpanOfAChangeEndsWithItsCommit(t *testing.T) {
+	w := openWatchedStore(t)
 	defer w.done()
 	var ends []string
 	w.Trace = func(context.Context) (string, func(int64, error)) {
@@ -40,9 +40,9 @@ func TestTraceOfAChangeEndsWithItsCommit(t *testing.T) {
 		t.Error(err)
 	}
 	if want := []string{"1 true, after 0 commits", "1 false, after 1 commits"}; !slices.Equal(ends, want) {
-		t.Errorf("ended are %q, want %q", ends, want)
+		t.Errorf("the spans ended with %q, want %q", ends, want)
 	}
 	if err := w.DeleteAgent(t.Context(), k); err != nil || len(ends) != 3 {
-		t.Errorf("the logout of an agent that is deleted: %q, %v", ends, err)
+		t.Errorf("the logout of a deleted agent: %q, %v", ends, err)
 	}
 }

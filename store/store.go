@@ -16,29 +16,30 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// Options are what a store is opened with.
+// Options configure a store. Only URL is required.
 type Options struct {
-	// URL is sqlite:PATH, or postgres://… as libpq has it.
+	// URL is sqlite:PATH, or a libpq URL such as postgres://user@host:5432/database.
 	URL string
-	// Now is the one clock of all due times; nil means time.Now with SQLite, else the database's.
+	// Now is the clock of all due times. Nil means time.Now on SQLite, and the database's clock on PostgreSQL.
 	Now func() time.Time
-	// Lease is how long a claim holds a lane; 0 means 15 s. It must be longer than an attempt takes.
+	// Lease is the duration of a lane's lease; 0 means 15 s. It must be longer than an attempt takes.
 	Lease time.Duration
-	// Window is how long a delivery is tried, from its change on; 0 means 24 h.
+	// Window is the time, from its change, in which a delivery is tried; 0 means 24 h.
 	Window time.Duration
-	// DeployWindow is how long answers of a receiver that is being deployed are tried again; 0 means not at all.
+	// DeployWindow is the time in which an answer such as 404 is retried, since its receiver may be in the middle of a
+	// deployment; 0 means none.
 	DeployWindow time.Duration
-	// Longest is the longest wait until anything is due again; 0 means that of webhook.DefaultSchedule.
+	// Longest is the longest delay until a retry or a probe; 0 means that of webhook.DefaultSchedule.
 	Longest time.Duration
-	// Keep is how long what has ended is kept, from its end on; 0 means 30 days.
+	// Keep is the retention time of finished rows, from their end; 0 means 30 days.
 	Keep time.Duration
-	// KeepRows is how many deliveries, and how many changes, of all clients are kept at most; 0 means 1,000,000.
+	// KeepRows is the maximum number of deliveries, and of status changes, of all clients together; 0 means 1,000,000.
 	KeepRows int
-	// Key is KeySize bytes that signing secrets are encrypted with; nil leaves them as they are.
+	// Key encrypts signing secrets and has KeySize bytes. With nil, secrets are stored in plain text.
 	Key []byte
-	// Log gets what happens; nil means slog.Default.
+	// Log is the logger; nil means slog.Default.
 	Log *slog.Logger
-	// Trace begins the part of a trace that is a status change; nil means none.
+	// Trace begins the span of a status change; nil means no tracing.
 	Trace Tracer
 }
 
@@ -78,33 +79,35 @@ type Store struct {
 	cipher       *secretCipher
 	reader       *gorm.DB
 	writes       sqldb.Writer
-	peers        *peers // that share the database; nil with SQLite
+	peers        *peers // the other processes that share the database; nil on SQLite
 	dueSoon      chan struct{}
 	repeats      repeatCounter
 	feeds        feeds
 	replays      chan struct{}
-	pruner       pruner // of Work alone
+	pruner       pruner // used only by the goroutine of Work's pruning job
 	clock        clockWatch
 	skipped      struct{ deliveries, changes skippedRows }
 	freshChanges freshChanges
 
-	monotonic func() time.Time // the time for what must not depend on a clock that is set
+	monotonic func() time.Time // a clock that is never set; the tests replace it
 	downtimes *downtimes
-	asyncLog  asyncHandler // the log of what looks after the database
-	readiness readinessProbe
+	asyncLog  asyncHandler // the log of maintenance, which may be written with a lock held
+	readiness readinessCheck
 	closed    atomic.Bool
 
 	requestCounter requestCounter
 	handoff        atomic.Pointer[webhook.Handoff]
-	locked         atomic.Bool // a secret was encrypted by another process, with a key that this one lacks
+	locked         atomic.Bool // another process encrypted a secret with a key that this process lacks
 	settings       *sqldb.Batcher[*setting]
 	results        *sqldb.Batcher[*result]
 	counts         totalCounts
 }
 
-// Open opens the database and brings its schema up to date. An SQLite file is made if there is none, and one process
-// owns it: a second one is refused, and leases of the process before are dropped, so that what was in flight goes out
-// at once. A PostgreSQL database is shared by any number of processes.
+// Open opens the database and migrates its schema.
+//
+// It creates an SQLite file that does not exist. One process owns the file: Open refuses a second one, and drops the
+// leases of the previous process, so that deliveries that were in flight are due at once. Any number of processes may
+// open a PostgreSQL database.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o}
 	if err := s.openAs(ctx); err != nil {
@@ -114,12 +117,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.shareRequests(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.freshChanges.add(0) // what was under way before is found by a look at all lanes alone
+	s.freshChanges.add(0) // only a claim over all lanes finds deliveries of the previous process
 	return s, nil
 }
 
-// OpenAlongside opens a database that is there, also while another process serves it, whose leases it leaves alone. It
-// is for short work of an operator.
+// OpenAlongside opens an existing database for a short command of an operator. Another process may serve the database
+// meanwhile, and keeps its leases.
 func OpenAlongside(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{Options: o, alongside: true}
 	if err := s.openAs(ctx); err != nil {
@@ -128,7 +131,7 @@ func OpenAlongside(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// openAs opens either database.
+// openAs opens the database without the steps of a start.
 func (s *Store) openAs(ctx context.Context) (err error) {
 	s.setDefaults()
 	s.monotonic = time.Now
@@ -147,7 +150,7 @@ func (s *Store) openAs(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close ends the writer after what it is at, and closes the database.
+// Close finishes the transaction in progress and closes the database.
 func (s *Store) Close() error {
 	var errs []error
 	s.closed.Store(true)
@@ -165,37 +168,37 @@ func (s *Store) Close() error {
 	return errors.Join(append(errs, s.engine.unlock())...)
 }
 
-// now is the time as rows have it: milliseconds since 1970.
+// now is the time as rows have it, in milliseconds since 1970.
 func (s *Store) now() int64 { return s.clock.use(s.Now().UnixMilli()) }
 
-// read is the pool of readers, for one request.
+// read returns the pool of readers for the queries of one request.
 func (s *Store) read(ctx context.Context) *sqldb.ReadTx { return sqldb.Read(ctx, s.reader) }
 
-// write runs a function in a transaction and returns when it is durable. A domain error of the function undoes what
-// it did and comes back as it is; trouble of the database comes back as *Error of kind Unavailable.
+// write runs a function in a transaction and returns when it is durable. A domain error of the function rolls the
+// transaction back and is returned unchanged. A database failure is returned as *Error of kind Unavailable.
 func (s *Store) write(ctx context.Context, fn sqldb.Work) error {
-	return s.outcome(ctx, s.writes.Do(ctx, fn))
+	return s.noteWrite(ctx, s.writes.Do(ctx, fn))
 }
 
-// outcome notes what a transaction that writes came to, and makes it fit to leave the package.
-func (s *Store) outcome(ctx context.Context, err error) error {
+// noteWrite records the result of a write for Ready and the log, and returns the error for the caller.
+func (s *Store) noteWrite(ctx context.Context, err error) error {
 	s.downtimes.note(ctx, err)
 	return publicError(err)
 }
 
-// batcher runs a function on batches of tasks.
-func batcher[T sqldb.Task](s *Store, work func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
+// batcher returns a Batcher that processes tasks in transactions of the store.
+func batcher[T sqldb.Task](s *Store, process func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
 	return sqldb.NewBatcher(sqldb.BatcherOptions[T]{
-		Writer: s.writes, Work: work, Outcome: s.outcome, Unavailable: isDatabaseFailure,
-		Contended: postgres.MaxWriters / 4,
+		Writer: s.writes, Process: process, MapError: s.noteWrite, Unavailable: isDatabaseFailure,
+		MaxContended: postgres.MaxWriters / 4,
 	})
 }
 
-// millis is a row's time as Go has it.
+// millis converts the time of a row.
 func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-// Work runs the store's background jobs until ctx ends: replays at once, the others every second. No job waits for
-// another.
+// Work runs the store's background jobs until ctx ends. Each job has its own goroutine. A new replay starts at once;
+// the other jobs run every second.
 func (s *Store) Work(ctx context.Context) {
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.runEvery(ctx, s.replays, s.replay) })
@@ -204,22 +207,22 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Go(func() { s.runEvery(ctx, nil, s.maintain) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.watchClock) })
 	if s.peers != nil {
-		jobs.Go(func() { s.runEvery(ctx, nil, s.lookForChanges) })
+		jobs.Go(func() { s.runEvery(ctx, nil, s.pollChanges) })
 	}
 	jobs.Wait()
 	s.runJob(context.WithoutCancel(ctx), s.writeCounts)
 }
 
-// maintain looks after SQLite's file.
+// maintain runs the engine's maintenance of its files.
 func (s *Store) maintain(ctx context.Context) error { return publicError(s.engine.maintain(ctx)) }
 
-// writeCounts writes what is counted in memory.
+// writeCounts writes the counters that are kept in memory.
 func (s *Store) writeCounts(ctx context.Context) error {
 	return errors.Join(s.writeRepeats(ctx), s.shareRequests(ctx))
 }
 
-// runEvery runs a job at once, every second and when it is asked to, until ctx ends.
-func (s *Store) runEvery(ctx context.Context, asked <-chan struct{}, job func(context.Context) error) {
+// runEvery runs a job at once, then every second and on each signal, until ctx ends.
+func (s *Store) runEvery(ctx context.Context, signals <-chan struct{}, job func(context.Context) error) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -227,7 +230,7 @@ func (s *Store) runEvery(ctx context.Context, asked <-chan struct{}, job func(co
 		select {
 		case <-ctx.Done():
 			return
-		case <-asked:
+		case <-signals:
 		case <-tick.C:
 		}
 	}
@@ -236,11 +239,11 @@ func (s *Store) runEvery(ctx context.Context, asked <-chan struct{}, job func(co
 // runJob runs a job and logs its error.
 func (s *Store) runJob(ctx context.Context, job func(context.Context) error) {
 	if err := job(ctx); err != nil && ctx.Err() == nil {
-		s.Log.Warn("work of the store", "error", err)
+		s.Log.Warn("background job failed", "error", err)
 	}
 }
 
-// signal wakes the receiver of a channel with a buffer of one.
+// signal wakes the goroutine that receives from a channel with a buffer of one.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

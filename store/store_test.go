@@ -16,10 +16,10 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// patience is how long a test waits for what must happen. Only a fault takes that long, however slow the machine is.
+// patience is the time limit for an expected event. Only a defect exceeds it, however slow the machine is.
 const patience = 3 * time.Minute
 
-// clock is a clock that a test moves.
+// clock is a clock that a test sets.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -39,7 +39,7 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// fixture is a store on a database of its own, with a clock that a test moves and few words for what tests do.
+// fixture is a store on a database of its own with a clock that the test sets, and short helpers for the tests.
 type fixture struct {
 	*store.Store
 	t     testing.TB
@@ -47,10 +47,10 @@ type fixture struct {
 	clock *clock
 	url   string
 
-	longest  time.Duration // of all delays
+	longest  time.Duration // the longest delay
 	keepRows int
 	key      []byte
-	log      *slog.Logger // nil means the test's output, which is shown when the test fails
+	log      *slog.Logger // nil means the test's output, which a failed test shows
 }
 
 func open(t testing.TB) *fixture {
@@ -72,7 +72,7 @@ func (f *fixture) open() {
 	f.Store = s
 }
 
-// restart closes the store and opens it again: nothing is let go before.
+// restart closes the store and opens it again. It releases no lane.
 func (f *fixture) restart() {
 	f.t.Helper()
 	f.check(f.Close())
@@ -86,7 +86,7 @@ func (f *fixture) check(err error) {
 	}
 }
 
-// agent makes client 12 with local agent 136 and returns its key.
+// agent creates client 12 with local agent 136 and returns its key.
 func (f *fixture) agent() store.AgentKey {
 	f.t.Helper()
 	k := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
@@ -98,7 +98,7 @@ func (f *fixture) agent() store.AgentKey {
 	return k
 }
 
-func (f *fixture) register(k store.AgentKey, url string, types ...gen.EventType) (ids []int64) {
+func (f *fixture) createEvents(k store.AgentKey, url string, types ...gen.EventType) (ids []int64) {
 	f.t.Helper()
 	for _, typ := range types {
 		e, err := f.CreateEvent(f.ctx, k, gen.AgentEventCreate{URL: url, Method: gen.RequestMethodPOST, EventType: typ})
@@ -125,7 +125,7 @@ func (f *fixture) logout(k store.AgentKey) gen.AgentStatus {
 	return f.set(k, gen.AgentStatusValueLoggedOut)
 }
 
-// claim takes everything that is due.
+// claim claims all lanes that are due.
 func (f *fixture) claim() []webhook.Delivery {
 	f.t.Helper()
 	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1000, PerReceiver: 100, Take: func(int64) bool {
@@ -135,7 +135,7 @@ func (f *fixture) claim() []webhook.Delivery {
 	return claimed
 }
 
-// claimOne takes the one delivery that is due.
+// claimOne claims the only lane that is due.
 func (f *fixture) claimOne() webhook.Delivery {
 	f.t.Helper()
 	claimed := f.claim()
@@ -152,7 +152,7 @@ func (f *fixture) claimNone() {
 	}
 }
 
-// record stores a verdict and returns the delivery that the lane goes on with.
+// record records a verdict and returns the next delivery of the lane.
 func (f *fixture) record(d webhook.Delivery, v webhook.Verdict, keepLane bool) *webhook.Delivery {
 	f.t.Helper()
 	o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: time.Now(), Verdict: v}}
@@ -164,7 +164,7 @@ func (f *fixture) record(d webhook.Delivery, v webhook.Verdict, keepLane bool) *
 	return next
 }
 
-// agentN makes client 12 with a local agent of that id.
+// agentN creates a local agent of client 12 with an id.
 func (f *fixture) agentN(id int64) store.AgentKey {
 	f.t.Helper()
 	k := f.agent()
@@ -181,14 +181,14 @@ func (f *fixture) redirect(k store.AgentKey, event int64, url string) {
 	f.check(err)
 }
 
-// finish records a delivery and all that follows in its lane as delivered, and checks that the order is right.
+// finish records a delivery, and all that follow in its lane, as delivered. It checks their order.
 func (f *fixture) finish(d webhook.Delivery) {
 	f.t.Helper()
 	for next := &d; next != nil; {
 		id, sequence := next.ID, next.Sequence
 		next = f.record(*next, webhook.Delivered, true)
 		if next != nil && next.ID == id {
-			f.t.Fatalf("delivery %d comes again after its result", id)
+			f.t.Fatalf("delivery %d is sent again after its result", id)
 		}
 		if next != nil && next.Sequence < sequence {
 			f.t.Errorf("sequence %d after %d", next.Sequence, sequence)
@@ -196,7 +196,7 @@ func (f *fixture) finish(d webhook.Delivery) {
 	}
 }
 
-// sql breaks something on purpose.
+// sql changes rows directly.
 func (f *fixture) sql(statement string) {
 	f.t.Helper()
 	db := f.db()
@@ -224,7 +224,7 @@ func (f *fixture) states() map[string]int {
 	return states
 }
 
-// verify checks that all invariants of the rows hold.
+// verify checks all invariants of the rows.
 func (f *fixture) verify() {
 	f.t.Helper()
 	err := store.Verify(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Longest: f.longest}, func(c store.Check) {
@@ -235,8 +235,8 @@ func (f *fixture) verify() {
 	f.check(err)
 }
 
-// drained checks that nothing is pending, that every lane knows it, and that no lane had to be mended.
-func (f *fixture) drained() {
+// wantDrained checks that no delivery is pending, that all lanes are empty, and that none needs a repair.
+func (f *fixture) wantDrained() {
 	f.t.Helper()
 	db := f.db()
 	defer db.Close()
@@ -248,12 +248,12 @@ func (f *fixture) drained() {
 	}
 	f.verify()
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
-		f.t.Errorf("mended %d lanes, %v", n, err)
+		f.t.Errorf("repaired %d lanes, %v", n, err)
 	}
 }
 
-// What is given up, by a client that hangs up or by a stop, is no error; what goes wrong is.
-func TestGivenUpIsNotLogged(t *testing.T) {
+// A cancellation, by a client or by a stop, is no error of the store.
+func TestCancelledQueriesAreNotLogged(t *testing.T) {
 	f := open(t)
 	var log bytes.Buffer
 	f.log = slog.New(slog.NewTextHandler(&log, nil))
@@ -280,14 +280,14 @@ func TestGivenUpIsNotLogged(t *testing.T) {
 	f.sql("ALTER TABLE gone RENAME TO clients")
 }
 
-// What a statement that fails was to write is in no log: there are signatures and URLs among it.
+// The values of a failed statement may be signatures and URLs.
 func TestValuesAreNotLogged(t *testing.T) {
 	f := open(t)
 	var log bytes.Buffer
 	f.log = slog.New(slog.NewTextHandler(&log, nil))
 	f.restart()
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	d := f.claimOne()
 	f.sql("ALTER TABLE attempts RENAME TO gone")
@@ -295,7 +295,7 @@ func TestValuesAreNotLogged(t *testing.T) {
 		Attempt: webhook.Attempt{StartedAt: f.clock.Now(), Verdict: webhook.Delivered, Signature: "s3cret"},
 	}
 	if _, err := f.Record(f.ctx, d, o, false); err == nil {
-		t.Error("the attempt was recorded in no table")
+		t.Error("an attempt was recorded without its table")
 	}
 	f.sql("ALTER TABLE gone RENAME TO attempts")
 	if text := log.String(); !strings.Contains(text, "INSERT INTO attempts") || strings.Contains(text, "s3cret") {

@@ -16,22 +16,22 @@ import (
 )
 
 const (
-	// TokenLife is how long a token is valid.
+	// TokenLife is the time for which a token is valid.
 	TokenLife = time.Hour
-	// maxTokens is how many an application has at a time. Some clients ask for one before every request.
+	// maxTokens is the maximum number of tokens of an application. Some clients request one before each other request.
 	maxTokens = 100
-	// tokenLength is what the API that is re-implemented has.
+	// tokenLength is the length of tokens in the original API.
 	tokenLength = 30
 )
 
-// ErrCredentials is returned for an id and a secret that no application has, or one of a client that is blocked.
+// ErrCredentials is returned if no application has this id and secret, or if its client is blocked.
 var ErrCredentials = errors.New("there is no application with this id and this secret")
 
-// ErrApplication is the ErrCredentials that is returned for an id that no application has.
+// ErrApplication is the ErrCredentials for an unknown id.
 var ErrApplication = fmt.Errorf("%w", ErrCredentials)
 
 // ErrToken is returned for a token that was never issued, has expired or was revoked.
-var ErrToken = errors.New("the token is not good")
+var ErrToken = errors.New("the token is unknown, expired or revoked")
 
 // Caller is the application that makes a request.
 type Caller struct {
@@ -40,12 +40,12 @@ type Caller struct {
 	Name        string
 	Client      string // empty for an operator
 	Access      gen.AccessLevel
-	Blocked     bool // the client is
+	Blocked     bool // whether the client is blocked
 
-	RequestLimit int64 // of the client, in an hour
+	RequestLimit int64 // of the client, per hour
 }
 
-// Caller returns whose token it is, or ErrToken.
+// Caller returns the application of a token, or ErrToken.
 func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 	ctx, cancel := context.WithTimeout(ctx, postgres.TransactionTimeout)
 	defer cancel()
@@ -67,8 +67,8 @@ func (s *Store) CheckCredentials(ctx context.Context, id, secret string) error {
 	return s.checkCredentials(s.read(ctx), id, secret)
 }
 
-// IssueToken gives an application a token for TokenLife, or returns ErrCredentials. Of more than 100 the oldest goes.
-// Call CheckCredentials before, so that a wrong secret costs no transaction.
+// IssueToken issues a token of an application for TokenLife, or returns ErrCredentials. It deletes the oldest of more
+// than 100 tokens. Call CheckCredentials before, so that a wrong secret costs no transaction.
 func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string, err error) {
 	token = newToken()
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
@@ -98,7 +98,7 @@ func (s *Store) checkCredentials(q sqldb.Querier, id, secret string) error {
 	return publicError(err)
 }
 
-// newToken is 150 random bits.
+// newToken returns 150 random bits.
 func newToken() string { return (rand.Text() + rand.Text())[:tokenLength] }
 
 func (s *Store) keepToken(tx *sqldb.Tx, id, token string) error {
@@ -114,7 +114,7 @@ func (s *Store) keepToken(tx *sqldb.Tx, id, token string) error {
 		hash[:], s.now()+TokenLife.Milliseconds(), id)
 }
 
-// pruneTokens removes those that have expired.
+// pruneTokens deletes expired tokens.
 func (s *Store) pruneTokens(ctx context.Context) error {
 	oldest, err := sqldb.Value[*int64](s.read(ctx), "SELECT min(expires_at) FROM tokens")
 	if err != nil || oldest == nil || *oldest > s.now() {

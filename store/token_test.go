@@ -23,8 +23,8 @@ func (f *fixture) token(made gen.ApplicationSecret) string {
 	return token
 }
 
-// good says whether a token is.
-func (f *fixture) good(token string) bool {
+// valid reports whether a token is valid.
+func (f *fixture) valid(token string) bool {
 	f.t.Helper()
 	c, err := f.Caller(f.ctx, token)
 	if err != nil && !errors.Is(err, store.ErrToken) {
@@ -33,24 +33,24 @@ func (f *fixture) good(token string) bool {
 	return err == nil && c.Application != ""
 }
 
-// A token is good for an hour, and then its row goes too.
-func TestTokenExpires(t *testing.T) {
+// Its row is pruned after that.
+func TestTokenIsValidForAnHour(t *testing.T) {
 	f := open(t)
 	f.agent()
 	token := f.token(f.application("12"))
 	c, err := f.Caller(f.ctx, token)
 	if err != nil || c.Client != "12" || c.Access != gen.AccessLevelAll || c.Blocked || c.Name != "CRM" ||
 		c.Number != 1 {
-		t.Errorf("it is %+v's, %v", c, err)
+		t.Errorf("the caller is %+v, %v", c, err)
 	}
 	f.clock.add(time.Hour - time.Millisecond)
 	f.check(f.PruneAll(f.ctx))
-	if !f.good(token) {
-		t.Error("it is not good to the end of the hour")
+	if !f.valid(token) {
+		t.Error("it is not valid until the end of the hour")
 	}
 	f.clock.add(time.Millisecond)
-	if f.good(token) {
-		t.Error("it is good for longer than an hour")
+	if f.valid(token) {
+		t.Error("it is valid for longer than an hour")
 	}
 	f.clock.add(time.Second)
 	f.check(f.PruneAll(f.ctx))
@@ -58,14 +58,14 @@ func TestTokenExpires(t *testing.T) {
 		t.Errorf("%d rows are left", n)
 	}
 	for _, wrong := range []string{"", token + "A", token[1:]} {
-		if f.good(wrong) {
-			t.Errorf("%q is good", wrong)
+		if f.valid(wrong) {
+			t.Errorf("%q is valid", wrong)
 		}
 	}
 }
 
-// Of more than a hundred tokens the oldest goes, and no other application's.
-func TestTokensAreBounded(t *testing.T) {
+// The oldest token of the same application is deleted.
+func TestApplicationHasAHundredTokensAtMost(t *testing.T) {
 	f := open(t)
 	f.agent()
 	one, other := f.application("12"), f.application("12")
@@ -76,17 +76,17 @@ func TestTokensAreBounded(t *testing.T) {
 		tokens = append(tokens, f.token(one))
 	}
 	for i, token := range tokens {
-		if f.good(token) != (i >= 3) {
-			t.Errorf("token %d of 103 is good: %t", i+1, i < 3)
+		if f.valid(token) != (i >= 3) {
+			t.Errorf("token %d of 103 is valid: %t", i+1, i < 3)
 		}
 	}
-	if !f.good(kept) {
-		t.Error("the other application's token is gone")
+	if !f.valid(kept) {
+		t.Error("the other application's token is invalid")
 	}
 }
 
-// Neither a revoked application, nor one of a client that is blocked or gone, gets a token or keeps one.
-func TestTokensOfWhoIsRefused(t *testing.T) {
+// A revoked application, and one of a blocked or deleted client, gets no token, and its tokens are invalid.
+func TestRevokedAndBlockedApplicationsGetNoToken(t *testing.T) {
 	f := open(t)
 	f.agent()
 	made := f.application("12")
@@ -94,7 +94,7 @@ func TestTokensOfWhoIsRefused(t *testing.T) {
 	_, _, err := f.PutClient(f.ctx, "12", gen.ClientUpdate{Blocked: new(true)})
 	f.check(err)
 	if c, err := f.Caller(f.ctx, token); err != nil || !c.Blocked {
-		t.Errorf("of a client that is blocked: %+v, %v", c, err)
+		t.Errorf("a blocked client: %+v, %v", c, err)
 	}
 	if _, err := f.IssueToken(f.ctx, made.ID, made.Secret); !errors.Is(err, store.ErrCredentials) {
 		t.Errorf("blocked: %v", err)
@@ -102,28 +102,28 @@ func TestTokensOfWhoIsRefused(t *testing.T) {
 	_, _, err = f.PutClient(f.ctx, "12", gen.ClientUpdate{Blocked: new(false)})
 	f.check(err)
 	f.check(f.DeleteApplication(f.ctx, "12", made.ID))
-	if _, err := f.IssueToken(f.ctx, made.ID, made.Secret); !errors.Is(err, store.ErrCredentials) || f.good(token) {
-		t.Errorf("revoked: %v, the token is good: %t", err, f.good(token))
+	if _, err := f.IssueToken(f.ctx, made.ID, made.Secret); !errors.Is(err, store.ErrCredentials) || f.valid(token) {
+		t.Errorf("revoked: %v, the token is valid: %t", err, f.valid(token))
 	}
 	made = f.application("12")
 	token = f.token(made)
 	f.check(f.DeleteClient(f.ctx, "12"))
-	f.agent() // a client of the same id
-	if _, err := f.IssueToken(f.ctx, made.ID, made.Secret); !errors.Is(err, store.ErrCredentials) || f.good(token) {
-		t.Errorf("of a client that is gone: %v, the token is good: %t", err, f.good(token))
+	f.agent() // a new client with the same id
+	if _, err := f.IssueToken(f.ctx, made.ID, made.Secret); !errors.Is(err, store.ErrCredentials) || f.valid(token) {
+		t.Errorf("a deleted client: %v, the token is valid: %t", err, f.valid(token))
 	}
 	f.verify()
 }
 
-// The operator that the configuration names is there, with that secret and no other.
-func TestEnsureOperator(t *testing.T) {
+// The configuration names an operator's application and its secret.
+func TestConfiguredOperatorHasTheConfiguredSecret(t *testing.T) {
 	f := open(t)
 	first, made, err := f.FirstOperator(f.ctx)
 	if err != nil || !made || first.Access != store.Operator {
 		t.Fatalf("%+v, %t, %v", first, made, err)
 	}
 	if _, made, err := f.FirstOperator(f.ctx); made || err != nil {
-		t.Errorf("a second one was made: %t, %v", made, err)
+		t.Errorf("a second one was created: %t, %v", made, err)
 	}
 	pbx := gen.ApplicationSecret{ID: "pbx", Secret: "correct-horse-battery"}
 	for range 2 {
@@ -131,11 +131,11 @@ func TestEnsureOperator(t *testing.T) {
 	}
 	token := f.token(pbx)
 	f.check(f.EnsureOperator(f.ctx, pbx.ID, "another-secret-of-it"))
-	if _, err := f.IssueToken(f.ctx, pbx.ID, pbx.Secret); !errors.Is(err, store.ErrCredentials) || f.good(token) {
-		t.Errorf("with the old secret: %v, its token is good: %t", err, f.good(token))
+	if _, err := f.IssueToken(f.ctx, pbx.ID, pbx.Secret); !errors.Is(err, store.ErrCredentials) || f.valid(token) {
+		t.Errorf("with the old secret: %v, its token is valid: %t", err, f.valid(token))
 	}
-	if !f.good(f.token(first)) {
-		t.Error("the first operator is gone")
+	if !f.valid(f.token(first)) {
+		t.Error("the first operator's token is invalid")
 	}
 	f.agent()
 	if err := f.EnsureOperator(f.ctx, f.application("12").ID, "another-secret-of-it"); err == nil {

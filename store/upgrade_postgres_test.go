@@ -15,8 +15,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// When many processes start on an empty database, one makes the tables, and the others wait for it.
-func TestOneMigrates(t *testing.T) {
+// Many processes start on an empty database, and all but one wait for the migration.
+func TestOneProcessMigrates(t *testing.T) {
 	pgtest.PostgresOnly(t, "one process owns a file")
 	f := &fixture{t: t, ctx: t.Context(), clock: newClock(), url: pgtest.Empty(t)}
 	var starts sync.WaitGroup
@@ -42,12 +42,12 @@ func TestOneMigrates(t *testing.T) {
 	}
 }
 
-// A later version of the program adds to tables while this one works. This one goes on; only a start of it is refused.
-func TestTablesGrowMeanwhile(t *testing.T) {
+// A later version migrates while this one runs. Only a new start of this version is refused.
+func TestStoreSurvivesAMigrationByALaterVersion(t *testing.T) {
 	pgtest.PostgresOnly(t, "one process owns a file")
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 	day := func() {
 		t.Helper()
 		f.login(k)
@@ -55,13 +55,13 @@ func TestTablesGrowMeanwhile(t *testing.T) {
 		f.logout(k)
 		f.record(f.claimOne(), webhook.Failed, false)
 		f.sequences()
-		f.clock.add(24 * time.Hour) // a client has few secrets at a time
+		f.clock.add(24 * time.Hour) // the number of secrets is limited
 		f.create(f.creations()["rotation"], f.operator())
 		if _, err := f.Deliveries(f.ctx, k.Client, store.DeliveryFilter{}, 0, 10); err != nil {
 			t.Error(err)
 		}
 	}
-	for range 8 { // so that statements are prepared
+	for range 8 { // prepares the statements
 		day()
 	}
 	for _, table := range []string{
@@ -76,15 +76,15 @@ func TestTablesGrowMeanwhile(t *testing.T) {
 	f.verifyRows()
 	s, err := store.Open(f.ctx, store.Options{URL: f.url})
 	if err == nil {
-		t.Error("it starts on tables that it does not know", s.Close())
+		t.Error("it starts on an unknown schema", s.Close())
 	} else if !strings.Contains(err.Error(), "schema version 1000") {
 		t.Error(err)
 	}
 }
 
-// An index is made once those are done who have looked at the database before, however long a lock may be waited for,
-// and anew where that was interrupted.
-func TestIndexIsMadeBesideOthers(t *testing.T) {
+// The migration waits for older transactions, beyond the lock timeout, and repairs an index whose creation was
+// interrupted.
+func TestIndexIsCreatedWhileOthersRead(t *testing.T) {
 	pgtest.PostgresOnly(t, "one process owns a file")
 	f := open(t)
 	f.check(f.Close())
@@ -105,15 +105,15 @@ func TestIndexIsMadeBesideOthers(t *testing.T) {
 		}
 		opened <- err
 	}()
-	f.untilSo(db, opened,
+	f.untilTrue(db, opened,
 		"SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "+
 			"AND query LIKE 'CREATE INDEX%' AND clock_timestamp() - query_start > interval '300 ms'")
 	f.check(other.Rollback())
 	f.check(<-opened)
-	f.untilSo(db, nil, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'deliveries_agent'::regclass")
+	f.untilTrue(db, nil, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'deliveries_agent'::regclass")
 }
 
-// undoAfter undoes the migrations after one that its number names, the last first.
+// undoAfter undoes the migrations after a number, the last first.
 func (f *fixture) undoAfter(number string) {
 	f.t.Helper()
 	files, err := filepath.Glob("internal/schema/migrations/postgres/*.sql")
@@ -128,8 +128,8 @@ func (f *fixture) undoAfter(number string) {
 	}
 }
 
-// untilSo waits until a condition of the database is so; that something ends before is an error.
-func (f *fixture) untilSo(db *sql.DB, ended <-chan error, condition string) {
+// untilTrue waits for a condition in the database. The end of the operation before that is an error.
+func (f *fixture) untilTrue(db *sql.DB, ended <-chan error, condition string) {
 	f.t.Helper()
 	look, limit := time.NewTicker(10*time.Millisecond), time.After(patience)
 	defer look.Stop()
@@ -140,12 +140,12 @@ func (f *fixture) untilSo(db *sql.DB, ended <-chan error, condition string) {
 		case err := <-ended:
 			f.t.Fatalf("it has ended (%v) before %s", err, condition)
 		case <-limit:
-			f.t.Fatalf("it never was so that %s", condition)
+			f.t.Fatalf("the condition never became true: %s", condition)
 		}
 	}
 }
 
-// verifyRows is verify for a schema that is newer.
+// verifyRows is verify for a newer schema.
 func (f *fixture) verifyRows() {
 	f.t.Helper()
 	f.sql("DELETE FROM goose_db_version WHERE version_id = 1000")

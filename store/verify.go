@@ -11,38 +11,38 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// Check is one thing that Verify has looked at.
+// Check is the result of one check of Verify.
 type Check struct {
-	Name   string   // what must be so
-	Faults []string // where it is not so, at most 20 of them
-	Count  int      // of all faults
+	Name   string   // the invariant
+	Faults []string // the violations, at most 20 of them
+	Count  int      // the number of all violations
 }
 
-// maxFaults is how many faults of one kind are reported.
+// maxFaults is the number of violations of an invariant that are reported.
 const maxFaults = 20
 
-// rule is an invariant of the rows that holds whenever no transaction is open. Its query lists where it is broken, one
-// text each; @now is the time, @far the first time that is further away than anything may wait.
+// rule is an invariant of the rows that holds whenever no transaction is open. Its query returns one text for each
+// violation. @now is the time, and @far the first time that is later than any delay allows.
 type rule struct{ name, query string }
 
-// sqliteRules are what other engines see to themselves.
+// sqliteRules are the invariants that only SQLite needs checked.
 var sqliteRules = []rule{
 	{
 		"every page and every row is sound",
 		"SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
 	},
-	{"no row names one that is not there", `SELECT "table" || ' ' || rowid || ' names a missing row of ' || parent
+	{"each row that a row refers to exists", `SELECT "table" || ' ' || rowid || ' names a missing row of ' || parent
 		FROM pragma_foreign_key_check`},
 }
 
-// rules are the invariants of lanes, deliveries, status changes and receivers that the schema does not enforce. Every
-// engine understands them as they are.
+// rules are the invariants of lanes, deliveries, status changes and receivers that the schema does not enforce. Both
+// engines execute them unchanged.
 var rules = []rule{
-	{"a lane counts what is pending in it, and is due when its first delivery is", `SELECT 'lane ' || id || ': ' ||
+	{"a lane counts its pending deliveries, and is due when its head is", `SELECT 'lane ' || id || ': ' ||
 		actual || ' pending, its row says ' || pending || '; it is due at ' ||
 			coalesce(CAST(due_at AS TEXT), 'no time') ||
-		coalesce(', its first delivery at ' || first_due, '') FROM (` + inconsistentLanesSQL + ") astray"},
-	{"who holds a lane has a delivery of it, and the lane is looked at when the lease ends", `SELECT 'lane ' || l.id ||
+		coalesce(', its first delivery at ' || first_due, '') FROM (` + inconsistentLanesSQL + ") inconsistent"},
+	{"a leased lane has one of its deliveries in flight, and is due when its lease ends", `SELECT 'lane ' || l.id ||
 		': leased until ' || coalesce(CAST(l.lease_until AS TEXT), 'no time') || ', due at ' ||
 		coalesce(CAST(l.due_at AS TEXT), 'no time') ||
 		', delivery ' || coalesce(l.delivery_id || coalesce(' (' || d.state || ' in lane ' || d.lane_id ||
@@ -52,29 +52,29 @@ var rules = []rule{
 			AND (l.due_at IS DISTINCT FROM l.lease_until OR d.id IS NULL OR (d.state = 'pending'
 				AND d.lane_id <> l.id)))`},
 	{
-		"a delivery is finished when it has ended, and waits for nothing then",
+		"a delivery has an end time exactly if it has ended, and moves only if it is pending",
 		`SELECT 'delivery ' || id || ': ' || state ||
 		', finished at ' || coalesce(CAST(finished_at AS TEXT), 'no time') || coalesce(', moving to lane ' ||
 		moved_to, '') FROM deliveries
 		WHERE (state IN ('pending', 'parked')) <> (finished_at IS NULL) OR (moved_to IS NOT NULL
 			AND state <> 'pending')`,
 	},
-	{"no delivery waits longer than any delay is", `SELECT 'delivery ' || id || ': due at ' || due_at FROM deliveries
+	{"no delivery is due too late", `SELECT 'delivery ' || id || ': due at ' || due_at FROM deliveries
 		WHERE state = 'pending' AND due_at > @far`},
-	{"what was delivered has an attempt that says so, and no attempt is missing", `SELECT 'delivery ' || d.id || ': ' ||
+	{"a delivered delivery has a successful attempt, and no attempt is missing", `SELECT 'delivery ' || d.id || ': ' ||
 		d.state || ' after ' || d.attempts || ' attempts, of which ' || count(a.id) || ' are there'
 		FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id GROUP BY d.id
 		HAVING (count(a.id) < d.attempts AND count(a.id) < @attempts)
 			OR (d.state = 'delivered' AND count(CASE WHEN a.verdict = 'delivered' THEN 1 END) = 0)`},
 	{
-		"a delivery knows its last attempt",
+		"a delivery refers to its last attempt",
 		`SELECT 'delivery ' || id || ': its last attempt is ' || coalesce(CAST(last AS TEXT), 'none') ||
 		', its row says ' || coalesce(CAST(last_attempt AS TEXT), 'none') FROM (SELECT d.id, d.last_attempt,
 			(SELECT max(a.id + 0) FROM attempts a WHERE a.delivery_id = d.id) AS last FROM deliveries d) known
 		WHERE last_attempt IS DISTINCT FROM last`,
 	},
 	{
-		"a delivery says of its change what that is",
+		"a delivery has the same agent, status and time as its change",
 		`SELECT 'delivery ' || d.id || ': of ' || d.kind || ' agent ' || d.agent_id ||
 		', to ' || d.new_status || ' at ' || d.changed_at || '; change ' || c.id || ' is of ' || c.kind ||
 		' agent ' || c.agent_id ||
@@ -84,19 +84,19 @@ var rules = []rule{
 			OR d.client_id <> c.client_id`,
 	},
 	{
-		"a change makes one delivery for an event",
+		"a change has at most one delivery for an event",
 		`SELECT 'change ' || change_id || ': ' || count(*) || ' deliveries for event ' ||
 		event_id FROM deliveries GROUP BY change_id, event_id HAVING count(*) > 1`,
 	},
 	{
-		"a change names the events that it made deliveries for",
+		"a change lists the events of its deliveries",
 		`SELECT 'change ' || c.id || ': delivery ' || d.id || ' for event ' ||
 		d.event_id || ', and the change names ' || c.fired || CASE c.parked WHEN '' THEN '' ELSE ' and ' || c.parked END
 		FROM deliveries d JOIN status_changes c ON c.id = d.change_id
 		WHERE ',' || c.fired || ',' || c.parked || ',' NOT LIKE '%,' || d.event_id || ',%'`,
 	},
 	{
-		"no two deliveries have one webhook-id",
+		"each webhook-id belongs to one delivery",
 		`SELECT webhook_id || ': deliveries ' || string_agg(CAST(id AS TEXT), ', ' ORDER BY id)
 		FROM deliveries GROUP BY webhook_id HAVING count(*) > 1`,
 	},
@@ -112,7 +112,7 @@ var rules = []rule{
 			`)`,
 	},
 	{
-		"what is owed goes where its event says",
+		"an unfinished delivery has the URL, the method, the state and the lane of its event",
 		`SELECT 'delivery ' || d.id || ': ' || d.state || ', ' || d.method || ' in lane ' ||
 		coalesce(d.moved_to, d.lane_id) || '; event ' || e.id || ' is ' || e.state || ', ' || e.method ||
 			' in lane ' || e.lane_id ||
@@ -137,18 +137,21 @@ var rules = []rule{
 				WHERE a.client_id = c.id) AS actual_events
 			FROM clients c) counted WHERE agents <> actual_agents OR events <> actual_events`,
 	},
-	{"there is a secret to sign with", `SELECT DISTINCT 'client ' || r.client_id || ': no secret' FROM deliveries d
+	{
+		"a client with unfinished deliveries has a secret",
+		`SELECT DISTINCT 'client ' || r.client_id || ': no secret' FROM deliveries d
 		JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id LEFT
 			JOIN secrets s ON s.client_id = r.client_id
 		WHERE d.state IN ('pending', 'parked') AND (s.client_id IS NULL OR (s.secret NOT LIKE 'sealed:%' AND
-			(s.secret NOT LIKE 'whsec\_%' ESCAPE '\' OR length(s.secret) NOT BETWEEN 38 AND 94)))`},
+			(s.secret NOT LIKE 'whsec\_%' ESCAPE '\' OR length(s.secret) NOT BETWEEN 38 AND 94)))`,
+	},
 	{
 		"a request with an Idempotency-Key has its answer",
 		`SELECT 'application ' || application || ': a request for client ' ||
 		client_id || ' has no answer' FROM idempotency_keys WHERE answer = ''`,
 	},
 	{
-		"each change of an agent begins where the one before ended",
+		"each change of an agent begins with the status of the change before",
 		`SELECT 'change ' || id || ': from ' || old_status || ' to ' ||
 		new_status || coalesce(', after one to ' || before, '') FROM (SELECT c.*, coalesce(t.sequence, 0) AS truncated,
 			lag(c.new_status) OVER w AS before, lag(c.id) OVER w AS before_id
@@ -167,7 +170,7 @@ var rules = []rule{
 			ELSE c.id IS DISTINCT FROM a.sequence OR c.new_status <> a.status END`,
 	},
 	{
-		"a receiver is probed only while its breaker is open, and waits no longer than any delay is",
+		"a receiver has a probe only while its breaker is open, and waits no longer than any delay",
 		`SELECT 'receiver ' || r.id ||
 		': ' || r.failures || ' failures, ' || r.probes || ' probes' || coalesce(', one by lane ' || r.probe, '') ||
 		coalesce(', waits until ' || r.waits, '') FROM receivers r LEFT JOIN lanes l ON l.id = r.probe
@@ -177,10 +180,11 @@ var rules = []rule{
 	},
 }
 
-// Verify looks for what should never be in a database, whether a process serves it or not, and changes nothing. It
-// reports each check as soon as that is done. Each looks at a moment of its own: a transaction that reads for as long
-// as all of them take would keep SQLite's log, or PostgreSQL's dead rows, from being cleaned up. A copy that is not
-// complete is an error.
+// Verify checks the invariants of a database, which a process may serve meanwhile, and changes nothing. It reports each
+// check as soon as it is done. A copy that is not complete is an error.
+//
+// Each check reads at a moment of its own. One transaction for all checks would read for so long that it would delay
+// the cleanup of SQLite's log or of PostgreSQL's dead rows.
 func Verify(ctx context.Context, o Options, done func(Check)) error {
 	s := &Store{Options: o, alongside: true}
 	return s.verify(ctx, done)
@@ -202,15 +206,15 @@ func (s *Store) verify(ctx context.Context, done func(Check)) error {
 	return nil
 }
 
-// checkAll checks all rules, and stops at the first error.
+// checkAll runs all checks, and stops at the first error.
 func (s *Store) checkAll(ctx context.Context, pool *sql.DB, done func(Check)) error {
 	var checks []func(q sqldb.Querier) (Check, error)
 	for _, r := range s.engine.rules() {
 		checks = append(checks, func(q sqldb.Querier) (Check, error) { return s.check(q, r) })
 	}
 	clock := s.databaseClock()
-	for _, look := range append(checks, checkReceivers) {
-		c, err := s.checkNow(ctx, pool, clock, look)
+	for _, check := range append(checks, checkReceivers) {
+		c, err := s.checkNow(ctx, pool, clock, check)
 		if err != nil {
 			return err
 		}
@@ -219,10 +223,10 @@ func (s *Store) checkAll(ctx context.Context, pool *sql.DB, done func(Check)) er
 	return nil
 }
 
-// checkNow shows a check the database as it is at one moment, which is not later than the time of the store. A check
-// is one statement, so that what changes between two checks is no fault.
+// checkNow runs a check in a snapshot of the database that is not later than the time of the store. A check is one
+// statement, so that changes between two checks are no violation.
 func (s *Store) checkNow(
-	ctx context.Context, pool *sql.DB, clock *postgres.Clock, look func(q sqldb.Querier) (Check, error),
+	ctx context.Context, pool *sql.DB, clock *postgres.Clock, check func(q sqldb.Querier) (Check, error),
 ) (c Check, err error) {
 	moment, err := pool.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
@@ -230,13 +234,13 @@ func (s *Store) checkNow(
 	}
 	db, err := s.engine.orm(moment, newStatementLog(s.Log))
 	if err == nil {
-		c, err = s.checkIn(sqldb.Read(ctx, db), clock, look)
+		c, err = s.checkIn(sqldb.Read(ctx, db), clock, check)
 	}
 	return c, errors.Join(err, moment.Rollback())
 }
 
 func (s *Store) checkIn(
-	q sqldb.Querier, clock *postgres.Clock, look func(q sqldb.Querier) (Check, error),
+	q sqldb.Querier, clock *postgres.Clock, check func(q sqldb.Querier) (Check, error),
 ) (c Check, err error) {
 	if err := s.firstRead(q); err != nil {
 		return c, err
@@ -244,13 +248,13 @@ func (s *Store) checkIn(
 	if err := clock.Read(q); err != nil {
 		return c, err
 	}
-	return look(q)
+	return check(q)
 }
 
-// firstRead fixes what a transaction sees. It refuses a database that is copied into: what is under way has all kinds
-// of faults.
+// firstRead fixes the snapshot of a transaction. It refuses the target of an unfinished copy, whose rows violate many
+// invariants.
 func (s *Store) firstRead(q sqldb.Querier) error {
-	if !s.engine.servesAlone() && !s.copying { // a file is never copied into
+	if !s.engine.servesAlone() && !s.copying { // a file is never the target of a copy
 		return checkComplete(q)
 	}
 	_, err := sqldb.Value[int](q, "SELECT count(*) FROM epochs")
@@ -266,7 +270,7 @@ func (s *Store) check(q sqldb.Querier, r rule) (Check, error) {
 	return c, err
 }
 
-// route is a URL and the lane that leads to it.
+// route is a URL and the lane that is used for it.
 type route struct {
 	URL          string
 	LaneID       int64
@@ -274,13 +278,13 @@ type route struct {
 	Port         int
 }
 
-// checkReceivers is the one check that needs a parser of URLs.
+// checkReceivers is a check in Go, since it needs a parser of URLs.
 func checkReceivers(q sqldb.Querier) (Check, error) {
-	c := Check{Name: "a lane leads to the receiver of its URL"}
+	c := Check{Name: "a lane is for the receiver of its URLs"}
 	err := sqldb.Each(q, func(w route) error {
 		to := origin{w.Scheme, w.Host, w.Port}
 		if !to.isOf(w.URL) {
-			c.add(fmt.Sprintf("lane %d: leads to %s://%s, port %d, and has a URL of another receiver",
+			c.add(fmt.Sprintf("lane %d: is for %s://%s, port %d, and has a URL of another receiver",
 				w.LaneID, to.scheme, to.host, to.port))
 		}
 		return nil
@@ -288,7 +292,7 @@ func checkReceivers(q sqldb.Querier) (Check, error) {
 	return c, err
 }
 
-// routesSQL lists which URLs use which lanes.
+// routesSQL lists the URLs of each lane.
 const routesSQL = `SELECT DISTINCT x.url, x.lane_id, r.scheme, r.host, r.port FROM (
 	SELECT url, lane_id FROM agent_events
 	UNION ALL SELECT url, coalesce(moved_to, lane_id) FROM deliveries WHERE state = 'pending'
@@ -300,7 +304,7 @@ func (c *Check) add(fault string) {
 	}
 }
 
-// bounds are the values that the queries of rules have names for.
+// bounds are the named values in the queries of rules.
 func (s *Store) bounds() map[string]any {
 	return map[string]any{
 		"now": s.now(), "far": s.latestDue(),

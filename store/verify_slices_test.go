@@ -7,12 +7,12 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// Between two checks nothing is held up: the log can be truncated.
-func TestVerifyHoldsUpNoLog(t *testing.T) {
-	pgtest.SQLiteOnly(t, "a server looks after its log itself")
+// The write-ahead log can be truncated between two checks.
+func TestVerifyDoesNotBlockTheLog(t *testing.T) {
+	pgtest.SQLiteOnly(t, "a server maintains its log itself")
 	f := open(t)
 	k := f.agent()
-	f.register(k, crm, both...)
+	f.createEvents(k, crm, both...)
 	db := f.db()
 	defer db.Close()
 	checks := 0
@@ -24,7 +24,7 @@ func TestVerifyHoldsUpNoLog(t *testing.T) {
 		var busy, pages, carried int
 		f.check(db.QueryRow("PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &carried))
 		if checks++; busy != 0 {
-			t.Errorf("after %q something reads", c.Name)
+			t.Errorf("after %q a transaction still reads", c.Name)
 		}
 	}))
 	if checks < 10 {
@@ -32,10 +32,9 @@ func TestVerifyHoldsUpNoLog(t *testing.T) {
 	}
 }
 
-// What changes while a store is checked is no fault of it.
-func TestVerifyOfABusyStore(t *testing.T) {
+func TestVerifyFindsNoFaultInABusyStore(t *testing.T) {
 	f := open(t)
-	b := f.keepBusy()
+	b := f.startLoad()
 	for range 5 {
 		b.wait(50)
 		f.verify()

@@ -17,7 +17,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// faults are what a test plants in a sound database of everything, and a piece of what Verify must say of it.
+// faults are statements that violate an invariant in a database with everything, and a part of the text that Verify
+// must return.
 var faults = map[string]struct{ plant, want string }{
 	"a reference to nothing": {"DELETE FROM clients", "names a missing row of clients"},
 	"pending counted too low": {
@@ -31,13 +32,13 @@ var faults = map[string]struct{ plant, want string }{
 	"a lane due in a year": {
 		"UPDATE lanes SET due_at = due_at + 31536000000 WHERE id = 2", "lane 2: 1 pending",
 	},
-	"a lease that nobody looks at": {"UPDATE lanes SET due_at = due_at + 1 WHERE id = 2", "lane 2: leased until"},
+	"a lease that no claim finds": {"UPDATE lanes SET due_at = due_at + 1 WHERE id = 2", "lane 2: leased until"},
 	"a lease for a year": {
 		"UPDATE lanes SET due_at = 1e12 * 9, lease_until = 1e12 * 9 WHERE id = 2", "lane 2: leased until 9000000000000",
 	},
-	"a lease of nothing":           {"UPDATE lanes SET delivery_id = NULL WHERE id = 2", "delivery none"},
-	"a lease of what is not there": {"UPDATE lanes SET delivery_id = 4711 WHERE id = 2", "delivery 4711 (missing)"},
-	"a lease of another lane's": {
+	"a lease without a delivery":    {"UPDATE lanes SET delivery_id = NULL WHERE id = 2", "delivery none"},
+	"a lease of a missing delivery": {"UPDATE lanes SET delivery_id = 4711 WHERE id = 2", "delivery 4711 (missing)"},
+	"a lease of another lane's delivery": {
 		"UPDATE lanes SET delivery_id = 2 WHERE id = 2", "delivery 2 (pending in lane 1)",
 	},
 	"a delivery without a lease": {"UPDATE lanes SET delivery_id = 2 WHERE id = 1", "lane 1: leased until no time"},
@@ -65,11 +66,11 @@ var faults = map[string]struct{ plant, want string }{
 	"an older attempt as the last": {
 		"UPDATE deliveries SET last_attempt = 1 WHERE id = 2", "delivery 2: its last attempt is 2, its row says 1",
 	},
-	"an attempt that is not known": {
+	"an unknown last attempt": {
 		"UPDATE deliveries SET last_attempt = NULL WHERE id = 1",
 		"delivery 1: its last attempt is 1, its row says none",
 	},
-	"a last attempt of none": {
+	"a last attempt without attempts": {
 		"UPDATE deliveries SET last_attempt = 9 WHERE id = 4", "delivery 4: its last attempt is none, its row says 9",
 	},
 	"shown of another agent": {
@@ -88,14 +89,14 @@ var faults = map[string]struct{ plant, want string }{
 	"shown to another client": {
 		"UPDATE deliveries SET client_id = '13' WHERE id = 1", "delivery 1: of local agent 136, to available",
 	},
-	"two for one change and event": {
+	"two deliveries for one change and event": {
 		"UPDATE deliveries SET event_id = 1, change_id = 1 WHERE id = 3", "change 1: 2 deliveries for event 1",
 	},
-	"an event that is not named": {
+	"an event that is not listed": {
 		"UPDATE status_changes SET parked = '' WHERE id = 3",
 		"change 3: delivery 6 for event 5, and the change names 1,3,4",
 	},
-	"two of one id": {
+	"two deliveries with one webhook-id": {
 		"UPDATE deliveries SET webhook_id = 'msg_x' WHERE id IN (2, 3)", "msg_x: deliveries 2, 3",
 	},
 	"a change of another agent": {
@@ -118,7 +119,7 @@ var faults = map[string]struct{ plant, want string }{
 		"delivery 3: pending, POST in lane 1; event 1 is disabled",
 	},
 	"parked though it is enabled": {"UPDATE agent_events SET state = 'enabled'", ": parked, POST"},
-	"left behind": {
+	"in the lane of an earlier URL": {
 		"UPDATE agent_events SET lane_id = 3 WHERE id = 1", "in lane 1; event 1 is enabled, POST in lane 3",
 	},
 	"an event in a foreign lane": {
@@ -127,7 +128,7 @@ var faults = map[string]struct{ plant, want string }{
 	"a key without an answer": {
 		"UPDATE idempotency_keys SET answer = ''", "application 1: a request for client 12 has no answer",
 	},
-	"lost, and due in an hour": {
+	"an expired lease, and due in an hour": {
 		"UPDATE lanes SET lease_until = lease_until - 3600000, due_at = due_at + 3000000 WHERE id = 2",
 		"lane 2: 1 pending",
 	},
@@ -144,8 +145,8 @@ var faults = map[string]struct{ plant, want string }{
 	"an event counted too few": {
 		"UPDATE clients SET events = 4", "client 12: 1 agents and 4 events by its row, 1 and 5 are there",
 	},
-	"no good secret": {"UPDATE secrets SET secret = 'x'", "client 12: no secret"},
-	"no secret":      {"DELETE FROM secrets", "client 12: no secret"},
+	"an invalid secret": {"UPDATE secrets SET secret = 'x'", "client 12: no secret"},
+	"no secret":         {"DELETE FROM secrets", "client 12: no secret"},
 	"a change of nothing": {
 		"UPDATE status_changes SET old_status = new_status WHERE id = 1", "change 1: from available to available",
 	},
@@ -159,7 +160,7 @@ var faults = map[string]struct{ plant, want string }{
 	"an old status": {
 		"UPDATE agents SET sequence = 1", "since change 1; the last one is 3 to available",
 	},
-	"a status of an agent unheard": {
+	"a status without a sequence number": {
 		"UPDATE agents SET sequence = 0", "since change 0; the last one is 3 to available",
 	},
 	"a probe without a breaker": {
@@ -169,19 +170,18 @@ var faults = map[string]struct{ plant, want string }{
 		"UPDATE receivers SET probes = 2 WHERE id = 1", "receiver 1: 1 failures, 2 probes",
 	},
 	"a wait for a year": {"UPDATE receivers SET waits = 1e12 * 9 WHERE id = 1", "waits until 9000000000000"},
-	"open and waiting for nothing": {
+	"an open breaker without a wait": {
 		"UPDATE receivers SET failures = 5 WHERE id = 1", "receiver 1: 5 failures, 0 probes",
 	},
 	"a probe of another receiver": {
 		"UPDATE receivers SET failures = 5, waits = 1, probe = 2 WHERE id = 1", "one by lane 2",
 	},
-	"a lane to somewhere else": {
-		"UPDATE receivers SET host = 'elsewhere' WHERE id = 1", "lane 1: leads to http://elsewhere, port 80",
+	"a lane for another receiver": {
+		"UPDATE receivers SET host = 'elsewhere' WHERE id = 1", "lane 1: is for http://elsewhere, port 80",
 	},
 }
 
-// TestVerifyFindsEachFault plants one fault at a time. No check is without one, but that of pages, which has a test of
-// its own.
+// Each check must find a fault, except the check of pages, which has a test of its own.
 func TestVerifyFindsEachFault(t *testing.T) {
 	f := openWithEverything(t)
 	f.verify()
@@ -192,7 +192,7 @@ func TestVerifyFindsEachFault(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		t.Run(name, func(t *testing.T) {
 			if strings.HasPrefix(faults[name].want, "names a missing row") {
-				pgtest.SQLiteOnly(t, "a server looks after its references itself")
+				pgtest.SQLiteOnly(t, "a server checks its references itself")
 			}
 			c := &fixture{t: t, ctx: t.Context(), clock: f.clock, url: f.copy(t)}
 			c.sql(unreferenced() + strings.ReplaceAll(faults[name].plant, "1e12 * 9", "9000000000000"))
@@ -213,12 +213,12 @@ func TestVerifyFindsEachFault(t *testing.T) {
 		pages = 0
 	}
 	if len(idle) != pages {
-		t.Errorf("these checks have found nothing: %q", slices.Sorted(maps.Keys(idle)))
+		t.Errorf("these checks have found no fault: %q", slices.Sorted(maps.Keys(idle)))
 	}
 }
 
-// openWithEverything opens a store in which lane 1 has delivered 1, waits for the second attempt at 2 and has 3 behind
-// it; 4 is in flight in lane 2, 5 has failed in lane 3, and 6 is parked.
+// openWithEverything opens a store with deliveries in all states. Lane 1 has delivered 1, waits for the second attempt
+// at 2, and has 3 behind it. 4 is in flight in lane 2, 5 has failed in lane 3, and 6 is parked.
 func openWithEverything(t *testing.T) *fixture {
 	t.Helper()
 	f := open(t)
@@ -230,14 +230,15 @@ func fillWithEverything(f *fixture) {
 	f.t.Helper()
 	k := f.agent()
 	f.create(f.creations()["rotation"], f.operator())
-	f.register(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+	f.createEvents(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Delivered, false)
 	f.logout(k)
 	f.record(f.claimOne(), webhook.Retry, false)
-	f.register(k, board, gen.EventTypeAgentLogin)
-	f.register(k, "http://payroll.example/hook", gen.EventTypeAgentLogin)
-	f.state(k, f.register(k, "http://wages.example/hook", gen.EventTypeAgentLogin)[0], gen.AgentEventStateValueDisabled)
+	f.createEvents(k, board, gen.EventTypeAgentLogin)
+	f.createEvents(k, "http://payroll.example/hook", gen.EventTypeAgentLogin)
+	parked := f.createEvents(k, "http://wages.example/hook", gen.EventTypeAgentLogin)[0]
+	f.state(k, parked, gen.AgentEventStateValueDisabled)
 	f.login(k)
 	claimed := f.claim()
 	if len(claimed) != 2 || claimed[1].Lane != 3 {
@@ -246,7 +247,7 @@ func fillWithEverything(f *fixture) {
 	f.record(claimed[1], webhook.Failed, false)
 }
 
-// checks are what Verify looks at, and the faults that it finds.
+// checks returns the checks of Verify with the faults that they find.
 func (f *fixture) checks() map[string][]string {
 	f.t.Helper()
 	found := map[string][]string{}
@@ -257,7 +258,7 @@ func (f *fixture) checks() map[string][]string {
 	return found
 }
 
-// unreferenced has what follows take no care of references.
+// unreferenced disables foreign keys for the statements that follow.
 func unreferenced() string {
 	if pgtest.OnPostgres() {
 		return "SET session_replication_role = replica; "
@@ -265,7 +266,7 @@ func unreferenced() string {
 	return "PRAGMA foreign_keys = OFF; "
 }
 
-// copy copies the database, which on PostgreSQL must be closed, as it is at this moment, and returns the copy's URL.
+// copy copies the database and returns the copy's URL. On PostgreSQL the database must be closed.
 func (f *fixture) copy(t *testing.T) string {
 	t.Helper()
 	if pgtest.OnPostgres() {
@@ -280,9 +281,8 @@ func (f *fixture) copy(t *testing.T) string {
 	return "sqlite:" + file
 }
 
-// A damaged page is found, whatever cannot be read then.
 func TestVerifyFindsADamagedPage(t *testing.T) {
-	pgtest.SQLiteOnly(t, "a server looks after its pages itself")
+	pgtest.SQLiteOnly(t, "a server checks its pages itself")
 	f := openWithEverything(t)
 	file := strings.TrimPrefix(f.copy(t), "sqlite:")
 	content, err := os.ReadFile(file)
@@ -298,12 +298,12 @@ func TestVerifyFindsADamagedPage(t *testing.T) {
 		found = append(found, c.Faults...)
 	})
 	if len(found) == 0 && !strings.Contains(fmt.Sprint(err), "malformed") {
-		t.Errorf("nothing was found; %v", err)
+		t.Errorf("no fault was found; %v", err)
 	}
 }
 
-// Verify reads what a process has open, what it has left in order, and what it has left by a kill. What lies there is
-// as before then, but for what a kill has left beside the file.
+// Verify reads files that a process has open, that it has closed, and that it has left by a kill. The files stay the
+// same, except for the files that a kill leaves.
 func TestVerifyChangesNothing(t *testing.T) {
 	pgtest.SQLiteOnly(t, "it is about files")
 	f := openWithEverything(t)
@@ -328,11 +328,11 @@ func TestVerifyChangesNothing(t *testing.T) {
 	killed.open()
 	defer killed.Close()
 	if a, b := killed.states(), f.states(); !maps.Equal(a, b) {
-		t.Errorf("after a kill and a check there are %v, want %v", a, b)
+		t.Errorf("after a kill and a check the states are %v, want %v", a, b)
 	}
 }
 
-// files is what lies beside a database, with its contents.
+// files returns the files of a database with their contents.
 func files(t *testing.T, url string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -350,8 +350,8 @@ func files(t *testing.T, url string) map[string]string {
 	return all
 }
 
-// What is no database of ours is refused, and not made into one.
-func TestVerifyRefuses(t *testing.T) {
+// The file stays as it is.
+func TestVerifyRefusesAFileThatIsNoStore(t *testing.T) {
 	pgtest.SQLiteOnly(t, "it is about files")
 	dir := t.TempDir()
 	for name, c := range map[string]struct{ plant, want string }{
@@ -372,8 +372,8 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
-// A database that cannot be reached may be one of this program all the same.
-func TestVerifyOfWhatCannotBeReached(t *testing.T) {
+// The error does not claim that the database is no store.
+func TestVerifyReportsAnUnreachableServer(t *testing.T) {
 	pgtest.PostgresOnly(t, "it is about a server")
 	there := pgtest.Empty(t)
 	free, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,15 +15,15 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// watched is a store on SQLite whose commits are counted and can be made to fail.
-type watched struct {
+// watchedStore is a store on SQLite whose commits are counted and can be made to fail.
+type watchedStore struct {
 	*Store
 	t       testing.TB
 	commits atomic.Int64
-	refuse  atomic.Bool // the next commit
+	refuse  atomic.Bool // refuses the next commit
 }
 
-func openWatched(t testing.TB) *watched {
+func openWatchedStore(t testing.TB) *watchedStore {
 	t.Helper()
 	pgtest.SQLiteOnly(t, "it watches SQLite's commits")
 	s, err := Open(context.Background(), Options{
@@ -32,7 +32,7 @@ func openWatched(t testing.TB) *watched {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &watched{Store: s, t: t}
+	w := &watchedStore{Store: s, t: t}
 	err = s.engine.(*sqliteEngine).file.Conn().Raw(func(conn any) error {
 		conn.(*sqlite3.SQLiteConn).RegisterCommitHook(func() int {
 			if w.refuse.Swap(false) {
@@ -49,13 +49,13 @@ func openWatched(t testing.TB) *watched {
 	return w
 }
 
-func (w *watched) done() {
+func (w *watchedStore) done() {
 	if err := w.Close(); err != nil {
 		w.t.Error(err)
 	}
 }
 
-func (w *watched) wantUnavailable(err error) {
+func (w *watchedStore) wantUnavailable(err error) {
 	w.t.Helper()
 	var known *Error
 	if !errors.As(err, &known) || known.Kind != Unavailable {
@@ -63,15 +63,15 @@ func (w *watched) wantUnavailable(err error) {
 	}
 }
 
-// addClient is a write.
+// addClient inserts a client.
 func addClient(tx *sqldb.Tx) error {
 	return tx.Exec("INSERT INTO clients (id, created_at) VALUES ('12', 0)")
 }
 
-// A commit that fails, a transaction that ends by itself and a store that is closed are reported as unavailable. What
-// the caller's own function fails with comes back as it is.
-func TestWriteThatIsNotCommitted(t *testing.T) {
-	w := openWatched(t)
+// A failed commit, an ended transaction and a closed store are Unavailable. An error of the function is returned
+// unchanged.
+func TestWriteWithoutACommitIsUnavailable(t *testing.T) {
+	w := openWatchedStore(t)
 	w.refuse.Store(true)
 	w.wantUnavailable(w.write(t.Context(), addClient))
 	w.wantUnavailable(w.write(t.Context(), func(tx *sqldb.Tx) error { return tx.Exec("ROLLBACK") }))
@@ -83,16 +83,15 @@ func TestWriteThatIsNotCommitted(t *testing.T) {
 		t.Errorf("a later write: %v", err)
 	}
 	if err := w.write(t.Context(), addClient); !isDuplicate(err) {
-		t.Errorf("the same once more: %v", err)
+		t.Errorf("the same write again: %v", err)
 	}
 	w.done()
 	w.wantUnavailable(w.write(t.Context(), addClient))
 }
 
-// Whether the store is ready is said as long as the caller waits, also while a transaction hangs. What was asked in
-// vain blocks nothing later.
-func TestReadyWhileATransactionHangs(t *testing.T) {
-	w := openWatched(t)
+// Ready returns when its context ends, while a transaction hangs. A later call is not affected.
+func TestReadyReturnsWhileATransactionHangs(t *testing.T) {
+	w := openWatchedStore(t)
 	defer w.done()
 	hold, held, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
@@ -105,19 +104,19 @@ func TestReadyWhileATransactionHangs(t *testing.T) {
 	for w.writes.(*sqlite.Writer).Waiting() == 0 {
 		select {
 		case err := <-asked:
-			t.Fatalf("it is not known yet: %v", err)
+			t.Fatalf("Ready returned early: %v", err)
 		default:
 		}
 	}
 	end()
 	if err := <-asked; !errors.Is(err, context.Canceled) {
-		t.Errorf("the store is said to be ready: %v", err)
+		t.Errorf("Ready returned %v", err)
 	}
 	close(hold)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 	if err := w.Ready(t.Context()); err != nil {
-		t.Errorf("when the transaction is over: %v", err)
+		t.Errorf("after the transaction: %v", err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// cloneSQL gives the agents 2 to :agents the registrations of agent 1, with their own number in the URL.
+// cloneSQL creates the agents 2 to :agents with the events of agent 1, whose URLs get the number of the agent.
 const cloneSQL = `
 INSERT INTO agents (client_id, kind, agent_id, name, status, event_source, changed_at)
 WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < :agents)
@@ -24,9 +24,8 @@ ORDER BY a.id, e.id;
 
 UPDATE clients SET agents = (SELECT count(*) FROM agents), events = (SELECT count(*) FROM agent_events)`
 
-// CloneAgent turns a store that has one agent, with the id 1, into one with n agents of the same client and with the
-// same registrations: a registration at .../1 is one at .../AGENT for each of the others. No process may have the store
-// open.
+// CloneAgent clones the only agent of a store, which has the id 1, until there are n agents of its client. The clones
+// have the same events: an event at .../1 becomes an event at .../AGENT. No process may have the store open.
 func CloneAgent(ctx context.Context, url string, n int) (err error) {
 	db, postgres, err := connect(url, filling)
 	if err != nil {

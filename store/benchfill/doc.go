@@ -1,4 +1,4 @@
-// Package benchfill writes rows into a store's database past the store, for what measures and tries the store at sizes
-// that calls would take hours to reach, and reads what such programs compare. It is the one place beside the store that
-// knows its tables.
+// Package benchfill writes rows into a store's database directly, for benchmarks and tests of stores whose size would
+// take hours of API calls. It also reads the rows that such programs compare. Only the store and this package know the
+// tables.
 package benchfill

@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// The parameters of an SQLite connection: of one that fills a store which no server has open, without durability until
-// the end, and of one that reads beside a server.
+// The parameters of an SQLite connection. filling is for a store that no server has open, and durable only at the end.
+// reading is for a connection alongside a server.
 const (
 	filling = "mode=rw&_foreign_keys=on&_synchronous=OFF&_cache_size=-262144"
 	reading = "mode=ro&_busy_timeout=5000"
 )
 
-// connect opens a database that has its schema, by its URL, and says whether it is PostgreSQL's.
+// connect opens a database with a schema by its URL, and reports whether it is on PostgreSQL.
 func connect(database, parameters string) (db *sql.DB, postgres bool, err error) {
 	file, isFile := strings.CutPrefix(database, "sqlite:")
 	if !isFile {
@@ -30,7 +30,7 @@ func connect(database, parameters string) (db *sql.DB, postgres bool, err error)
 	return db, false, err
 }
 
-// dropSlow drops what makes PostgreSQL slow to fill: foreign keys, and indexes that are not unique. It returns the
+// dropSlow drops foreign keys and indexes that are not unique, which make PostgreSQL slow to fill. It returns the
 // statements that restore them.
 func dropSlow(ctx context.Context, db *sql.DB) (restoring []string, err error) {
 	rows, err := db.QueryContext(ctx, slowSQL)
@@ -49,7 +49,7 @@ func dropSlow(ctx context.Context, db *sql.DB) (restoring []string, err error) {
 	return restoring, errors.Join(rows.Err(), run(ctx, db, dropping))
 }
 
-// slowSQL lists the statements that drop each of them, and those that restore it.
+// slowSQL lists the statements that drop and restore each of them.
 const slowSQL = `
 SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
 	format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
@@ -59,16 +59,16 @@ SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid
 FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
 WHERE NOT indisunique AND relnamespace = current_schema()::regnamespace`
 
-// sequenceSQL has PostgreSQL continue after the ids that a table has.
+// sequenceSQL makes PostgreSQL continue after the ids in a table.
 const sequenceSQL = "SELECT setval(pg_get_serial_sequence('%[1]s', 'id'), (SELECT max(id) FROM %[1]s))"
 
-// numbered are the tables that number their rows.
+// numbered are the tables with generated ids.
 var numbered = []string{
 	"receivers", "agents", "lanes", "agent_events", "status_changes", "deliveries", "attempts",
 }
 
-// finishing are the statements after filling: PostgreSQL does not see which ids are taken, and gathers statistics by
-// itself, but minutes later. The program never has SQLite gather any.
+// finishing returns the statements after filling. PostgreSQL does not notice explicit ids, and gathers statistics by
+// itself only minutes later. agentevents never gathers statistics in SQLite.
 func finishing(postgres bool) (all []string) {
 	if !postgres {
 		return []string{"PRAGMA wal_checkpoint(TRUNCATE)"}

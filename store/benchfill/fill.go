@@ -10,7 +10,7 @@ import (
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver of PostgreSQL
-	_ "github.com/mattn/go-sqlite3"    // and that of SQLite
+	_ "github.com/mattn/go-sqlite3"    // the driver of SQLite
 
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/webhook"
@@ -18,49 +18,51 @@ import (
 
 const (
 	agentsPerClient = 1000
-	changesPerAgent = 100 // of an agent that has any; the last one logs it out
+	changesPerAgent = 100 // of an agent with changes; the last one logs it out
 	rowsPerCommit   = 20_000
-	history         = 20 * 24 * time.Hour // the time over which the changes are spread
+	history         = 20 * 24 * time.Hour // the period of the changes
 )
 
-// Size is how many rows a store has.
+// Size is the number of rows in a store.
 type Size struct {
-	Agents     int // a thousand per client; each client has one receiver
-	Events     int // the first Events/2 agents have one for their login and one for their logout
-	Deliveries int // and as many changes: a hundred for each of the first Deliveries/100 agents
+	Agents     int // 1,000 per client; each client has one receiver
+	Events     int // the first Events/2 agents have an event for their login and one for their logout
+	Deliveries int // and of changes: 100 for each of the first Deliveries/100 agents
 }
 
-// Clients is how many clients there are. Their ids are those of Client.
+// Clients is the number of clients. Their ids are those of Client.
 func (s Size) Clients() int { return max(s.Agents/agentsPerClient, 1) }
 
-// Pairs is how many agents have events.
+// Pairs is the number of agents with events.
 func (s Size) Pairs() int { return s.Events / 2 }
 
-// Busy is how many agents have changes and deliveries.
+// Busy is the number of agents with changes and deliveries.
 func (s Size) Busy() int { return s.Deliveries / changesPerAgent }
 
-// Client is the id of a client, by its number from 0.
+// Client returns the id of the n-th client, from 0.
 func Client(n int) string { return strconv.Itoa(firstClient + n) }
 
 const firstClient = 100_000
 
-// Agent returns an agent by its number from 0, where the clients take turns: the id of its client, its own, and those
-// of its events for its login and its logout.
+// Agent returns the n-th agent, from 0: the ids of its client, of itself, and of its events for login and logout. The
+// clients take turns.
 func (s Size) Agent(n int) (client string, agent, login, logout int64) {
 	return Client(n % s.Clients()), int64(n/s.Clients()) + 1, int64(2*n) + 1, int64(2*n) + 2
 }
 
 func (s Size) check() error {
 	if s.Agents <= 0 || s.Pairs() > s.Agents || s.Busy() > s.Pairs() || s.Busy() == 0 {
-		return fmt.Errorf("there cannot be %d agents with %d events and %d deliveries: an agent has at most 2 events, "+
-			"and with them %d deliveries", s.Agents, s.Events, s.Deliveries, changesPerAgent)
+		return fmt.Errorf("%d agents cannot have %d events and %d deliveries: an agent must have at most 2 events, "+
+			"and an agent with events at most %d deliveries", s.Agents, s.Events, s.Deliveries, changesPerAgent)
 	}
 	return nil
 }
 
-// Fill fills an empty store, by the URL of its database; an SQLite file need not exist yet. The store then holds 20
-// days of history until a time, in which all agents with changes took turns: nothing is pending, and every tenth
-// delivery has failed at its one attempt. It reports its progress in deliveries. After an error the store is of no use.
+// Fill fills an empty store, by the URL of its database. An SQLite file need not exist yet.
+//
+// The store then has a history of 20 days until a time, in which the busy agents took turns. No delivery is pending,
+// and every tenth has failed at its only attempt. Fill reports its progress in deliveries. After an error, the store
+// must not be used.
 func Fill(ctx context.Context, url string, size Size, until time.Time, progress func(done, of int)) (err error) {
 	if err := size.check(); err != nil {
 		return err
@@ -86,7 +88,7 @@ func Fill(ctx context.Context, url string, size Size, until time.Time, progress 
 	return run(ctx, db, append(restoring, finishing(postgres)...))
 }
 
-// migrate makes the tables.
+// migrate creates the tables.
 func migrate(ctx context.Context, url string) error {
 	s, err := store.Open(ctx, store.Options{URL: url})
 	if err != nil {
@@ -95,7 +97,7 @@ func migrate(ctx context.Context, url string) error {
 	return s.Close()
 }
 
-// numbers replaces the names in the statements by their values.
+// numbers returns a replacer of the names in the statements by their values.
 func (s Size) numbers(until time.Time) *strings.Replacer {
 	n := strconv.Itoa
 	return strings.NewReplacer(
@@ -105,7 +107,7 @@ func (s Size) numbers(until time.Time) *strings.Replacer {
 	)
 }
 
-// filler is a store that is being filled.
+// filler fills a store.
 type filler struct {
 	ctx      context.Context
 	db       *sql.DB
@@ -133,8 +135,8 @@ func (f filler) all(size Size) error {
 	return f.rows(n, func(done int) { f.progress(done, n) }, changesSQL, deliveriesSQL, attemptsSQL)
 }
 
-// rows has each statement insert n rows, a few of every table in a commit: so they lie in the file as time would have
-// written them.
+// rows makes each statement insert n rows, a few of every table in a commit, so that the file has the order of a real
+// history.
 func (f filler) rows(n int, progress func(done int), statements ...string) error {
 	for from := 0; from < n; from += rowsPerCommit {
 		to := min(from+rowsPerCommit, n)

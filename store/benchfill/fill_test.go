@@ -16,8 +16,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m, pgtest.Suite{})) }
 
-// A store that was filled is sound and accepts further changes.
-func TestFill(t *testing.T) {
+func TestFilledStoreIsConsistentAndWorks(t *testing.T) {
 	url, size := pgtest.URL(t), benchfill.Size{Agents: 3001, Events: 5000, Deliveries: 25_000}
 	var reported []int
 	progress := func(done, of int) { reported = append(reported, done, of) }
@@ -42,7 +41,7 @@ func TestFill(t *testing.T) {
 	checkContinues(t, s, size)
 }
 
-// open opens a database beside the store, until the test ends.
+// open opens a database alongside the store, until the test ends.
 func open(t *testing.T, url string) *sql.DB {
 	t.Helper()
 	driver, name := "pgx", url
@@ -61,7 +60,7 @@ func open(t *testing.T, url string) *sql.DB {
 	return db
 }
 
-// checkReads looks whether all changes are found, and no attempt that timed out.
+// checkReads checks that all changes are found, and no attempt that timed out.
 func checkReads(t *testing.T, url string) {
 	t.Helper()
 	db := open(t, url)
@@ -74,7 +73,7 @@ func checkReads(t *testing.T, url string) {
 	}
 }
 
-// verify looks whether a store is sound.
+// verify checks the invariants of a store.
 func verify(t *testing.T, url string) {
 	t.Helper()
 	err := store.Verify(t.Context(), store.Options{URL: url}, func(c store.Check) {
@@ -87,7 +86,7 @@ func verify(t *testing.T, url string) {
 	}
 }
 
-// checkContinues looks at agents of each sort, and has a busy one log in.
+// checkContinues checks agents of each kind, and logs busy ones in.
 func checkContinues(t *testing.T, s *store.Store, size benchfill.Size) {
 	t.Helper()
 	for n, want := range map[int]int{0: 100, size.Busy() - 1: 100, size.Busy(): 0, size.Agents - 1: 0} {
@@ -112,7 +111,7 @@ func checkContinues(t *testing.T, s *store.Store, size benchfill.Size) {
 	}
 }
 
-func TestFillRefuses(t *testing.T) {
+func TestFillRefusesAnImpossibleSize(t *testing.T) {
 	for _, size := range []benchfill.Size{
 		{},
 		{Agents: 10, Events: 22, Deliveries: 100},
@@ -120,14 +119,14 @@ func TestFillRefuses(t *testing.T) {
 		{Agents: 10, Events: 10, Deliveries: 99},
 	} {
 		err := benchfill.Fill(t.Context(), "sqlite:/nonexistent", size, time.Now(), func(int, int) {})
-		if err == nil || !strings.Contains(err.Error(), "there cannot be") {
+		if err == nil || !strings.Contains(err.Error(), "cannot have") {
 			t.Errorf("%+v: %v", size, err)
 		}
 	}
 }
 
-// Each clone of an agent has the registrations of the first one, with its own number in the URL.
-func TestCloneAgent(t *testing.T) {
+// The URLs of its events have the clone's own number.
+func TestCloneHasTheEventsOfTheFirstAgent(t *testing.T) {
 	ctx, url := t.Context(), pgtest.URL(t)
 	s, err := store.Open(ctx, store.Options{URL: url})
 	if err != nil {
@@ -161,8 +160,7 @@ func TestCloneAgent(t *testing.T) {
 	}
 }
 
-// A lane that is damaged is found.
-func TestDamageLane(t *testing.T) {
+func TestVerifyFindsADamagedLane(t *testing.T) {
 	url := pgtest.URL(t)
 	size := benchfill.Size{Agents: 10, Events: 20, Deliveries: 1000}
 	if err := benchfill.Fill(t.Context(), url, size, time.Now(), func(int, int) {}); err != nil {

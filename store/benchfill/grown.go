@@ -7,27 +7,28 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// Grown is a store that was filled.
+// Grown is a filled store.
 type Grown struct {
 	Size
 	URL string
 }
 
-// smallSize has one client, of whose agents ten have changes.
+// smallSize is one client with ten busy agents.
 var smallSize = Size{Agents: 1000, Events: 1000, Deliveries: 1000}
 
-// roomySettings are those of a PostgreSQL server that holds gigabytes: memory for what is asked for most, and few
-// copies of whole pages in its log.
+// roomySettings are the settings of a PostgreSQL server with gigabytes of data: memory for frequent queries, and few
+// full-page images in its log.
 var roomySettings = map[string]string{
 	"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
 }
 
-// manyDeliveries is from how many on a store on PostgreSQL has a durable server of its own with roomySettings.
+// manyDeliveries is the number of deliveries from which a store on PostgreSQL has its own durable server with
+// roomySettings.
 const manyDeliveries = 1_000_000
 
-// Grow fills two stores for a test on the engine of its process: one with 1,000 agents, events and deliveries, and one
-// with a number of deliveries, at least 10,000, and a tenth as many agents and events. A client and an agent with
-// changes have about as many rows in both.
+// Grow fills two stores on the engine of the test's process. The small one has 1,000 agents, events and deliveries. The
+// large one has the given number of deliveries, at least 10,000, and a tenth as many agents and events. A client and a
+// busy agent have about as many rows in both.
 func Grow(t testing.TB, deliveries int) []Grown {
 	t.Helper()
 	create := func() string { return pgtest.URL(t) }
@@ -48,7 +49,7 @@ func Grow(t testing.TB, deliveries int) []Grown {
 func fillForTest(t testing.TB, url string, size Size) Grown {
 	t.Helper()
 	if size.Deliveries < smallSize.Deliveries || size.Pairs() < smallSize.Pairs() {
-		t.Fatalf("a large store has at least %d deliveries", 10*smallSize.Deliveries)
+		t.Fatalf("a large store must have at least %d deliveries", 10*smallSize.Deliveries)
 	}
 	if err := Fill(t.Context(), url, size, time.Now(), func(int, int) {}); err != nil {
 		t.Fatal(err)

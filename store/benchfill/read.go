@@ -6,7 +6,7 @@ import (
 	"errors"
 )
 
-// CountRows returns how many deliveries and status changes a store keeps, by its URL. A server may have it open.
+// CountRows returns the number of deliveries and status changes in a store, by its URL. A server may have it open.
 func CountRows(ctx context.Context, url string) (deliveries, changes int, err error) {
 	db, _, err := connect(url, reading)
 	if err != nil {
@@ -18,7 +18,7 @@ func CountRows(ctx context.Context, url string) (deliveries, changes int, err er
 	return deliveries, changes, err
 }
 
-// ChangeIDs returns the ids of all status changes that a store keeps, in their order.
+// ChangeIDs returns the ids of all status changes in a store, in order.
 func ChangeIDs(ctx context.Context, db *sql.DB) (ids []int64, err error) {
 	err = eachRow(ctx, db, "SELECT id FROM status_changes ORDER BY id", func(rows *sql.Rows) error {
 		var id int64
@@ -32,10 +32,10 @@ func ChangeIDs(ctx context.Context, db *sql.DB) (ids []int64, err error) {
 // Attempt is an attempt at a delivery.
 type Attempt struct {
 	WebhookID string
-	Number    int // from 1
+	Number    int // from 1 on
 }
 
-// TimedOut returns the attempts of which no complete answer came in time.
+// TimedOut returns the attempts without a complete answer in time.
 func TimedOut(ctx context.Context, db *sql.DB) (map[Attempt]bool, error) {
 	all := map[Attempt]bool{}
 	err := eachRow(ctx, db, "SELECT d.webhook_id, a.number FROM attempts a JOIN deliveries d ON d.id = a.delivery_id "+
@@ -48,14 +48,14 @@ func TimedOut(ctx context.Context, db *sql.DB) (map[Attempt]bool, error) {
 	return all, err
 }
 
-// DamageLane makes the row of a lane wrong, as no rule allows: the lane counts one delivery too many, and is never due.
+// DamageLane makes a lane inconsistent: it counts one delivery too many, and is never due.
 func DamageLane(ctx context.Context, db *sql.DB) error {
 	_, err := db.ExecContext(ctx, "UPDATE lanes SET pending = pending + 1, due_at = NULL WHERE id = "+
 		"(SELECT id FROM lanes ORDER BY pending DESC, id LIMIT 1)")
 	return err
 }
 
-// eachRow calls a function for each row of an answer.
+// eachRow calls a function for each row of a query.
 func eachRow(ctx context.Context, db *sql.DB, query string, scan func(*sql.Rows) error) error {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {

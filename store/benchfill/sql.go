@@ -1,8 +1,8 @@
 package benchfill
 
-// countSQL numbers the rows of the statement after it: i is from one number to another. An agent and its lane have the
-// agent's number as i. For a change, its delivery and its attempt, i % :busy is the number of the agent, and i / :busy
-// that of the change among the agent's.
+// countSQL defines the number i of each row of the statement after it. An agent and its lane have the same i. For a
+// change, its delivery and its attempt, i % :busy is the number of the agent, and i / :busy the number of the change
+// among the agent's.
 const countSQL = "WITH RECURSIVE n (i) AS (SELECT CAST(%d AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
 
 const clientsSQL = `INSERT INTO clients (id, name, created_at, agents, events, agent_limit, event_limit)

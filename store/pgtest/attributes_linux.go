@@ -2,8 +2,8 @@ package pgtest
 
 import "syscall"
 
-// attributes starts a program as a user (nil means the current one), out of reach of a Ctrl-C at the terminal, and ends
-// it at once when the process that started it ends.
+// attributes starts a program as a user (nil means the current one), out of reach of a Ctrl-C at the terminal. The
+// program ends at once when the process that started it ends.
 func attributes(user *credential) *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGQUIT}
 	if user != nil {

@@ -42,8 +42,8 @@ type Options struct {
 	Log io.Writer
 }
 
-// Cluster is a private PostgreSQL server on a port of 127.0.0.1, which it keeps over restarts. On Linux it ends with
-// this process, however this one ends.
+// Cluster is a private PostgreSQL server on a port of 127.0.0.1, which it keeps over restarts. On Linux the server ends
+// with this process, however the process ends.
 type Cluster struct {
 	*Server
 	bin       string
@@ -55,7 +55,7 @@ type Cluster struct {
 	user      *credential
 
 	mu      sync.Mutex
-	process *process // nil while it is down
+	process *process // nil while the server is down
 }
 
 // Start creates a cluster and returns when it answers. It trusts all connections from this machine.
@@ -65,13 +65,13 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{bin: bin, dir: o.Dir, settings: o.Settings, log: o.Log, user: unprivileged()}
-	if err := c.make(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("make a PostgreSQL cluster: %w", err), c.Stop())
+	if err := c.create(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("create a PostgreSQL cluster: %w", err), c.Stop())
 	}
 	return c, nil
 }
 
-func (c *Cluster) make(ctx context.Context) error {
+func (c *Cluster) create(ctx context.Context) error {
 	if err := c.makeDir(); err != nil {
 		return err
 	}
@@ -108,14 +108,14 @@ func (c *Cluster) makeDir() (err error) {
 func (c *Cluster) initialize(ctx context.Context) error {
 	cmd := c.command(ctx, "initdb", "--pgdata="+c.data(), "--username="+superuser, "--auth=trust", "--encoding=UTF8",
 		"--locale=C", "--no-sync", "--no-instructions")
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
 	p, err := run(cmd)
 	if err != nil {
 		return err
 	}
 	if err := p.wait(); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(said.Bytes()))
+		return fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(output.Bytes()))
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 
 // command returns one of PostgreSQL's programs, to be run by a user that PostgreSQL accepts.
 func (c *Cluster) command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, name), args...) //nolint:gosec // what binaries found
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, name), args...) //nolint:gosec // the directory of binaries
 	cmd.Dir = c.dir
 	// Variables of the caller, such as PGDATA or PGOPTIONS, concern other servers.
 	cmd.Env = []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
@@ -137,22 +137,22 @@ func (c *Cluster) Launch(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.process != nil {
-		return errors.New("launch PostgreSQL: it runs")
+		return errors.New("launch PostgreSQL: it must be down")
 	}
-	said := &tail{}
-	p, err := run(c.postgres(said))
+	output := &tail{}
+	p, err := run(c.postgres(output))
 	if err != nil {
 		return err
 	}
 	c.process = p
 	if err := c.ready(ctx, p); err != nil {
-		return fmt.Errorf("launch PostgreSQL: %w: %s", err, said)
+		return fmt.Errorf("launch PostgreSQL: %w: %s", err, output)
 	}
 	return nil
 }
 
 // postgres returns the server's program. It has no socket in the file system, because paths of sockets must be short.
-func (c *Cluster) postgres(said io.Writer) *exec.Cmd {
+func (c *Cluster) postgres(output io.Writer) *exec.Cmd {
 	args := []string{
 		"-D", c.data(), "-c", "listen_addresses=127.0.0.1", "-c", fmt.Sprintf("port=%d", c.port),
 		"-c", "unix_socket_directories=",
@@ -162,9 +162,9 @@ func (c *Cluster) postgres(said io.Writer) *exec.Cmd {
 	}
 	cmd := c.command(context.Background(), "postgres", args...)
 	if c.log != nil {
-		said = io.MultiWriter(said, c.log)
+		output = io.MultiWriter(output, c.log)
 	}
-	cmd.Stdout, cmd.Stderr = said, said
+	cmd.Stdout, cmd.Stderr = output, output
 	cmd.WaitDelay = stopTimeout
 	return cmd
 }
@@ -188,7 +188,7 @@ func (c *Cluster) ready(ctx context.Context, p *process) error {
 	}
 }
 
-// Halt stops the server by a signal and leaves its files: SIGINT is a clean stop, SIGQUIT is like a crash. A server
+// Halt stops the server by a signal and keeps its files: SIGINT stops it cleanly, SIGQUIT is like a crash. A server
 // that still runs after a minute is killed, which is an error. If the server is down, Halt does nothing.
 func (c *Cluster) Halt(sig os.Signal) error {
 	c.mu.Lock()

@@ -20,7 +20,7 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// parent makes this program the parent of a cluster, which it prints the URL and process id of.
+// parent makes this program the parent of a cluster, whose URL and process id it prints.
 const parent = "parent of a cluster"
 
 func TestMain(m *testing.M) {
@@ -54,7 +54,7 @@ func fast() map[string]string {
 	return map[string]string{"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 }
 
-// openDir is a directory that any user may get into, such as the one that runs the server when root runs the tests.
+// openDir returns a directory that all users may enter, including the one that runs the server if root runs the tests.
 func openDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -97,8 +97,8 @@ func count(t *testing.T, url, table string) (n int) {
 	return n
 }
 
-// A cluster is durable unless it is told not to be, and its text is UTF-8 in the order of its bytes.
-func TestSettings(t *testing.T) {
+// The text of its databases is UTF-8 in the order of bytes.
+func TestClusterIsDurableByDefault(t *testing.T) {
 	c := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{"max_connections": "17"}})
 	for setting, want := range map[string]string{
 		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "max_connections": "17",
@@ -110,8 +110,8 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// What is committed outlives a stop in good order and one without any, on the same port; connections do not.
-func TestRestart(t *testing.T) {
+// A clean restart and a crash keep the port, and end all connections.
+func TestCommitsSurviveRestartAndCrash(t *testing.T) {
 	c := pgtest.ForTest(t, pgtest.Options{})
 	url, err := c.Create(t.Context())
 	check(t, err)
@@ -132,13 +132,13 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-func TestHalt(t *testing.T) {
+func TestHaltedServerIsDownUntilLaunch(t *testing.T) {
 	var log strings.Builder
 	c := pgtest.ForTest(t, pgtest.Options{Settings: fast(), Log: &log})
 	check(t, c.Halt(os.Interrupt))
 	check(t, c.Halt(os.Interrupt))
 	if err := c.Ping(t.Context()); err == nil || c.PID() != 0 {
-		t.Errorf("what is down answers, process %d", c.PID())
+		t.Errorf("the server answers although it is down, process %d", c.PID())
 	}
 	if err := c.Signal(syscall.SIGHUP); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("signal: %v", err)
@@ -149,12 +149,11 @@ func TestHalt(t *testing.T) {
 	check(t, c.Launch(t.Context()))
 	check(t, c.Ping(t.Context()))
 	if err := c.Launch(t.Context()); err == nil {
-		t.Error("it runs twice")
+		t.Error("a second launch succeeded")
 	}
 }
 
-// A server that does not start says why.
-func TestBadSetting(t *testing.T) {
+func TestFailedStartReturnsTheServersError(t *testing.T) {
 	_, err := pgtest.Start(t.Context(), pgtest.Options{Settings: map[string]string{"max_connections": "many"}})
 	if errors.Is(err, pgtest.ErrNone) {
 		t.Skip(err)
@@ -178,8 +177,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	}
 }
 
-// A directory that was given stays, as it was left.
-func TestDir(t *testing.T) {
+func TestStopKeepsAGivenDirectory(t *testing.T) {
 	dir := openDir(t)
 	c := pgtest.ForTest(t, pgtest.Options{Dir: dir, Settings: fast()})
 	check(t, c.Stop())
@@ -188,10 +186,9 @@ func TestDir(t *testing.T) {
 	}
 }
 
-// Whoever starts a cluster may be killed: the server ends with it.
-func TestKilledParent(t *testing.T) {
-	pgtest.ForTest(t, pgtest.Options{Settings: fast()}) // skips where there is none
-	t.Setenv("TMPDIR", openDir(t))                      // nobody removes what the killed one left
+func TestServerEndsWithItsParent(t *testing.T) {
+	pgtest.ForTest(t, pgtest.Options{Settings: fast()}) // skips the test without PostgreSQL
+	t.Setenv("TMPDIR", openDir(t))                      // the killed process leaves its files there
 	cmd := exec.Command(os.Args[0], parent)
 	out, err := cmd.StdoutPipe()
 	check(t, err)
@@ -212,8 +209,8 @@ func TestKilledParent(t *testing.T) {
 	}
 }
 
-// Databases are made at the same time by many, from a template too, and do not know each other.
-func TestCopies(t *testing.T) {
+// Databases can be created and copied at the same time.
+func TestCopiesAreIndependent(t *testing.T) {
 	c := pgtest.ForTest(t, pgtest.Options{Settings: fast()})
 	template, err := c.Create(t.Context())
 	check(t, err)
@@ -244,9 +241,9 @@ func TestCopies(t *testing.T) {
 	}
 }
 
-// On PostgreSQL each test has a database of its own, as it was prepared or empty; on SQLite there is none.
-func TestDatabase(t *testing.T) {
-	pgtest.PostgresOnly(t, "the databases are there")
+// A test's database is a copy of the template, or empty. On SQLite there is none.
+func TestDatabaseIsTheTestsOwn(t *testing.T) {
+	pgtest.PostgresOnly(t, "only a server has databases")
 	for range 2 {
 		url := pgtest.Database(t)
 		if n := count(t, url, "prepared"); n != 0 {

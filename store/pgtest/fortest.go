@@ -13,23 +13,23 @@ import (
 // OnPostgres reports whether this process is the one that Main started for the tests on PostgreSQL.
 func OnPostgres() bool { return os.Getenv(templateVariable) != "" }
 
-// SQLiteOnly skips the test on PostgreSQL, for a reason that it logs.
-func SQLiteOnly(t testing.TB, why string) {
+// SQLiteOnly skips the test on PostgreSQL, and logs the reason.
+func SQLiteOnly(t testing.TB, reason string) {
 	t.Helper()
 	if OnPostgres() {
-		t.Skip("on SQLite alone: " + why)
+		t.Skip("on SQLite alone: " + reason)
 	}
 }
 
-// PostgresOnly skips the test on SQLite, for a reason that it logs.
-func PostgresOnly(t testing.TB, why string) {
+// PostgresOnly skips the test on SQLite, and logs the reason.
+func PostgresOnly(t testing.TB, reason string) {
 	t.Helper()
 	if !OnPostgres() {
-		t.Skip("on PostgreSQL alone: " + why)
+		t.Skip("on PostgreSQL alone: " + reason)
 	}
 }
 
-// URL returns the URL of a database of the test's own: one on PostgreSQL, or an SQLite file that does not exist yet.
+// URL returns the URL of the test's own database: on PostgreSQL, or an SQLite file that does not exist yet.
 func URL(t testing.TB) string {
 	t.Helper()
 	if OnPostgres() {
@@ -77,7 +77,7 @@ func Need(t testing.TB, err error) {
 	}
 }
 
-// Database creates a database on PostgreSQL for the test, as Suite.Prepare has left the template, and returns its URL.
+// Database creates a copy of the template of Suite.Prepare on PostgreSQL for the test, and returns its URL.
 func Database(t testing.TB) string {
 	t.Helper()
 	return CopyOf(t, os.Getenv(templateVariable))

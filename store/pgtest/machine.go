@@ -12,11 +12,11 @@ import (
 	"strconv"
 )
 
-// debian matches the directories outside PATH that Debian has PostgreSQL in, one for each version.
+// debian matches Debian's directories of PostgreSQL outside PATH, one for each version.
 const debian = "/usr/lib/postgresql/*/bin"
 
-// binaries returns the directory of initdb and postgres: the newest that matches a pattern …/VERSION/bin, else the one
-// in PATH.
+// binaries returns the directory of initdb and postgres: the newest one that matches a pattern …/VERSION/bin, else
+// the one in PATH.
 func binaries(pattern string) (string, error) {
 	dirs, err := filepath.Glob(pattern)
 	if err != nil {
@@ -55,11 +55,11 @@ func complete(dir string) bool {
 	return true
 }
 
-// credential is a user of the machine.
+// credential is a user of the operating system.
 type credential struct{ uid, gid uint32 }
 
-// unprivileged returns the user that runs the server: nil for the current one. PostgreSQL refuses root, which gets
-// another.
+// unprivileged returns the user that runs the server; nil means the current one. PostgreSQL refuses root, so root uses
+// another one.
 func unprivileged() *credential {
 	if os.Geteuid() != 0 {
 		return nil
@@ -81,17 +81,17 @@ func newCredential(u *user.User) *credential {
 	return &credential{uint32(uid), uint32(gid)}
 }
 
-// Ports that systems use neither for outgoing connections nor for usual services, so that a restart finds its port
-// free.
+// Ports that operating systems use neither for outgoing connections nor for common services, so that the port is still
+// free at a restart.
 const (
 	firstPort = 15500
 	ports     = 15000
 )
 
-// freePort returns a port of 127.0.0.1 that is free.
+// freePort returns a free port of 127.0.0.1.
 func freePort(ctx context.Context) (port int, err error) {
 	for range 100 {
-		port = firstPort + rand.IntN(ports) //nolint:gosec // no secret
+		port = firstPort + rand.IntN(ports) //nolint:gosec // a port is no secret
 		var l net.Listener
 		l, err = new(net.ListenConfig).Listen(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// The newest by number and not by spelling is taken, and what is not complete is not.
-func TestBinaries(t *testing.T) {
+// The order is that of numbers, not of texts. An incomplete directory does not count.
+func TestBinariesAreOfTheNewestCompleteVersion(t *testing.T) {
 	root := t.TempDir()
 	t.Setenv("PATH", filepath.Join(root, "path"))
 	pattern := filepath.Join(root, "*", "bin")
@@ -43,7 +43,7 @@ func TestBinaries(t *testing.T) {
 	}
 }
 
-// install puts programs with the right names into a directory.
+// install creates empty programs with the right names in a directory.
 func install(t *testing.T, dir string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -56,7 +56,7 @@ func install(t *testing.T, dir string) {
 	}
 }
 
-func TestVerdict(t *testing.T) {
+func TestMissingPostgresFailsOnlyInCI(t *testing.T) {
 	none := fmt.Errorf("start: %w", ErrNone)
 	for _, c := range []struct {
 		err  error
@@ -70,10 +70,11 @@ func TestVerdict(t *testing.T) {
 		{none, true, 1, "FAIL: the tests on PostgreSQL: start: no PostgreSQL on this machine"},
 		{errors.New("exit status 1"), false, 1, "FAIL: the tests on PostgreSQL: exit status 1"},
 	} {
-		var said bytes.Buffer
-		code := verdict(c.err, c.ci, &said)
-		if code != c.code || !strings.HasPrefix(said.String(), c.says) || strings.Count(said.String(), "\n") > 1 {
-			t.Errorf("%v, CI %t: exit code %d and %q, want %d and %q", c.err, c.ci, code, said.String(), c.code, c.says)
+		var output bytes.Buffer
+		code := verdict(c.err, c.ci, &output)
+		if code != c.code || !strings.HasPrefix(output.String(), c.says) || strings.Count(output.String(), "\n") > 1 {
+			t.Errorf("%v, CI %t: exit code %d and %q, want %d and %q", c.err, c.ci, code, output.String(), c.code,
+				c.says)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// Environment variables of tests. The first two are set by people, the last one by Main for the process that it starts.
+// Environment variables of tests. People set the first two. Main sets the last one for the process that it starts.
 const (
 	// ServerVariable has the URL of a server to use instead of a private cluster. Each test creates a database there.
 	ServerVariable = "AGENTEVENTS_TEST_POSTGRES_URL"
@@ -33,9 +33,9 @@ type Suite struct {
 	Prepare func(ctx context.Context, url string) error
 }
 
-// Main runs the tests of a package on SQLite, and then, in another process, on PostgreSQL: on the server of
-// AGENTEVENTS_TEST_POSTGRES_URL, or else on a private cluster without durability. It returns the exit code for
-// TestMain. If there is no PostgreSQL, it prints a line to standard error, and fails if CI is set in the environment.
+// Main runs the tests of a package on SQLite, and then, in another process, on PostgreSQL. It uses the server of
+// AGENTEVENTS_TEST_POSTGRES_URL, or else a private cluster without durability. It returns the exit code for TestMain.
+// If there is no PostgreSQL, it prints a line to standard error, and fails if CI is set in the environment.
 func Main(m *testing.M, s Suite) int {
 	if OnPostgres() {
 		return m.Run()
@@ -45,7 +45,7 @@ func Main(m *testing.M, s Suite) int {
 	if engine != "postgres" {
 		code = m.Run()
 	}
-	if engine == "sqlite" || !testsAsked() {
+	if engine == "sqlite" || !runsTests() {
 		return code
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -67,8 +67,8 @@ func verdict(err error, ci bool, stderr io.Writer) int {
 	}
 }
 
-// testsAsked reports whether go test was asked to run tests, and not to list or fuzz them.
-func testsAsked() bool {
+// runsTests reports whether go test runs tests, and does not list or fuzz them.
+func runsTests() bool {
 	for _, name := range []string{"test.list", "test.fuzz"} {
 		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
 			return false
@@ -103,11 +103,11 @@ func (s Suite) at(ctx context.Context, server *Server) (err error) {
 			return fmt.Errorf("prepare a database: %w", err)
 		}
 	}
-	return s.again(ctx, server.url, template)
+	return s.runOn(ctx, server.url, template)
 }
 
-// again runs this program in another process, with the tests on PostgreSQL.
-func (s Suite) again(ctx context.Context, server, template string) error {
+// runOn runs this program in another process, with the tests on PostgreSQL.
+func (s Suite) runOn(ctx context.Context, server, template string) error {
 	cmd := exec.CommandContext(ctx, os.Args[0], s.arguments()...) //nolint:gosec // the tests themselves
 	cmd.Env = append(os.Environ(), ServerVariable+"="+server, templateVariable+"="+template)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -119,7 +119,7 @@ func (s Suite) again(ctx context.Context, server, template string) error {
 	return p.wait()
 }
 
-// arguments returns those of this process, without the files that this process writes itself.
+// arguments returns the arguments of this process, without the files that this process writes itself.
 func (s Suite) arguments() []string {
 	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(arg string) bool {
 		return strings.HasPrefix(arg, "-test.testlogfile=") || strings.HasPrefix(arg, "-test.coverprofile=")
@@ -127,5 +127,5 @@ func (s Suite) arguments() []string {
 	if s.Run == "" {
 		return args
 	}
-	return append([]string{"-test.run=" + s.Run}, args...) // of two the last one counts
+	return append([]string{"-test.run=" + s.Run}, args...) // of two -test.run flags, the last one counts
 }

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// process is a program that was started. On Linux it ends with this process at the latest.
+// process is a started program. On Linux it ends with this process at the latest.
 type process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
-	err   error // how it ended; read it when ended is closed
+	err   error // the result of the program; read it after ended is closed
 }
 
-// run starts a program. A thread of its own waits for it, because Linux ends the program when the thread ends that
-// started it.
+// run starts a program. A thread of its own waits for it, because Linux ends the program when the thread that started
+// it ends.
 func run(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error)
@@ -42,7 +42,7 @@ func (p *process) wait() error {
 	return p.err
 }
 
-// end sends a signal and waits for the end, with whatever exit code.
+// end sends a signal and waits for the end, with any exit code.
 func (p *process) end(sig os.Signal) error {
 	select {
 	case <-p.ended:
@@ -65,7 +65,7 @@ func (p *process) end(sig os.Signal) error {
 func (p *process) pid() int                   { return p.cmd.Process.Pid }
 func (p *process) signal(sig os.Signal) error { return p.cmd.Process.Signal(sig) }
 
-// tail keeps the end of what is written to it.
+// tail keeps the end of the text that is written to it.
 type tail struct {
 	mu   sync.Mutex
 	text []byte

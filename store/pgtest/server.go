@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// superuser owns a cluster, whatever the machine calls the user that runs it.
+	// superuser is the owner of a cluster. The machine's user that runs the server may have another name.
 	superuser = "postgres"
 	// prefix of the names of databases.
 	prefix = "agentevents_test_"
 )
 
-// Server is a running PostgreSQL server, to create databases in.
+// Server is a running PostgreSQL server, in which tests create databases.
 type Server struct{ url string }
 
 // At returns the server of a URL (postgres://user:password@host:port/database?…), whose user may create databases.
@@ -27,7 +27,7 @@ func At(url string) *Server { return &Server{url: url} }
 func (s *Server) URL(database string) string {
 	u, err := url.Parse(s.url)
 	if err != nil {
-		return s.url // whose mistake a connection reports
+		return s.url // a connection reports the error
 	}
 	u.Path = "/" + database
 	return u.String()

@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// sendTest sends a test delivery to the URL of an event, and stores what came of it. It does both even if the client
-// closes the connection meanwhile. A test that is evicted is not stored.
+// sendTest sends a test delivery to the URL of an event, and stores its result. It completes both even if the client
+// closes the connection. A test that is evicted is not stored.
 func (h handlers) sendTest(
 	ctx context.Context, k store.AgentKey, event int64,
 ) (result gen.EventTestResult, err error) {
@@ -23,7 +23,7 @@ func (h handlers) sendTest(
 	ctx = context.WithoutCancel(ctx)
 	exchange, cancel := context.WithCancel(ctx)
 	defer cancel()
-	release, ok := h.testLimiter.acquire(k.Client, cancel)
+	release, ok := h.tests.acquire(k.Client, cancel)
 	if !ok {
 		return result, tooManyTests()
 	}
@@ -46,10 +46,10 @@ func (h handlers) sendTest(
 }
 
 func tooManyTests() error {
-	return request.RefuseAs(http.StatusTooManyRequests, "too_many_tests", "too many tests are under way, try again")
+	return request.RefuseAs(http.StatusTooManyRequests, "too_many_tests", "too many test deliveries are in progress; try again")
 }
 
-// testResult is a stored test delivery as the caller may see it.
+// testResult converts a stored test delivery to the form that the caller may see.
 func (h handlers) testResult(ctx context.Context, s store.TestDelivery) (gen.EventTestResult, error) {
 	at := gen.Time{Time: s.Attempt.StartedAt}
 	s.Sent.URL = redactURL(ctx, s.Sent.URL)

@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// redactURL is a receiver's URL as the caller may see it: with access read_only, without what may be secret in it.
+// redactURL returns a receiver's URL without its secret parts, if the caller has access level read_only.
 func redactURL(ctx context.Context, raw string) string {
 	if isReadOnly(ctx) {
 		return stripURL(raw)
@@ -30,8 +30,8 @@ func stripURL(raw string) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
 }
 
-// redactRequest is a request without its signature, if the caller has access read_only: with the signature a caller
-// could send the same request as well as with the secret.
+// redactRequest removes the signature of a request, if the caller has access level read_only: with the signature a
+// caller could send the request without the secret.
 func redactRequest(ctx context.Context, r gen.SentRequest) gen.SentRequest {
 	if isReadOnly(ctx) {
 		r.Curl = strings.Replace(r.Curl, " -H 'webhook-signature: "+r.Headers["webhook-signature"]+"'", "", 1)
@@ -61,8 +61,8 @@ func redactDelivery(ctx context.Context, d gen.Delivery) gen.Delivery {
 	return d
 }
 
-// redactAttempt leaves out the receiver's answer if the caller has access read_only: many servers quote the path that
-// they do not know.
+// redactAttempt removes the receiver's answer, if the caller has access level read_only: many servers quote the path
+// that they do not know.
 func redactAttempt(ctx context.Context, a gen.Attempt) gen.Attempt {
 	a.URL = redactURL(ctx, a.URL)
 	if isReadOnly(ctx) {

@@ -8,7 +8,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-func TestStripURL(t *testing.T) {
+func TestStripURLRemovesUserAndQuery(t *testing.T) {
 	for raw, want := range map[string]string{
 		"https://somehost.com/fordel/show.php":    "https://somehost.com",
 		"https://u:p@somehost.com:8443/a?b=c&d#e": "https://somehost.com:8443",
@@ -23,9 +23,9 @@ func TestStripURL(t *testing.T) {
 	}
 }
 
-// A token with access read_only sees scheme, host and port of a URL alone, also of one that was corrected since, and no
-// answer that quotes it. Other tokens see all of it.
-func TestReadOnlySeesNoSecretsOfURLs(t *testing.T) {
+// A token of access level read_only gets scheme, host and port of a URL alone, also of one that was corrected since, and
+// no answer that quotes it. Other tokens get all of it.
+func TestReadOnlyGetsNoSecretsOfURLs(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.receivers.setStatus(http.StatusOK)

@@ -15,17 +15,18 @@ import (
 )
 
 const (
-	// maxFailures is how many requests for a token may fail in a row. After them one may fail each failureInterval.
+	// maxFailures is the number of consecutive token requests that may fail. After that, one request may fail each
+	// failureInterval.
 	maxFailures     = 10
 	failureInterval = 6 * time.Second
-	// maxAddresses is for how many addresses failures are counted. The address that failed longest ago is evicted.
+	// maxAddresses is the number of addresses whose failures are counted. The one with the oldest failure is evicted.
 	maxAddresses = 10_000
-	// maxApplications is for how many applications the failures of one address are counted apart.
+	// maxApplications is the number of applications for which the failures of one address are counted separately.
 	maxApplications = 20
 )
 
-// Throttle answers 429 after too many failed requests for a token. A request with the right secret always succeeds:
-// many clients may share an address, and a guess gains nothing from the answer 429.
+// Throttle answers 429 after too many failed token requests. A request with the right secret always succeeds: many
+// clients may share an address, and a guess learns nothing from the answer 429.
 type Throttle struct {
 	now func() time.Time
 
@@ -50,7 +51,7 @@ func NewThrottle(now func() time.Time) *Throttle {
 	return &Throttle{now: now, failures: failures}
 }
 
-// LimitFailures answers 429 in place of invalid_client if there were too many failures before.
+// LimitFailures answers 429 instead of invalid_client after too many failures.
 func (t *Throttle) LimitFailures(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		err := next(c)
@@ -61,7 +62,7 @@ func (t *Throttle) LimitFailures(next echo.HandlerFunc) echo.HandlerFunc {
 		c.Response().Header().Set(echo.HeaderRetryAfter, wholeSeconds(failureInterval))
 		return &TokenRefusal{
 			Status: http.StatusTooManyRequests, code: request.CodeRateLimitExceeded,
-			message: "too many failed attempts, wait a little",
+			message: "too many failed token requests; try again later",
 		}
 	}
 }
@@ -113,16 +114,11 @@ func (c *failureCount) add(now time.Time) bool {
 	return true
 }
 
-// networkOf is an IPv4 address, or the /64 network of an IPv6 address: a single host has that many, and could use
-// another one for each attempt.
+// networkOf is request.NetworkOf for an address as text, zero if it is invalid.
 func networkOf(address string) netip.Prefix {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return netip.Prefix{}
 	}
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		return netip.PrefixFrom(a, 64).Masked()
-	}
-	return netip.PrefixFrom(a, a.BitLen())
+	return request.NetworkOf(a)
 }

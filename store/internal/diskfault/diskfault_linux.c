@@ -9,7 +9,7 @@
 
 #include "diskfault_linux.h"
 
-/* sqlite3_vfs is the documented structure (https://sqlite.org/c3ref/vfs.html) up to the method that is used. */
+/* sqlite3_vfs is the documented structure (https://sqlite.org/c3ref/vfs.html) up to xSetSystemCall. */
 typedef struct sqlite3_vfs sqlite3_vfs;
 struct sqlite3_vfs {
 	int version, file_size, max_pathname;
@@ -31,8 +31,8 @@ static struct {
 
 static volatile int armed;
 
-/* concerns is true if the path of an open file ends with the rule's suffix. */
-static int concerns(int fd) {
+/* matches is true if the path of an open file ends with the rule's suffix. */
+static int matches(int fd) {
 	char link[64], path[PATH_MAX];
 	if (!armed)
 		return 0;
@@ -44,9 +44,9 @@ static int concerns(int fd) {
 	return !memcmp(path + n - end, rule.suffix, end);
 }
 
-/* refused is true, and sets errno, if a write that ends at an offset must fail. */
+/* refused sets errno and is true if a write that ends at an offset must fail. */
 static int refused(int fd, int64_t end) {
-	if (end <= rule.from || !concerns(fd))
+	if (end <= rule.from || !matches(fd))
 		return 0;
 	errno = rule.writes;
 	return 1;

@@ -10,12 +10,12 @@ import (
 	_ "github.com/mattn/go-sqlite3" // links SQLite
 )
 
-// Arm applies the rule, in place of an earlier one, until disarm is called.
+// Arm activates the rule, in place of an earlier one, until disarm is called.
 func Arm(r Rule) (disarm func()) {
 	suffix := C.CString(r.Suffix)
 	defer C.free(unsafe.Pointer(suffix))
 	if C.diskfault_arm(suffix, C.int(r.Writes), C.int64_t(r.From)) != 0 {
-		panic("SQLite takes no system calls")
+		panic("SQLite does not accept system calls")
 	}
 	return func() { C.diskfault_disarm() }
 }

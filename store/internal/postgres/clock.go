@@ -7,25 +7,25 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// Clock is the clock of the database, which all processes that share it go by. Each transaction that writes asks for
-// the time first; in between, the local clock goes on from there.
+// Clock follows the clock of the database, which is the clock of all processes that share it. Each transaction that
+// writes reads the time first. Between two reads, the local clock continues from the last one.
 type Clock struct {
 	mu      sync.Mutex
-	at      time.Time // that the database said
-	locally time.Time // when it was heard
+	at      time.Time // the database's time at the last read
+	locally time.Time // the local time of the last read
 }
 
-// ClockJitter is how far the database's clock may be put back without this one following.
+// ClockJitter is the largest step back of the database's clock that Clock ignores.
 const ClockJitter = time.Second
 
-// Now is the time by the database's clock.
+// Now returns the time of the database's clock.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.at.Add(time.Since(c.locally))
 }
 
-// Read asks the database for the time. It does nothing when there is no clock.
+// Read reads the time from the database. A nil Clock does nothing.
 func (c *Clock) Read(q sqldb.Querier) error {
 	if c == nil {
 		return nil
@@ -37,8 +37,8 @@ func (c *Clock) Read(q sqldb.Querier) error {
 	return err
 }
 
-// set takes note of what the database said. What it said some time ago is not later than what it says now, but for a
-// small difference in how long it took to hear it.
+// set records a time of the database. It ignores a time that is a little behind the last one, since the answers of the
+// database take different times to arrive.
 func (c *Clock) set(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

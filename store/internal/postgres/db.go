@@ -14,25 +14,25 @@ import (
 )
 
 const (
-	// MaxWriters is how many connections write.
+	// MaxWriters is the number of connections that write.
 	MaxWriters = 8
-	// TransactionTimeout is how long a transaction may take.
+	// TransactionTimeout is the time limit of a transaction.
 	TransactionTimeout = 10 * time.Second
 )
 
 const (
-	maxReaders     = 8               // connections that read; one more listens
-	lockTimeout    = 3 * time.Second // that a statement waits for a lock: longer than its holder may be idle
-	idleTimeout    = 2 * time.Second // that a transaction may do nothing: its process is suspended or cut off
-	writeTimeout   = 8 * time.Second // for a statement that writes, and
+	maxReaders     = 8               // connections that read; another one listens
+	lockTimeout    = 3 * time.Second // of a statement that waits for a lock: longer than the lock's holder may be idle
+	idleTimeout    = 2 * time.Second // of a transaction that sends nothing: its process is suspended or cut off
+	writeTimeout   = 8 * time.Second // of a statement that writes
 	readTimeout    = 20 * time.Second
 	connectTimeout = 5 * time.Second
 )
 
-// Options are what a database is opened with.
+// Options configure Open.
 type Options struct {
 	URL       string
-	Alongside bool // another process may serve the database; then its schema must be up to date
+	Alongside bool // another process may serve the database, whose schema must then be up to date
 }
 
 // DB is an open database. Its methods are safe for concurrent use.
@@ -41,8 +41,8 @@ type DB struct {
 	writers, readers *sql.DB
 }
 
-// Open opens a database of a server that writes. Unless it is opened alongside the processes that serve it, its schema
-// is brought up to date.
+// Open opens a database on a primary server. It migrates the schema, unless it opens the database alongside the
+// processes that serve it.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	db := &DB{url: o.URL}
 	if err := db.open(ctx, o.Alongside); err != nil {
@@ -69,10 +69,10 @@ func (db *DB) open(ctx context.Context, alongside bool) (err error) {
 	return checkWritable(ctx, db.writers)
 }
 
-// Writers are the connections that write.
+// Writers returns the pool of connections that write.
 func (db *DB) Writers() *sql.DB { return db.writers }
 
-// Readers are the connections that read.
+// Readers returns the pool of connections that read.
 func (db *DB) Readers() *sql.DB { return db.readers }
 
 // Close closes the connections.
@@ -86,7 +86,7 @@ func (db *DB) Close() error {
 	return errors.Join(errs...)
 }
 
-// CheckSchema returns nil if a server is reached and its schema is up to date.
+// CheckSchema returns nil if the server answers and the schema is up to date.
 func CheckSchema(ctx context.Context, db *sql.DB) error {
 	if err := ping(ctx, db); err != nil {
 		return err
@@ -94,7 +94,8 @@ func CheckSchema(ctx context.Context, db *sql.DB) error {
 	return schema.Postgres.Check(ctx, db)
 }
 
-// Migrate brings the schema of a database up to date, on connections of its own: a migration may take long.
+// Migrate migrates the schema of a database. It uses connections without an idle timeout, since a migration may take
+// long.
 func Migrate(ctx context.Context, databaseURL string) error {
 	c, err := writerConfig(databaseURL, map[string]string{idleSetting: "0"})
 	if err != nil {
@@ -104,7 +105,7 @@ func Migrate(ctx context.Context, databaseURL string) error {
 	return errors.Join(schema.Postgres.Migrate(ctx, db), db.Close())
 }
 
-// Connect opens one connection to a server that writes, on which a transaction may be idle for any time.
+// Connect opens one connection to a primary server. Its transactions may be idle for any time.
 func Connect(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
 	c, err := writerConfig(databaseURL, map[string]string{idleSetting: "0"})
 	if err != nil {
@@ -117,7 +118,7 @@ func Connect(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// OpenVerifier opens a database for reading, for as long as that takes, also on a standby.
+// OpenVerifier opens a database for reading without a time limit. The server may be a standby.
 func OpenVerifier(databaseURL string) (*sql.DB, error) {
 	c, err := config(databaseURL, map[string]string{idleSetting: "0"}, readOnlySQL)
 	if err != nil {
@@ -141,7 +142,7 @@ func openReaders(databaseURL string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	addCheck(c, isPrimary)
+	addCheck(c, checkPrimary)
 	c.DialFunc = withReadDeadline(c.DialFunc)
 	return openPool(c, maxReaders), nil
 }
@@ -153,17 +154,17 @@ func openPool(c *pgx.ConnConfig, connections int) *sql.DB {
 	return db
 }
 
-// writerConfig is what connections to a server that writes are made with.
+// writerConfig returns the configuration of connections to a primary server.
 func writerConfig(databaseURL string, settings map[string]string) (*pgx.ConnConfig, error) {
 	c, err := config(databaseURL, settings, "")
 	if err == nil {
-		addCheck(c, isPrimary)
+		addCheck(c, checkPrimary)
 	}
 	return c, err
 }
 
-// config is what connections to a server are made with, which may be a standby. Their sessions begin with settings, and
-// then with statements.
+// config returns the configuration of connections to a server, which may be a standby. Each session begins with the
+// settings, and then executes the statements.
 func config(databaseURL string, settings map[string]string, statements string) (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
@@ -171,13 +172,13 @@ func config(databaseURL string, settings map[string]string, statements string) (
 	}
 	c.ConnectTimeout = connectTimeout
 	prepareSessions(c, settings, statements)
-	addCheck(c, encodesAll)
+	addCheck(c, checkEncoding)
 	return c, nil
 }
 
-// PlanSettings have statements look rows up by indexes and in the order in which they join tables, whatever the server
-// believes of how many rows there are: of a table that grows it knows by the minute, and of one that is new that it is
-// empty. Plans are made once.
+// PlanSettings make statements use indexes, and join tables in the order of the statement. The server's row estimates
+// do not matter then: they lag behind a growing table by minutes, and say that a new table is empty. Each plan is made
+// once.
 func PlanSettings() map[string]string { return maps.Clone(planSettings) }
 
 var planSettings = map[string]string{

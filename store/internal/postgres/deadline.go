@@ -9,20 +9,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// silenceTimeout is how long a server that was asked something may say nothing: longer than it works on a statement
-// that reads. Without it, one that is suspended, or behind a network that drops packets, would be waited for without an
-// end.
-const silenceTimeout = readTimeout + 5*time.Second
+// responseTimeout is the time in which a server must respond: longer than the time limit of a statement that reads.
+// Without it, a read would wait for ever for a server that is suspended, or behind a network that drops packets.
+const responseTimeout = readTimeout + 5*time.Second
 
-// deadlineConn is a connection on which a read ends after silenceTimeout, unless its user has set a deadline of its
-// own.
+// deadlineConn is a connection whose reads end after responseTimeout, unless the driver has set a deadline of its own.
 type deadlineConn struct {
 	net.Conn
 	mu  sync.Mutex
-	own bool // whether the user has
+	own bool // the driver has set a deadline
 }
 
-// withReadDeadline has connections be made as dial does, and end when the server is silent.
+// withReadDeadline wraps the connections of dial in a deadlineConn.
 func withReadDeadline(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
@@ -60,5 +58,5 @@ func (c *deadlineConn) begin() error {
 	if c.own {
 		return nil
 	}
-	return c.Conn.SetReadDeadline(time.Now().Add(silenceTimeout))
+	return c.Conn.SetReadDeadline(time.Now().Add(responseTimeout))
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// silent is a connection to a server that says what it is told to, and else nothing.
+// silent returns a connection to a server that sends only the bytes of the test.
 func silent(t *testing.T) (conn, server net.Conn) {
 	t.Helper()
 	ours, server := net.Pipe()
@@ -23,8 +23,8 @@ func silent(t *testing.T) (conn, server net.Conn) {
 	return conn, server
 }
 
-// A server is waited for as long as it may work on a statement, from each time that it said something.
-func TestSilenceEnds(t *testing.T) {
+// The deadline begins again with each byte of the server.
+func TestReadEndsWithoutAResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, server := silent(t)
 		go func() {
@@ -36,16 +36,16 @@ func TestSilenceEnds(t *testing.T) {
 		}
 		began := time.Now()
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || !IsUnavailable(err) {
-			t.Errorf("a server that is silent: %v", err)
+			t.Errorf("a server that does not respond: %v", err)
 		}
-		if took := time.Since(began); took != silenceTimeout {
-			t.Errorf("it was waited for %v, want %v", took, silenceTimeout)
+		if took := time.Since(began); took != responseTimeout {
+			t.Errorf("the read took %v, want %v", took, responseTimeout)
 		}
 	})
 }
 
-// A deadline that the user of a connection has set, as for a request that was cancelled, holds.
-func TestSilenceKeepsOtherEnds(t *testing.T) {
+// The driver sets a deadline when a request is cancelled, for example.
+func TestReadKeepsTheDriversDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, _ := silent(t)
 		setters := map[string]func(time.Time) error{"all": conn.SetDeadline, "reads": conn.SetReadDeadline}
@@ -63,7 +63,7 @@ func TestSilenceKeepsOtherEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		if _, err := conn.Read(make([]byte, 1)); time.Since(began) != silenceTimeout {
+		if _, err := conn.Read(make([]byte, 1)); time.Since(began) != responseTimeout {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 	})

@@ -1,15 +1,14 @@
-// Package postgres is a PostgreSQL database that any number of processes share.
+// Package postgres opens a PostgreSQL database that any number of processes share.
 //
-// It knows no table. In order of reading:
+// It knows no table of the store. In order of reading:
 //
-//   - url.go reads database URLs, and shows them without passwords
-//   - db.go opens the pools of connections that write and read, and brings the schema up to date; orm.go puts GORM on
-//     them
-//   - writer.go runs each unit of work in a transaction, again when others were in its way; queue.go sends the
-//     statements of a transaction together until an answer is needed; clock.go is the database's clock
-//   - session.go gives each session the settings that it must have, and refuses servers that do not fit
-//   - deadline.go ends a read of a server that has become silent
-//   - notify.go sends messages to the other processes, receives theirs, and says that the database is served
-//   - visible.go finds up to which number of a sequence all rows can be seen
-//   - errors.go says what errors of PostgreSQL and of connections mean
+//   - url.go parses database URLs, and shows them without passwords
+//   - db.go opens the pools of connections that write and read, and migrates the schema; orm.go wraps them in GORM
+//   - writer.go runs each unit of work in a transaction, and retries it after a conflict
+//   - queue.go queues statements until an answer is needed; clock.go follows the database's clock
+//   - session.go gives each session its settings, and refuses unsuitable servers
+//   - deadline.go ends a read if the server does not respond
+//   - notify.go exchanges messages with the other processes, and marks the database as served
+//   - visible.go finds the high-water mark of a sequence
+//   - errors.go classifies errors of PostgreSQL and of connections
 package postgres

@@ -10,21 +10,21 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// unavailable are the classes of error codes that are about the server and not about the statement.
+// unavailable are the prefixes of error codes that concern the server and not the statement.
 var unavailable = []string{
-	"08",    // the connection
+	"08",    // connection failure
 	"25P03", // the transaction was idle for too long
-	"25006", // the server only reads: it is a standby
-	"40",    // a deadlock, or the transactions cannot be put in an order
-	"53",    // no memory, disk or connection is left
-	"55P03", // a lock was not to be had in time
-	"57",    // the server stops, or the statement took too long
-	"58",    // the system
-	"XX",    // broken data
+	"25006", // the server is a standby, which only reads
+	"40",    // deadlock or serialization failure
+	"53",    // out of memory, disk space or connections
+	"55P03", // lock timeout
+	"57",    // shutdown of the server, or statement timeout
+	"58",    // system error
+	"XX",    // corrupt data
 }
 
-// IsUnavailable says whether an error is about the server or the connection and not about the statement, so that the
-// same request may succeed later.
+// IsUnavailable reports whether an error concerns the server or the connection and not the statement. The same request
+// may succeed later.
 func IsUnavailable(err error) bool {
 	if code, is := codeOf(err); is {
 		for _, class := range unavailable {
@@ -41,41 +41,41 @@ func IsUnavailable(err error) bool {
 		pgconn.SafeToRetry(err)
 }
 
-// IsLockTimeout says whether an error is that another transaction held what a statement needed.
+// IsLockTimeout reports whether a statement waited too long for the lock of another transaction.
 func IsLockTimeout(err error) bool {
 	code, _ := codeOf(err)
 	return code == "55P03"
 }
 
-// IsStatementTimeout says whether an error is that a statement took too long.
+// IsStatementTimeout reports whether a statement exceeded its time.
 func IsStatementTimeout(err error) bool {
 	code, _ := codeOf(err)
 	return code == "57014"
 }
 
-// IsDuplicate says whether an error is that a key exists already.
+// IsDuplicate reports whether an error is a violation of a unique key.
 func IsDuplicate(err error) bool {
 	code, _ := codeOf(err)
 	return code == "23505"
 }
 
-// IsRetryable says whether a transaction that was rolled back for an error may succeed when it is tried again at once.
+// IsRetryable reports whether a transaction that was rolled back for an error may succeed if it is repeated at once.
 func IsRetryable(err error) bool {
 	code, is := codeOf(err)
 	if !is {
 		return pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn)
 	}
 	switch code {
-	case "40001", "40P01", // it could not be put in an order with others, or they waited for each other
-		"0A000", // a table has another column since the statement was prepared
-		"23503": // what a row refers to went away meanwhile
+	case "40001", "40P01", // serialization failure and deadlock
+		"0A000", // a table has a new column since the statement was prepared
+		"23503": // the row that a new row refers to was deleted meanwhile
 		return true
 	}
 	return false
 }
 
-// Reason is what errors with the same reason have in common, and whether it is known: their texts may name a statement
-// or a port.
+// Reason returns a key for errors with the same reason, and reports whether the reason is known. The texts of such
+// errors may differ in a statement or a port.
 func Reason(err error) (reason string, known bool) {
 	if code, is := codeOf(err); is {
 		return code, true
@@ -87,7 +87,7 @@ func Reason(err error) (reason string, known bool) {
 	return "", false
 }
 
-// codeOf is the code of an error that a server has answered with.
+// codeOf returns the code of a server's error.
 func codeOf(err error) (code string, is bool) {
 	var answer *pgconn.PgError
 	if !errors.As(err, &answer) {

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// What an error means decides whether a request is answered 503, tried again, or logged as a mistake of the program.
-func TestErrors(t *testing.T) {
+// The class of an error decides whether a request is answered with 503, is retried, or is logged as a defect.
+func TestErrorsAreClassified(t *testing.T) {
 	for _, c := range []struct {
 		err                                                       error
 		reason                                                    string
@@ -32,13 +32,13 @@ func TestErrors(t *testing.T) {
 		{err: code("0A000"), reason: "0A000", retryable: true},
 		{err: code("23503"), reason: "23503", retryable: true},
 		{err: code("23505"), reason: "23505", isDuplicate: true},
-		{err: code("42601"), reason: "42601"}, // a mistake in a statement
+		{err: code("42601"), reason: "42601"}, // syntax error
 		{err: &pgconn.ConnectError{}, reason: "connect", unavailable: true},
 		{err: driver.ErrBadConn, unavailable: true, retryable: true},
 		{err: io.ErrUnexpectedEOF, unavailable: true},
 		{err: &net.OpError{Op: "read", Err: errors.New("connection reset")}, unavailable: true},
 		{err: net.ErrClosed, unavailable: true},
-		{err: errors.New("a mistake of the program")},
+		{err: errors.New("a defect of the program")},
 	} {
 		for _, err := range []error{c.err, fmt.Errorf("status: %w", c.err)} {
 			reason, _ := Reason(err)

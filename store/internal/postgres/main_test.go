@@ -9,7 +9,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m, pgtest.Suite{})) }
 
-// openTest opens a database of the test alone.
+// openTest opens a database of the test's own.
 func openTest(t *testing.T) *DB {
 	t.Helper()
 	pgtest.PostgresOnly(t, "it is about its server")

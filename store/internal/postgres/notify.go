@@ -9,17 +9,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// servedLock is the advisory lock that all processes share that serve a database, so that none copies into it
-// meanwhile.
+// servedLock is an advisory lock. All processes that serve the database share it, so that no copy into it can begin.
 const servedLock = "24934::bigint << 48"
 
 const (
-	channel        = "agentevents"
-	reconnectAfter = time.Second
-	hangUpTimeout  = time.Second
+	channel           = "agentevents"
+	reconnectAfter    = time.Second
+	disconnectTimeout = time.Second
 )
 
-// Notify sends a message to all processes that serve the database, this one included.
+// Notify sends a message to all processes that serve the database, including this one.
 func (db *DB) Notify(ctx context.Context, payload string) error {
 	ctx, cancel := context.WithTimeout(ctx, TransactionTimeout)
 	defer cancel()
@@ -27,17 +26,17 @@ func (db *DB) Notify(ctx context.Context, payload string) error {
 	return err
 }
 
-// Listener is what is done with messages.
+// Listener receives the events of Listen.
 type Listener struct {
 	Log *slog.Logger
 
-	Attempted func()               // is called once, when the first attempt to connect has succeeded or failed
-	Connected func()               // is called each time that it is connected; messages before may have been missed
-	Received  func(payload string) // is called with each message
+	Attempted func()               // called once, when the first connection attempt has succeeded or failed
+	Connected func()               // called after each connect; earlier messages may be lost
+	Received  func(payload string) // called with each message
 }
 
-// Listen receives messages, and says that the database is served, until ctx ends. It connects again when the connection
-// is lost.
+// Listen receives messages, and marks the database as served, until ctx ends. It reconnects after the connection is
+// lost.
 func (db *DB) Listen(ctx context.Context, l Listener) {
 	attempted := sync.OnceFunc(l.Attempted)
 	for ctx.Err() == nil {
@@ -46,7 +45,7 @@ func (db *DB) Listen(ctx context.Context, l Listener) {
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		l.Log.Warn("listen to the other processes", "error", err)
+		l.Log.Warn("notification connection lost", "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(reconnectAfter):
@@ -64,7 +63,7 @@ func (db *DB) listenOnce(ctx context.Context, l Listener, attempted func()) erro
 	if err != nil {
 		return err
 	}
-	defer hangUp(conn)
+	defer disconnect(conn)
 	if err := subscribe(ctx, conn); err != nil {
 		return err
 	}
@@ -86,10 +85,10 @@ func subscribe(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// hangUp does not wait for a server that is gone. One that is there notices the end of a connection a little later: the
-// locks that it holds are released before.
-func hangUp(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), hangUpTimeout)
+// disconnect closes the connection without waiting long for a server that does not respond. It releases the locks
+// first, because a server notices the end of a connection only a little later.
+func disconnect(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), disconnectTimeout)
 	defer cancel()
 	if !conn.IsClosed() {
 		_, _ = conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
@@ -97,7 +96,8 @@ func hangUp(conn *pgx.Conn) {
 	_ = conn.Close(ctx)
 }
 
-// LockUnserved says whether no process serves the database, nor can begin to until the connection ends.
+// LockUnserved takes the served lock exclusively, and reports whether it could. Until the connection ends, no process
+// can begin to serve the database.
 func LockUnserved(ctx context.Context, conn *pgx.Conn) (locked bool, err error) {
 	err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock("+servedLock+")").Scan(&locked)
 	return locked, err

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Messages reach every process that listens. As long as one does, the database is served.
-func TestNotify(t *testing.T) {
+// The database counts as served as long as one process listens.
+func TestMessagesReachListenersAlsoAfterAReconnect(t *testing.T) {
 	db := openTest(t)
 	conn, err := Connect(t.Context(), db.url)
 	check(t, err)
@@ -43,10 +43,10 @@ func TestNotify(t *testing.T) {
 		"WHERE datname = current_database() AND query LIKE 'LISTEN%'"
 	_, err = conn.Exec(t.Context(), cut)
 	check(t, err)
-	<-connected // again
+	<-connected // a reconnect
 	check(t, db.Notify(t.Context(), "three"))
 	if got := <-received; got != "three" {
-		t.Errorf("received %q when it was connected again", got)
+		t.Errorf("received %q after the reconnect", got)
 	}
 
 	stop()
@@ -54,13 +54,12 @@ func TestNotify(t *testing.T) {
 	wantUnserved(t, conn, true)
 }
 
-// A server that cannot be reached is one attempt, after which it is tried again.
-func TestListenToNoServer(t *testing.T) {
+func TestListenReportsAFailedFirstAttempt(t *testing.T) {
 	db := &DB{url: "postgres://pbx@127.0.0.1:1/none"}
 	ctx, stop := context.WithCancel(t.Context())
 	db.Listen(ctx, Listener{
 		Log: slog.New(slog.DiscardHandler), Attempted: stop,
-		Connected: func() { t.Error("it is connected") }, Received: func(string) {},
+		Connected: func() { t.Error("it connected") }, Received: func(string) {},
 	})
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		t.Error("it ended before the first attempt")

@@ -6,10 +6,10 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// ORM puts GORM on top of a pool or a transaction. It names the columns that it reads, so that one that a later version
-// of the program adds is no trouble for the statements that are prepared.
+// ORM wraps a pool or a transaction in GORM. Its queries name their columns, so that a column of a later version does
+// not break prepared statements.
 func ORM(pool gorm.ConnPool, log logger.Interface) (*gorm.DB, error) {
-	return gorm.Open(discreet{&postgres.Dialector{Config: &postgres.Config{Conn: pool}}}, &gorm.Config{
+	return gorm.Open(redactingDialector{&postgres.Dialector{Config: &postgres.Config{Conn: pool}}}, &gorm.Config{
 		DisableAutomaticPing:   true,
 		SkipDefaultTransaction: true,
 		QueryFields:            true,
@@ -18,8 +18,8 @@ func ORM(pool gorm.ConnPool, log logger.Interface) (*gorm.DB, error) {
 	})
 }
 
-// discreet does not write values into statements for the log: secrets are among them.
-type discreet struct{ *postgres.Dialector }
+// redactingDialector keeps values out of the statements in the log, since some are secrets.
+type redactingDialector struct{ *postgres.Dialector }
 
 // Explain implements gorm.Dialector.
-func (discreet) Explain(sql string, _ ...any) string { return sql }
+func (redactingDialector) Explain(sql string, _ ...any) string { return sql }

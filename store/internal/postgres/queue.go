@@ -15,16 +15,16 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// queuePool begins transactions that are queues on the connections of a pool.
+// queuePool is a pool whose transactions are queues.
 type queuePool struct{ *sql.DB }
 
-// Queued is a pool whose transactions keep statements until one is waited for, for GORM to be put on top of.
+// Queued returns a pool for GORM whose transactions queue statements until an answer is needed.
 func Queued(db *sql.DB) gorm.ConnPool { return queuePool{db} }
 
-// BeginTx implements gorm.ConnPoolBeginner, without options.
+// BeginTx implements gorm.ConnPoolBeginner. It accepts no options.
 func (p queuePool) BeginTx(ctx context.Context, o *sql.TxOptions) (gorm.ConnPool, error) {
 	if o != nil && *o != (sql.TxOptions{}) {
-		return nil, errors.New("a transaction that writes has no options")
+		return nil, errors.New("the options of a transaction that writes must be empty")
 	}
 	conn, err := p.Conn(ctx)
 	if err != nil {
@@ -35,14 +35,14 @@ func (p queuePool) BeginTx(ctx context.Context, o *sql.TxOptions) (gorm.ConnPool
 	return tx, nil
 }
 
-// queue is a transaction on a connection, which goes back to its pool at the end. It implements sqldb.Queuer, and
-// gorm.ConnPool, whose statements are sent at once.
+// queue is a transaction on a connection, which returns to its pool at the end. It implements sqldb.Queuer. It also
+// implements gorm.ConnPool, whose statements are sent at once, after the queued ones.
 type queue struct {
 	conn   *sql.Conn
 	ctx    context.Context
 	queued pgx.Batch
-	begun  bool  // something was sent
-	failed error // the first; nothing is sent or committed after it
+	begun  bool  // BEGIN was sent
+	failed error // the first error; nothing is sent or committed after it
 }
 
 // Queue implements sqldb.Queuer.
@@ -54,7 +54,7 @@ func (q *queue) Fetch(ctx context.Context, text string, values []any, read func(
 	return q.send(ctx, read)
 }
 
-// send sends what is queued, and has the rows of the last statement read, unless read is nil.
+// send sends the queued statements. If read is not nil, it passes the rows of the last statement to read.
 func (q *queue) send(ctx context.Context, read func(sqldb.Rows) error) error {
 	if q.failed != nil {
 		return q.failed
@@ -66,7 +66,7 @@ func (q *queue) send(ctx context.Context, read func(sqldb.Rows) error) error {
 		if conn.IsClosed() {
 			return driver.ErrBadConn
 		}
-		err := answers(conn.SendBatch(ctx, &batch), batch.QueuedQueries, read)
+		err := readResults(conn.SendBatch(ctx, &batch), batch.QueuedQueries, read)
 		if pgconn.SafeToRetry(err) {
 			return driver.ErrBadConn
 		}
@@ -75,47 +75,47 @@ func (q *queue) send(ctx context.Context, read func(sqldb.Rows) error) error {
 	return q.failed
 }
 
-// answers reads what statements that were sent together are answered by.
-func answers(results pgx.BatchResults, sent []*pgx.QueuedQuery, read func(sqldb.Rows) error) (err error) {
+// readResults reads the results of statements that were sent together.
+func readResults(results pgx.BatchResults, sent []*pgx.QueuedQuery, read func(sqldb.Rows) error) (err error) {
 	if read != nil {
 		sent = sent[:len(sent)-1]
 	}
 	committed := false
 	for i := 0; err == nil && i < len(sent); i++ {
-		committed, err = readAnswer(results, sent[i].SQL)
+		committed, err = readResult(results, sent[i].SQL)
 	}
 	if err == nil && read != nil {
-		err = answerRows(results, read)
+		err = readRows(results, read)
 	}
-	// After a commit, what has happened to the connection since does not matter.
+	// A connection failure after the commit does not undo the commit.
 	if closed := results.Close(); err == nil && !committed {
 		err = closed
 	}
 	return err
 }
 
-// readAnswer reads what one statement is answered by, and says whether that is that all is committed.
-func readAnswer(results pgx.BatchResults, text string) (committed bool, err error) {
+// readResult reads the result of one statement, and reports whether it is a successful commit.
+func readResult(results pgx.BatchResults, text string) (committed bool, err error) {
 	tag, err := results.Exec()
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("%s: %w", text, err)
-	case tag.String() == "ROLLBACK" && text == "commit": // what it does after an error
+	case tag.String() == "ROLLBACK" && text == "commit": // the result of a commit after an error
 		return false, pgx.ErrTxCommitRollback
 	}
 	return tag.String() == "COMMIT", nil
 }
 
-func answerRows(results pgx.BatchResults, read func(sqldb.Rows) error) error {
+func readRows(results pgx.BatchResults, read func(sqldb.Rows) error) error {
 	rows, err := results.Query()
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	return read(rowsOf{rows})
+	return read(pgxRows{rows})
 }
 
-// flush sends what is queued, if anything is.
+// flush sends the queued statements, if there are any.
 func (q *queue) flush(ctx context.Context) error {
 	if q.queued.Len() == 0 {
 		return q.failed
@@ -123,7 +123,7 @@ func (q *queue) flush(ctx context.Context) error {
 	return q.send(ctx, nil)
 }
 
-// PrepareContext implements gorm.ConnPool, as the next three do.
+// PrepareContext implements gorm.ConnPool.
 func (q *queue) PrepareContext(ctx context.Context, text string) (*sql.Stmt, error) {
 	if err := q.flush(ctx); err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (q *queue) PrepareContext(ctx context.Context, text string) (*sql.Stmt, err
 	return q.conn.PrepareContext(ctx, text)
 }
 
-// ExecContext carries a statement out at once.
+// ExecContext executes a statement at once.
 func (q *queue) ExecContext(ctx context.Context, text string, values ...any) (sql.Result, error) {
 	if err := q.flush(ctx); err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (q *queue) ExecContext(ctx context.Context, text string, values ...any) (sq
 	return q.conn.ExecContext(ctx, text, values...)
 }
 
-// QueryContext carries a query out at once.
+// QueryContext executes a query at once.
 func (q *queue) QueryContext(ctx context.Context, text string, values ...any) (*sql.Rows, error) {
 	if err := q.flush(ctx); err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func (q *queue) QueryContext(ctx context.Context, text string, values ...any) (*
 	return q.conn.QueryContext(ctx, text, values...)
 }
 
-// QueryRowContext is QueryContext for one row. After an error nothing is asked, and the commit says it.
+// QueryRowContext executes a query for one row. After an error it sends nothing, and the commit returns the error.
 func (q *queue) QueryRowContext(ctx context.Context, text string, values ...any) *sql.Row {
 	if q.flush(ctx) != nil {
 		ended, end := context.WithCancel(ctx)
@@ -157,8 +157,7 @@ func (q *queue) QueryRowContext(ctx context.Context, text string, values ...any)
 	return q.conn.QueryRowContext(ctx, text, values...)
 }
 
-// Commit implements gorm.TxCommitter. After an error nothing is committed, unless the error is that nothing has
-// answered.
+// Commit implements gorm.TxCommitter. After an error nothing is committed, unless the commit itself got no answer.
 func (q *queue) Commit() error {
 	q.Queue("commit", nil)
 	if err := q.send(q.ctx, nil); err != nil {
@@ -168,7 +167,7 @@ func (q *queue) Commit() error {
 	return q.conn.Close()
 }
 
-// Rollback implements gorm.TxCommitter. A connection on which it cannot be done is of no use any more.
+// Rollback implements gorm.TxCommitter. If it fails, the connection is discarded.
 func (q *queue) Rollback() error {
 	if q.begun {
 		if _, err := q.conn.ExecContext(q.ctx, "rollback"); err != nil {
@@ -178,11 +177,11 @@ func (q *queue) Rollback() error {
 	return q.conn.Close()
 }
 
-// rowsOf implements sqldb.Rows as the driver has them.
-type rowsOf struct{ pgx.Rows }
+// pgxRows implements sqldb.Rows for pgx.
+type pgxRows struct{ pgx.Rows }
 
 // Columns implements sqldb.Rows.
-func (r rowsOf) Columns() (names []string, err error) {
+func (r pgxRows) Columns() (names []string, err error) {
 	for _, f := range r.FieldDescriptions() {
 		names = append(names, f.Name)
 	}

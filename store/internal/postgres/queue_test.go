@@ -15,28 +15,27 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// Nothing of a transaction is committed in which a statement has failed, whether its error was looked at or not, and
-// the next transaction knows nothing of it.
-func TestNothingIsCommittedAfterAnError(t *testing.T) {
+// It does not matter whether the error was checked. The next transaction is not affected.
+func TestFailedStatementPreventsTheCommit(t *testing.T) {
 	w := openWriter(t)
 	at := func() int64 { return w.number("SELECT at FROM probes") }
 	set := func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = at + 1") }
 	fail := func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = 1 / 0") }
 	ask := func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1") }
 	for name, steps := range map[string][]func(tx *sqldb.Tx){
-		"kept, and then the commit":   {set, fail},
-		"kept, and then a query":      {set, fail, ask},
-		"a query":                     {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1 / 0") }},
-		"one that cannot be prepared": {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELEKT 1") }, set},
-		"of which a value cannot be sent": {
+		"queued, before the commit": {set, fail},
+		"queued, before a query":    {set, fail, ask},
+		"a query":                   {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELECT 1 / 0") }},
+		"an invalid statement":      {set, func(tx *sqldb.Tx) { _, _ = sqldb.Value[int64](tx, "SELEKT 1") }, set},
+		"a value that cannot be sent": {
 			set, func(tx *sqldb.Tx) { _ = tx.Queue("UPDATE probes SET at = ?", func() {}) }, set, ask,
 		},
-		"of GORM":            {set, func(tx *sqldb.Tx) { tx.GORM().Exec("SELECT 1 / 0") }},
-		"before one of GORM": {fail, func(tx *sqldb.Tx) { tx.GORM().Exec("SELECT 1") }, set},
-		"before a row of GORM": {
+		"a statement of GORM":                {set, func(tx *sqldb.Tx) { tx.GORM().Exec("SELECT 1 / 0") }},
+		"queued, before a statement of GORM": {fail, func(tx *sqldb.Tx) { tx.GORM().Exec("SELECT 1") }, set},
+		"queued, before a row of GORM": {
 			fail, func(tx *sqldb.Tx) { _ = tx.GORM().Raw("SELECT 1").Row().Err() }, set,
 		},
-		"before all, and a row of GORM": {
+		"queued first, and a row of GORM": {
 			func(tx *sqldb.Tx) { _ = tx.Queue("SELEKT 1") },
 			func(tx *sqldb.Tx) { _ = tx.GORM().Raw("UPDATE probes SET at = at + 1 RETURNING at").Row().Err() },
 		},
@@ -55,14 +54,14 @@ func TestNothingIsCommittedAfterAnError(t *testing.T) {
 			}
 			check(t, w.Do(t.Context(), func(tx *sqldb.Tx) error { set(tx); return nil }))
 			if after := at(); after != before+1 {
-				t.Errorf("the next transaction makes %d of %d", after, before)
+				t.Errorf("the next transaction has stored %d, before %d", after, before)
 			}
 		})
 	}
 }
 
-// A commit that the database has answered is one, though the connection ends before it says that it is ready again.
-func TestCommitIsAnsweredAndNoMore(t *testing.T) {
+// The connection ends after the answer to the commit, and before the server is ready for the next query.
+func TestAnsweredCommitSucceedsThoughTheConnectionEnds(t *testing.T) {
 	w := openWriter(t)
 	var cut atomic.Bool
 	db, err := Open(t.Context(), Options{URL: through(t, w.url, &cut, true)})
@@ -80,8 +79,8 @@ func TestCommitIsAnsweredAndNoMore(t *testing.T) {
 	check(t, writer.Do(t.Context(), func(tx *sqldb.Tx) error { return tx.Queue("UPDATE probes SET at = 8") }))
 }
 
-// Of a commit that nothing has answered it is not known whether it was carried out, so it is not tried again.
-func TestCommitThatIsNotAnswered(t *testing.T) {
+// Without an answer, the commit may have succeeded.
+func TestCommitWithoutAnAnswerIsNotRetried(t *testing.T) {
 	w := openWriter(t)
 	var cut atomic.Bool
 	db, err := Open(t.Context(), Options{URL: through(t, w.url, &cut, false)})
@@ -91,19 +90,19 @@ func TestCommitThatIsNotAnswered(t *testing.T) {
 	cut.Store(true)
 	err = writer.Do(t.Context(), func(tx *sqldb.Tx) error {
 		works++
-		tx.AfterCommit(func() { t.Error("it is said to be committed") })
+		tx.CallerOnCommit(func() { t.Error("the hook of a commit was called") })
 		return tx.Queue("UPDATE probes SET at = 7")
 	})
 	if works != 1 || !errors.Is(err, errUnknown) {
-		t.Errorf("it was done %d times, and is %v", works, err)
+		t.Errorf("the work ran %d times, and the error is %v", works, err)
 	}
 	if n := w.number("SELECT at FROM probes"); n != 7 {
 		t.Errorf("stored is %d", n)
 	}
 }
 
-// through is the URL of a database behind a network that ends a connection at the answer to the next commit when cut is
-// true: after it, if that is to be answered, or before it.
+// through returns the URL of a database behind a proxy. If cut is true, the proxy ends the connection at the answer to
+// the next commit: after the answer if answered is true, and before it otherwise.
 func through(t *testing.T, databaseURL string, cut *atomic.Bool, answered bool) string {
 	config, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
@@ -127,26 +126,26 @@ func through(t *testing.T, databaseURL string, cut *atomic.Bool, answered bool) 
 				return
 			}
 			go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
-			go func() { carry(client, server, cut, answered); _ = client.Close() }()
+			go func() { forward(client, server, cut, answered); _ = client.Close() }()
 		}
 	}()
 	port := l.Addr().(*net.TCPAddr).Port
 	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", config.User, port, config.Database)
 }
 
-// carry carries over what a server says.
-func carry(client io.Writer, server io.Reader, cut *atomic.Bool, answered bool) {
+// forward forwards the bytes of a server.
+func forward(client io.Writer, server io.Reader, cut *atomic.Bool, answered bool) {
 	const committed = "COMMIT\x00"
-	said := make([]byte, 1<<16)
+	data := make([]byte, 1<<16)
 	for {
-		n, err := server.Read(said)
-		if at := bytes.Index(said[:n], []byte(committed)); at >= 0 && cut.CompareAndSwap(true, false) {
+		n, err := server.Read(data)
+		if at := bytes.Index(data[:n], []byte(committed)); at >= 0 && cut.CompareAndSwap(true, false) {
 			if answered {
-				_, _ = client.Write(said[:at+len(committed)])
+				_, _ = client.Write(data[:at+len(committed)])
 			}
 			return
 		}
-		if _, failed := client.Write(said[:n]); err != nil || failed != nil {
+		if _, failed := client.Write(data[:n]); err != nil || failed != nil {
 			return
 		}
 	}

@@ -13,27 +13,28 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A session begins with settings that an administrator may have given the server, the database or the role, for other
-// programs too. What a promise depends on is set here. Settings of the URL are meant for this program, and have
-// precedence.
+// A session begins with settings that an administrator may have made for other programs, on the server, the database or
+// the role. This file sets every setting that a guarantee depends on. The settings of the URL are for this program
+// alone, and have precedence.
 
 const (
 	statementSetting = "statement_timeout"
 	idleSetting      = "idle_in_transaction_session_timeout"
 )
 
-// fixedSettings are what no URL changes: all text is UTF-8, and a backslash in a statement is a backslash.
+// fixedSettings are settings that the URL cannot change: all text is UTF-8, and a backslash in a statement is a
+// backslash.
 var fixedSettings = map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 
-// defaultSettings are what the URL may change. The store is made for transactions that see what others have committed
-// before each statement: with a stricter isolation, changes of one agent would fail instead of waiting for each other.
+// defaultSettings are settings that the URL may change. The store needs read committed, by which each statement sees
+// all earlier commits. With a stricter isolation, concurrent changes of one agent would fail instead of waiting.
 var defaultSettings = map[string]string{
 	"application_name": "agentevents", "default_transaction_isolation": "read committed", statementSetting: "0",
 	"lock_timeout": milliseconds(lockTimeout), idleSetting: milliseconds(idleTimeout),
 }
 
-// laterSettings are statements for settings that older servers do not know, and for one that is only ever made
-// stronger: with synchronous_commit off, the server says that a change is committed before it is on disk.
+// laterSettings are statements for settings that older servers do not know, and for synchronous_commit, which is only
+// ever strengthened. With synchronous_commit off, the server confirms a commit before it is on disk.
 var laterSettings = map[string]string{
 	"idle_session_timeout": "SELECT set_config('idle_session_timeout', '0', false) " +
 		"WHERE current_setting('idle_session_timeout', true) <> '0'; ",
@@ -43,12 +44,12 @@ var laterSettings = map[string]string{
 		"WHERE current_setting('synchronous_commit') = 'off'; ",
 }
 
-// readOnlySQL is what sessions of readers begin with, after target_session_attrs has found a server that writes.
+// readOnlySQL begins sessions of readers, after target_session_attrs has found a server that writes.
 const readOnlySQL = "SET default_transaction_read_only = on; "
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// prepareSessions has sessions begin with settings, among them those of the URL, and then with statements.
+// prepareSessions makes sessions begin with settings, including those of the URL, and then execute statements.
 func prepareSessions(c *pgx.ConnConfig, settings map[string]string, statements string) {
 	all := maps.Clone(defaultSettings)
 	maps.Copy(all, settings)
@@ -65,13 +66,13 @@ func prepareSessions(c *pgx.ConnConfig, settings map[string]string, statements s
 	}
 }
 
-// unusableError says why a database cannot be used although it is reached.
+// unusableError is the reason why a database that was reached cannot be used.
 type unusableError string
 
 func (e unusableError) Error() string { return string(e) }
 
-// addCheck has connections accept a server only if a check does, before those of target_session_attrs and those that
-// were added earlier. The next host of the URL is tried if there is one.
+// addCheck adds a check that a server must pass before a connection is used. It runs before the checks that were added
+// earlier and before target_session_attrs. If it fails, the driver tries the next host of the URL.
 func addCheck(c *pgx.ConnConfig, check pgconn.ValidateConnectFunc) {
 	before := c.ValidateConnect
 	c.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
@@ -82,18 +83,18 @@ func addCheck(c *pgx.ConnConfig, check pgconn.ValidateConnectFunc) {
 	}
 }
 
-// encodesAll refuses a database whose encoding lacks characters that names may have.
-func encodesAll(_ context.Context, conn *pgconn.PgConn) error {
+// checkEncoding refuses a database whose encoding lacks characters that names may have.
+func checkEncoding(_ context.Context, conn *pgconn.PgConn) error {
 	encoding := conn.ParameterStatus("server_encoding")
 	if encoding == "UTF8" {
 		return nil
 	}
-	return unusableError(fmt.Sprintf("the database's encoding is %s, which cannot hold every name: make a database "+
-		"with the encoding UTF8, such as by CREATE DATABASE agentevents TEMPLATE template0 ENCODING 'UTF8'", encoding))
+	return unusableError(fmt.Sprintf("the database's encoding is %s, which cannot hold every name: it must be UTF8, "+
+		"such as by CREATE DATABASE agentevents TEMPLATE template0 ENCODING 'UTF8'", encoding))
 }
 
-// isPrimary refuses a standby. Servers since version 14 say by themselves what they are.
-func isPrimary(ctx context.Context, conn *pgconn.PgConn) error {
+// checkPrimary refuses a standby. Servers since version 14 report by themselves which one they are.
+func checkPrimary(ctx context.Context, conn *pgconn.PgConn) error {
 	switch conn.ParameterStatus("in_hot_standby") {
 	case "off":
 		return nil
@@ -121,7 +122,8 @@ func ping(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// unreachable says why a server cannot be used; what the driver says may hold the password's length, but not it.
+// unreachable returns the reason why a server cannot be used. The driver's text may reveal the length of a password,
+// but not the password.
 func unreachable(err error) error {
 	var answer *pgconn.PgError
 	var unusable unusableError

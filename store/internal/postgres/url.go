@@ -10,12 +10,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// IsURL says whether a database URL is one of PostgreSQL.
+// IsURL reports whether a database URL is one of PostgreSQL.
 func IsURL(databaseURL string) bool {
 	return strings.HasPrefix(databaseURL, "postgres://") || strings.HasPrefix(databaseURL, "postgresql://")
 }
 
-// CheckURL says what is wrong with a URL, without repeating it: it may hold a password.
+// CheckURL returns an error for an invalid URL. The error does not contain the URL, which may hold a password.
 func CheckURL(databaseURL string) error {
 	if _, err := pgx.ParseConfig(databaseURL); err != nil {
 		return errors.New("must be the URL of a PostgreSQL database, such as postgres://user@host:5432/database")
@@ -23,7 +23,7 @@ func CheckURL(databaseURL string) error {
 	return nil
 }
 
-// Redact returns a URL without its password and its settings.
+// Redact returns a URL without its password and its parameters.
 func Redact(databaseURL string) string {
 	c, err := pgx.ParseConfig(databaseURL)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestURL(t *testing.T) {
+func TestRedactHidesPasswordAndParameters(t *testing.T) {
 	for url, want := range map[string]string{
 		"postgres://pbx:s3cret@db.example:5433/agents?sslmode=disable": "postgres://pbx@db.example:5433/agents",
 		"postgresql://pbx:s3cret@db.example/agents":                    "postgres://pbx@db.example:5432/agents",
@@ -21,6 +21,6 @@ func TestURL(t *testing.T) {
 		}
 	}
 	if IsURL("sqlite:postgres://") {
-		t.Error("a file is a server")
+		t.Error("the URL of a file counts as one of PostgreSQL")
 	}
 }

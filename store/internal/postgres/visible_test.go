@@ -8,9 +8,8 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// The mark stays below the numbers that a transaction may have drawn, until it has ended, although later ones are
-// visible.
-func TestVisibleUpTo(t *testing.T) {
+// Later committed numbers do not raise the high-water mark while the transaction is open.
+func TestHighWaterMarkStaysBelowOpenTransactions(t *testing.T) {
 	db := openTest(t)
 	reader, err := ORM(db.Readers(), logger.Discard)
 	check(t, err)

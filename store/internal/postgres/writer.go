@@ -11,26 +11,26 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// maxAttempts is how often a transaction is begun that was rolled back because others were in its way.
-const maxAttempts = 5
+// maxTries is the number of transactions for one unit of work, if conflicts with other transactions end them.
+const maxTries = 5
 
-// Writer implements sqldb.Writer by a transaction for each unit of work. Many run side by side and share the server's
-// fsync; the second at a row waits for the first.
+// Writer implements sqldb.Writer with a transaction for each unit of work. Transactions run concurrently and share the
+// server's fsync. A transaction that needs a locked row waits for the other one.
 type Writer struct {
-	db    *gorm.DB
-	clock *Clock                // nil when times come from elsewhere
-	fails func(err error) error // what a caller gets when it is not known whether a commit was carried out
+	db       *gorm.DB
+	clock    *Clock            // nil if the store has another clock
+	mapError func(error) error // maps the error of a commit whose result is not known
 }
 
-// NewWriter returns a writer on a pool that GORM is on top of. It sets clock, unless that is nil, in each transaction.
-func NewWriter(db *gorm.DB, clock *Clock, fails func(error) error) *Writer {
-	return &Writer{db: db, clock: clock, fails: fails}
+// NewWriter returns a writer on a pool that GORM wraps. It reads the clock in each transaction, unless clock is nil.
+func NewWriter(db *gorm.DB, clock *Clock, mapError func(error) error) *Writer {
+	return &Writer{db: db, clock: clock, mapError: mapError}
 }
 
 // DB implements sqldb.Writer.
 func (w *Writer) DB() *gorm.DB { return w.db }
 
-// Close implements sqldb.Writer. The connections belong to who has opened them.
+// Close implements sqldb.Writer. The owner of the pool closes the connections.
 func (w *Writer) Close() error { return nil }
 
 // Do implements sqldb.Writer.
@@ -41,14 +41,15 @@ func (w *Writer) Do(ctx context.Context, work sqldb.Work) error {
 	return w.Try(context.WithoutCancel(ctx), work)
 }
 
-// Try implements sqldb.Writer. The transaction is given up when ctx ends, and begun again when others were in its way.
+// Try implements sqldb.Writer. The end of ctx rolls the transaction back. A conflict with another transaction repeats
+// it.
 func (w *Writer) Try(ctx context.Context, work sqldb.Work) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, TransactionTimeout)
 	defer cancel()
-	for range maxAttempts {
+	for range maxTries {
 		var tx *sqldb.Tx
-		if tx, err = w.attempt(ctx, work); err == nil {
-			tx.Committed()
+		if tx, err = w.try(ctx, work); err == nil {
+			tx.RunCallerHooks()
 			return nil
 		}
 		if !IsRetryable(err) {
@@ -58,14 +59,14 @@ func (w *Writer) Try(ctx context.Context, work sqldb.Work) (err error) {
 	return err
 }
 
-// attempt does work in one transaction. Its error tells whether to try again.
-func (w *Writer) attempt(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, err error) {
+// try runs work in one transaction. Its error decides whether Try repeats it.
+func (w *Writer) try(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, err error) {
 	begun := w.db.WithContext(ctx).Begin()
 	if begun.Error != nil {
 		return nil, begun.Error
 	}
 	tx = sqldb.NewTx(ctx, begun)
-	defer func() { tx.End(err) }()
+	defer func() { tx.RunWriterHooks(err) }()
 	err = w.clock.Read(tx)
 	if err == nil {
 		err = tx.Run(work)
@@ -73,22 +74,21 @@ func (w *Writer) attempt(ctx context.Context, work sqldb.Work) (tx *sqldb.Tx, er
 	if err == nil {
 		return tx, w.commit(begun)
 	}
-	begun.Rollback() // an error here means that the connection is gone, and the transaction with it
+	begun.Rollback() // after an error, the connection and its transaction have ended
 	return tx, err
 }
 
-// commit commits. When nothing has answered it, it may have been carried out: the error then is not one to try again
-// for.
+// commit commits. If no answer comes, the commit may have succeeded, so its error must not lead to a retry.
 func (w *Writer) commit(tx *gorm.DB) error {
 	err := tx.Commit().Error
 	if err != nil && !IsRetryable(err) && !refused(err) {
-		err = w.fails(err)
+		err = w.mapError(err)
 	}
 	return err
 }
 
-// refused says whether the database has answered that it does not commit.
+// refused reports whether the database has answered that it does not commit.
 func refused(err error) bool {
-	var said *pgconn.PgError
-	return errors.As(err, &said) || errors.Is(err, pgx.ErrTxCommitRollback)
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) || errors.Is(err, pgx.ErrTxCommitRollback)
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// errUnknown is what a caller gets when it is not known whether a commit was carried out.
-var errUnknown = errors.New("it is not known whether it is committed")
+// errUnknown is the error of a commit whose result is not known.
+var errUnknown = errors.New("the result of the commit is not known")
 
-// testWriter is a writer on a database of the test's own, which has a table probes with one row.
+// testWriter is a writer on a database of the test's own, whose table probes has one row.
 type testWriter struct {
 	*Writer
 	t   *testing.T
@@ -41,7 +41,7 @@ func newWriter(t *testing.T, db *DB) *Writer {
 	return NewWriter(orm, nil, func(err error) error { return errors.Join(errUnknown, err) })
 }
 
-// number asks for a number in a transaction of its own.
+// number queries a number in a transaction of its own.
 func (w *testWriter) number(query string) (n int64) {
 	w.t.Helper()
 	check(w.t, w.Do(context.Background(), func(tx *sqldb.Tx) (err error) {
@@ -51,15 +51,14 @@ func (w *testWriter) number(query string) (n int64) {
 	return n
 }
 
-// add adds to the number in probes.
+// add increments the number in probes.
 func add(tx *sqldb.Tx) error { return tx.Queue("UPDATE probes SET at = coalesce(at, 0) + 1") }
 
-// answerCode is what a server answers with that refuses a statement.
+// answerCode is the error of a server that refuses a statement.
 func answerCode(code string) error { return &pgconn.PgError{Severity: "ERROR", Code: code} }
 
-// Work whose transaction others were in the way of is done again, in another transaction, up to five times. Each
-// transaction has its own ends.
-func TestWorkIsDoneAgain(t *testing.T) {
+// The limit is five transactions. Each transaction calls its own hooks.
+func TestWorkIsRetriedAfterAConflict(t *testing.T) {
 	w := openWriter(t)
 	check(t, w.Do(t.Context(), add))
 	for _, c := range []struct {
@@ -79,8 +78,8 @@ func TestWorkIsDoneAgain(t *testing.T) {
 		commits := 0
 		err := w.Do(t.Context(), func(tx *sqldb.Tx) error {
 			works++
-			tx.OnEnd(func(err error) { ends = append(ends, err == nil) })
-			tx.AfterCommit(func() { commits++ })
+			tx.WriterOnEnd(func(err error) { ends = append(ends, err == nil) })
+			tx.CallerOnCommit(func() { commits++ })
 			if err := add(tx); err != nil || works > c.failures {
 				return err
 			}
@@ -91,7 +90,7 @@ func TestWorkIsDoneAgain(t *testing.T) {
 			want[c.works-1] = true
 		}
 		if works != c.works || (err == nil) != committed || !slices.Equal(ends, want) || (commits == 1) != committed {
-			t.Errorf("after %d errors %s: done %d times, ended %v, %d commits, %v",
+			t.Errorf("after %d errors %s: ran %d times, ended %v, %d commits, %v",
 				c.failures, c.code, works, ends, commits, err)
 		}
 		after := w.number("SELECT at FROM probes")
@@ -101,8 +100,7 @@ func TestWorkIsDoneAgain(t *testing.T) {
 	}
 }
 
-// A commit that the server refuses was not carried out, and is not tried again.
-func TestCommitThatIsRefused(t *testing.T) {
+func TestRefusedCommitIsNotRetried(t *testing.T) {
 	w := openWriter(t)
 	works := 0
 	err := w.Do(t.Context(), func(tx *sqldb.Tx) error {
@@ -111,13 +109,12 @@ func TestCommitThatIsRefused(t *testing.T) {
 		return nil
 	})
 	if works != 1 || err == nil || errors.Is(err, errUnknown) {
-		t.Errorf("it was done %d times, and is %v", works, err)
+		t.Errorf("the work ran %d times, and the error is %v", works, err)
 	}
 	check(t, w.Do(t.Context(), add))
 }
 
-// A caller of Try that goes while its transaction waits has it given up.
-func TestTryGivesUp(t *testing.T) {
+func TestTryRollsBackWhenItsContextEnds(t *testing.T) {
 	w := openWriter(t)
 	before := w.number("SELECT coalesce(at, 0) FROM probes")
 	ctx, end := context.WithCancel(t.Context())
@@ -127,21 +124,21 @@ func TestTryGivesUp(t *testing.T) {
 		return err
 	})
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("it came to %v", err)
+		t.Errorf("the error is %v", err)
 	}
 	if after := w.number("SELECT coalesce(at, 0) FROM probes"); after != before {
 		t.Errorf("%d became %d", before, after)
 	}
 }
 
-// Transactions that fail, in whichever way, give their connections back: there are eight.
-func TestConnectionsComeBack(t *testing.T) {
+// The pool has eight connections.
+func TestFailedTransactionsReleaseTheirConnections(t *testing.T) {
 	w := openWriter(t)
 	own := errors.New("its own")
 	for range 2 * MaxWriters {
 		for name, work := range map[string]sqldb.Work{
 			"nothing sent": func(*sqldb.Tx) error { return own },
-			"kept":         func(tx *sqldb.Tx) error { return errors.Join(add(tx), own) },
+			"queued":       func(tx *sqldb.Tx) error { return errors.Join(add(tx), own) },
 			"sent":         func(tx *sqldb.Tx) error { return errors.Join(tx.Exec("UPDATE probes SET at = 1"), own) },
 			"a statement":  func(tx *sqldb.Tx) error { return tx.Exec("SELEKT 1") },
 			"panic":        func(*sqldb.Tx) error { panic("no") },
@@ -155,17 +152,16 @@ func TestConnectionsComeBack(t *testing.T) {
 	check(t, w.Do(t.Context(), add))
 }
 
-// The clock goes by the database's in each transaction.
 func TestClockIsReadInEachTransaction(t *testing.T) {
 	w := openWriter(t)
 	clock := &Clock{}
 	w.clock = clock
-	var said int64
+	var database int64
 	check(t, w.Do(t.Context(), func(tx *sqldb.Tx) (err error) {
-		said, err = sqldb.Value[int64](tx, "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+		database, err = sqldb.Value[int64](tx, "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
 		return err
 	}))
-	if ahead := clock.Now().UnixMilli() - said; ahead < -ClockJitter.Milliseconds() || clock.at.IsZero() {
+	if ahead := clock.Now().UnixMilli() - database; ahead < -ClockJitter.Milliseconds() || clock.at.IsZero() {
 		t.Errorf("it is ahead by %d ms, and was last set at %v", ahead, clock.at)
 	}
 }

@@ -1,8 +1,8 @@
-// Package schema has the tables of both engines as numbered SQL files, and brings a database up to date with them.
+// Package schema has the tables of both engines as numbered SQL files, and migrates databases with them.
 //
-// It knows no URL, opens no database and reads no row but those of the version. The SQL files are in migrations/sqlite
-// and migrations/postgres; goose carries out those that a database lacks, and writes down which it has. A file that was
-// released is never edited: a change is another file.
+// It knows no URL, opens no database, and reads only the rows of the version. The SQL files are in migrations/sqlite
+// and migrations/postgres. goose executes the files that a database lacks, and records them in the database. A released
+// file is never edited: each change is a new file.
 package schema
 
 import (
@@ -26,8 +26,8 @@ var migrations embed.FS
 // Schema is the schema of one engine.
 type Schema struct {
 	dialect goose.Dialect
-	folder  string // of its migrations
-	shared  bool   // several processes may migrate at a time
+	folder  string // of the migrations
+	shared  bool   // several processes may migrate at once
 }
 
 // The schemas of the two engines.
@@ -36,13 +36,13 @@ var (
 	Postgres = Schema{dialect: goose.DialectPostgres, folder: "migrations/postgres", shared: true}
 )
 
-// Migrate brings the schema of a database up to date. It refuses a database that a later version of the program has
-// changed: this version does not know what it may do with it.
+// Migrate migrates the schema of a database. It refuses a database that a later version of the program has migrated,
+// since this version does not know that schema.
 //
-// On PostgreSQL one process migrates while the others wait. A process of an earlier version may serve meanwhile, so
-// each migration leaves what that version needs. No migration waits for a table that is held for long, since all
-// statements would queue behind it; it fails then, and the next start tries again. The pool must have two connections,
-// and must not limit how long a transaction is idle.
+// On PostgreSQL, one process migrates while the others wait. Processes of an earlier version may serve meanwhile, so
+// each migration keeps the tables and columns that they use. No migration waits for long for a table, since all
+// statements would queue behind it: it fails, and the next start tries again. The pool must have two connections, and
+// no idle timeout of transactions.
 func (s Schema) Migrate(ctx context.Context, db *sql.DB) error {
 	provider, err := s.migrator(db)
 	if err != nil {
@@ -61,7 +61,7 @@ func (s Schema) Migrate(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// Check returns nil when the schema of a database is up to date. It changes nothing.
+// Check returns nil if the schema of a database is up to date. It changes nothing.
 func (s Schema) Check(ctx context.Context, db *sql.DB) error {
 	provider, err := s.provider(db)
 	if err != nil {
@@ -83,12 +83,12 @@ func (s Schema) Check(ctx context.Context, db *sql.DB) error {
 		return newerError(have, newest)
 	case have < newest:
 		return fmt.Errorf("the database has schema version %d, this program knows %d: "+
-			"`agentevents serve` brings it up to date", have, newest)
+			"`agentevents serve` migrates it", have, newest)
 	}
 	return nil
 }
 
-// isForeign says whether the schema's version could not be read because there is none.
+// isForeign reports whether the database has no schema version.
 func isForeign(err error) bool {
 	var postgresErr *pgconn.PgError
 	var sqliteErr sqlite3.Error
@@ -101,7 +101,7 @@ func isForeign(err error) bool {
 	return errors.Is(err, database.ErrVersionNotFound)
 }
 
-// lockSeconds is how long a process waits for another one to migrate.
+// lockSeconds is the time for which a process waits for the migration of another one.
 const lockSeconds = 3600
 
 func (s Schema) migrator(db *sql.DB) (*goose.Provider, error) {

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver of PostgreSQL
-	_ "github.com/mattn/go-sqlite3"    // and that of SQLite
+	_ "github.com/mattn/go-sqlite3"    // the driver of SQLite
 
 	"github.com/agentevents/agentevents/store/internal/schema"
 	"github.com/agentevents/agentevents/store/pgtest"
@@ -38,10 +38,10 @@ func wantError(t *testing.T, err error, text string) {
 	}
 }
 
-func TestMigrate(t *testing.T) {
+func TestMigrateIsRepeatable(t *testing.T) {
 	db, s := openEmpty(t)
 	wantError(t, s.Check(t.Context(), db), "no database of this program")
-	for range 2 { // the second time there is nothing to do
+	for range 2 { // the second call has nothing to do
 		if err := s.Migrate(t.Context(), db); err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestCheckRefusesAnOlderDatabase(t *testing.T) {
 	if _, err := db.ExecContext(t.Context(), undo); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, s.Check(t.Context(), db), "`agentevents serve` brings it up to date")
+	wantError(t, s.Check(t.Context(), db), "`agentevents serve` migrates it")
 }
 
 func TestNewerDatabaseIsRefused(t *testing.T) {

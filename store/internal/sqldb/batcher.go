@@ -7,79 +7,82 @@ import (
 )
 
 const (
-	// maxBatch is how many tasks a transaction takes.
+	// maxBatch is the number of tasks in one transaction.
 	maxBatch = 256
-	// maxTries is how often a task is tried together with others before it is contended: mostly, what it needs is
-	// locked for no longer than another transaction takes.
+	// maxTries is the number of transactions that a task shares with others before it is contended. Most locks last no
+	// longer than one transaction.
 	maxTries = 3
 )
 
-// Task is what a caller wants done together with what others want.
+// Task is a caller's part of a shared transaction.
 type Task interface {
 	comparable
-	// Context is the caller's.
+	// Context is the context of the caller.
 	Context() context.Context
-	// Key is what the task is about, such as an agent or a lane. One transaction does tasks of one key in turn.
+	// Key identifies the subject of the task, such as an agent or a lane. A transaction processes the tasks of one key
+	// in turn.
 	Key() any
-	// End is called once with what became of the task.
+	// End is called once, with the error of the task or nil.
 	End(err error)
 }
 
-// Batcher does in one transaction what is asked for at the same time, with as many statements for all tasks as it would
-// take for one. What is asked for while it is at work waits for the next transaction. A task that needs a row that
-// another transaction has locked for long is contended: it, and what is asked for its key from then on, is done apart
-// from the others, so that these do not wait for it.
+// Batcher processes simultaneous tasks in one transaction, with as many statements for all of them as for one. Tasks
+// that arrive during a transaction wait for the next one.
+//
+// A task is contended if it needs a row that another transaction has locked for long. Contended tasks run in
+// transactions of their own, and so do later tasks with the same key. Other tasks do not wait for them.
 type Batcher[T Task] struct {
 	BatcherOptions[T]
 
 	mu        sync.Mutex
 	waiting   []*call[T]
 	busy      bool
-	contended map[any][]*call[T] // by their keys
-	slots     chan struct{}      // one for each transaction with contended tasks
+	contended map[any][]*call[T] // by key
+	limiter   chan struct{}      // has one element for each transaction with contended tasks
 }
 
-// BatcherOptions are what a Batcher is made of.
+// BatcherOptions configure a Batcher. All fields are required.
 type BatcherOptions[T Task] struct {
 	Writer Writer
-	// Work does tasks and has each know what came of it, but for the End. Unless it waits, it leaves out those that
-	// need rows which others have locked, and returns them.
-	Work func(tx *Tx, tasks []T, wait bool) (locked []T, err error)
-	// Outcome makes what the writer returns what the callers get. It must not block.
-	Outcome func(ctx context.Context, err error) error
-	// Unavailable says whether an error, as Outcome has it, is of the database and so would be any other task's.
+	// Process executes tasks and stores the result in each of them; the Batcher calls End. If wait is false, it skips
+	// the tasks that need rows locked by other transactions, and returns them.
+	Process func(tx *Tx, tasks []T, wait bool) (locked []T, err error)
+	// MapError maps the writer's result to the callers' error. It must not block.
+	MapError func(ctx context.Context, err error) error
+	// Unavailable reports whether an error, as MapError returned it, concerns the database and so would be the error of
+	// any other task.
 	Unavailable func(err error) bool
-	// Contended is how many transactions with contended tasks there may be at once, at least one.
-	Contended int
+	// MaxContended is the maximum number of simultaneous transactions with contended tasks, at least one.
+	MaxContended int
 }
 
-// NewBatcher returns one that is at work as long as its writer is.
+// NewBatcher returns a Batcher, which works as long as its writer does.
 func NewBatcher[T Task](o BatcherOptions[T]) *Batcher[T] {
-	return &Batcher[T]{BatcherOptions: o, contended: map[any][]*call[T]{}, slots: make(chan struct{}, o.Contended)}
+	return &Batcher[T]{BatcherOptions: o, contended: map[any][]*call[T]{}, limiter: make(chan struct{}, o.MaxContended)}
 }
 
 // call is a caller that waits for its task.
 type call[T Task] struct {
 	task  T
-	tries int // in which what it needs was locked
+	tries int // transactions in which a row that it needs was locked
 	done  chan struct{}
 }
 
-// Do returns when what came of a task is durable.
+// Do returns when the result of a task is durable.
 func (b *Batcher[T]) Do(t T) {
 	c := &call[T]{task: t, done: make(chan struct{})}
 	b.add(c)
 	<-c.done
 }
 
-// Waiting is how many tasks wait for a transaction.
+// Waiting returns the number of tasks that wait for a transaction.
 func (b *Batcher[T]) Waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.waiting)
 }
 
-// add has a call wait, and begins to work unless that is under way.
+// add queues a call, and starts the goroutine that processes the queue if it does not run.
 func (b *Batcher[T]) add(c *call[T]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -94,16 +97,16 @@ func (b *Batcher[T]) add(c *call[T]) {
 	}
 }
 
-// run does what waits, a batch in each transaction. That it takes a batch only when the one before has ended, and on a
-// goroutine of its own, lets tasks gather meanwhile: batches that the writer's own goroutine took at once were smaller,
-// and on SQLite left less of the processor to what sends deliveries.
+// run processes the queue, one batch in each transaction. It takes a batch only when the batch before has ended, and on
+// a goroutine of its own, so that tasks gather meanwhile. Batches that the writer's goroutine took at once were
+// smaller, and left less processor time on SQLite for sending.
 func (b *Batcher[T]) run() {
 	for batch := b.take(); batch != nil; batch = b.take() {
 		b.requeue(b.transact(batch, false))
 	}
 }
 
-// take returns the calls that wait, as many as one transaction does. Without any, the next call begins to work.
+// take removes a batch from the queue. If the queue is empty, it returns nil, and the next call starts run again.
 func (b *Batcher[T]) take() []*call[T] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -117,10 +120,10 @@ func (b *Batcher[T]) take() []*call[T] {
 	return batch
 }
 
-// transact does the tasks of calls in one transaction, but for those whose callers have gone, and returns the calls
-// that are to be tried again.
+// transact processes the tasks of calls in one transaction, except for cancelled calls. It returns the calls that must
+// be retried.
 func (b *Batcher[T]) transact(batch []*call[T], wait bool) (left []*call[T]) {
-	batch = slices.DeleteFunc(batch, (*call[T]).gone)
+	batch = slices.DeleteFunc(batch, (*call[T]).endIfCancelled)
 	if len(batch) == 0 {
 		return nil
 	}
@@ -131,14 +134,14 @@ func (b *Batcher[T]) transact(batch []*call[T], wait bool) (left []*call[T]) {
 	var locked []T
 	ctx := b.context(batch)
 	err := b.Writer.Do(ctx, func(tx *Tx) (err error) {
-		locked, err = b.Work(tx, tasks, wait)
+		locked, err = b.Process(tx, tasks, wait)
 		return err
 	})
-	return b.finish(batch, locked, b.Outcome(ctx, err), wait)
+	return b.finish(batch, locked, b.MapError(ctx, err), wait)
 }
 
-// finish ends the calls of a transaction and returns those that are to be tried again: what they need is locked, or
-// they have failed together, and unless they were contended none takes others with it.
+// finish ends the calls of a transaction, and returns those that must be retried. These are calls that need a locked
+// row, and calls of a batch that failed: they become contended, so that the failing task runs apart from the others.
 func (b *Batcher[T]) finish(batch []*call[T], locked []T, err error, contended bool) (left []*call[T]) {
 	if err != nil && !contended && len(batch) > 1 && !b.Unavailable(err) {
 		for _, c := range batch {
@@ -156,7 +159,7 @@ func (b *Batcher[T]) finish(batch []*call[T], locked []T, err error, contended b
 	return left
 }
 
-// context is the caller's, if there is only one.
+// context returns the context of the only call, if there is one call.
 func (b *Batcher[T]) context(batch []*call[T]) context.Context {
 	if len(batch) == 1 {
 		return batch[0].task.Context()
@@ -164,7 +167,7 @@ func (b *Batcher[T]) context(batch []*call[T]) context.Context {
 	return context.Background()
 }
 
-// requeue has calls tried with others once more, or makes them contended.
+// requeue queues calls again, or makes them contended after maxTries.
 func (b *Batcher[T]) requeue(left []*call[T]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -177,7 +180,7 @@ func (b *Batcher[T]) requeue(left []*call[T]) {
 	}
 }
 
-// contend adds a call to the contended ones.
+// contend adds a call to the contended calls of its key.
 func (b *Batcher[T]) contend(c *call[T]) {
 	key := c.task.Key()
 	if _, begun := b.contended[key]; !begun {
@@ -186,17 +189,17 @@ func (b *Batcher[T]) contend(c *call[T]) {
 	b.contended[key] = append(b.contended[key], c)
 }
 
-// runContended does the contended tasks of a key until there are none.
+// runContended processes the contended calls of a key until none is left.
 func (b *Batcher[T]) runContended(key any) {
-	for b.doContended(key) {
+	for b.processContended(key) {
 	}
 }
 
-// doContended does contended tasks of a key, as many as one transaction does, and waits for what they need. It returns
-// whether there were any. After each batch, another key has its turn.
-func (b *Batcher[T]) doContended(key any) (more bool) {
-	b.slots <- struct{}{}
-	defer func() { <-b.slots }()
+// processContended processes a batch of contended calls of a key, waits for the locks that they need, and reports
+// whether there were any. It releases the limiter after each batch, so that other keys get their turn.
+func (b *Batcher[T]) processContended(key any) (more bool) {
+	b.limiter <- struct{}{}
+	defer func() { <-b.limiter }()
 	batch := b.takeContended(key)
 	more = len(batch) > 0
 	for len(batch) > 0 {
@@ -223,8 +226,8 @@ func (c *call[T]) end(err error) {
 	close(c.done)
 }
 
-// gone ends a call whose caller does not want it any more, and says whether that is so.
-func (c *call[T]) gone() bool {
+// endIfCancelled ends a call whose context has ended, and reports whether it did.
+func (c *call[T]) endIfCancelled() bool {
 	err := c.task.Context().Err()
 	if err != nil {
 		c.end(err)
@@ -232,7 +235,7 @@ func (c *call[T]) gone() bool {
 	return err != nil
 }
 
-// Waves parts tasks so that in each wave no key is twice, and the tasks of one key stay in their order.
+// Waves divides tasks into waves. Each wave has a key at most once, and the tasks of one key keep their order.
 func Waves[T any, K comparable](tasks []T, key func(T) K) (waves [][]T) {
 	next := map[K]int{}
 	for _, t := range tasks {

@@ -20,11 +20,11 @@ import (
 )
 
 var (
-	errAway = errors.New("the database is away")
-	errBad  = errors.New("a task is bad")
+	errUnavailable = errors.New("the database is unavailable")
+	errBad         = errors.New("a task is bad")
 )
 
-// job is a task. Its name says what the work of a test makes of it.
+// job is a task. The Process function of a test reads its name.
 type job struct {
 	key, name string
 	ctx       context.Context
@@ -50,21 +50,21 @@ func (j *job) End(err error) {
 	j.ended, j.outcome = true, err
 }
 
-// result is what became of a job, and whether that is known.
-func (j *job) result() (err error, ended bool) { //nolint:revive // the second says whether the first counts
+// result returns the result of a job, and reports whether it has ended.
+func (j *job) result() (err error, ended bool) { //nolint:revive // err is valid only if the job has ended
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.outcome, j.ended
 }
 
-// transaction is one that a fakeWriter was asked for.
+// transaction is a transaction that a fakeWriter was asked to run.
 type transaction struct {
 	ctx  context.Context
 	work sqldb.Work
 	done chan error
 }
 
-// fakeWriter runs a transaction when the test says so. It implements sqldb.Writer as far as a Batcher needs it.
+// fakeWriter runs a transaction when the test says so. It implements the part of sqldb.Writer that a Batcher needs.
 type fakeWriter struct {
 	sqldb.Writer
 	db    *gorm.DB
@@ -78,21 +78,21 @@ func (w *fakeWriter) Do(ctx context.Context, work sqldb.Work) error {
 	return <-tx.done
 }
 
-// batch is a Batcher with a fakeWriter in a bubble.
+// batch is a Batcher with a fakeWriter in a synctest bubble.
 type batch struct {
 	*sqldb.Batcher[*job]
 	t      *testing.T
 	writer *fakeWriter
 
 	mu    sync.Mutex
-	works []string                                           // the names of the tasks of each call of Work
-	work  func(tx *sqldb.Tx, job *job) (locked, failed bool) // of one task; nil for one that does nothing
+	works []string                                           // the names of the tasks in each call of Process
+	work  func(tx *sqldb.Tx, job *job) (locked, failed bool) // for one task; nil does nothing
 }
 
-// inBubble runs a test with a Batcher whose transactions it scripts.
+// inBubble runs a test with a Batcher, and the test runs each transaction itself.
 func inBubble(t *testing.T, test func(b *batch)) {
 	pgtest.SQLiteOnly(t, "it is about the batcher alone")
-	pool, err := sql.Open("sqlite3", ":memory:") // which no transaction of the test uses
+	pool, err := sql.Open("sqlite3", ":memory:") // no transaction of the test uses it
 	check(t, err)
 	defer pool.Close()
 	db, err := sqlite.ORM(pool, logger.Discard)
@@ -100,9 +100,9 @@ func inBubble(t *testing.T, test func(b *batch)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &batch{t: t, writer: &fakeWriter{db: db, asked: make(chan transaction, 64)}}
 		b.Batcher = sqldb.NewBatcher(sqldb.BatcherOptions[*job]{
-			Writer: b.writer, Work: b.doAll, Contended: 1,
-			Outcome:     func(_ context.Context, err error) error { return err },
-			Unavailable: func(err error) bool { return errors.Is(err, errAway) },
+			Writer: b.writer, Process: b.doAll, MaxContended: 1,
+			MapError:    func(_ context.Context, err error) error { return err },
+			Unavailable: func(err error) bool { return errors.Is(err, errUnavailable) },
 		})
 		test(b)
 		synctest.Wait()
@@ -112,7 +112,7 @@ func inBubble(t *testing.T, test func(b *batch)) {
 	})
 }
 
-// doAll is the work of the batcher. A contended call has a mark.
+// doAll is the Process function of the batcher. It marks the calls with contended tasks.
 func (b *batch) doAll(tx *sqldb.Tx, jobs []*job, wait bool) (locked []*job, err error) {
 	var names []string
 	for _, j := range jobs {
@@ -141,7 +141,7 @@ func (b *batch) doAll(tx *sqldb.Tx, jobs []*job, wait bool) (locked []*job, err 
 	return locked, err
 }
 
-// ask has jobs of these names done, each by a caller of its own. The first letter of a name is the key.
+// ask makes a caller of its own for each job. The first letter of a job's name is its key.
 func (b *batch) ask(names ...string) []*job {
 	var jobs []*job
 	for _, name := range names {
@@ -157,10 +157,10 @@ func (b *batch) askWith(ctx context.Context, name string) *job {
 	return j
 }
 
-// blocker is a job that other jobs wait behind.
+// blocker is a job that the other jobs wait for.
 const blocker = "0"
 
-// gather has jobs wait for one transaction, which is the next.
+// gather makes jobs wait for one transaction, which is the next.
 func (b *batch) gather(names ...string) []*job {
 	b.ask(blocker)
 	before := b.next()
@@ -169,7 +169,7 @@ func (b *batch) gather(names ...string) []*job {
 	return jobs
 }
 
-// next is the transaction that was asked for and not run yet. There must be one.
+// next returns the transaction that must be waiting to run.
 func (b *batch) next() transaction {
 	b.t.Helper()
 	synctest.Wait()
@@ -186,25 +186,25 @@ func (b *batch) next() transaction {
 func (b *batch) run(t transaction) {
 	tx := sqldb.NewTx(t.ctx, b.writer.db)
 	err := tx.Run(t.work)
-	tx.End(err)
+	tx.RunWriterHooks(err)
 	if err == nil {
-		tx.Committed()
+		tx.RunCallerHooks()
 	}
 	t.done <- err
 	synctest.Wait()
 }
 
-// want compares which tasks each call of Work had.
+// want compares the tasks of each call of Process.
 func (b *batch) want(works ...string) {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !slices.Equal(b.works, works) {
-		b.t.Errorf("work was called with %q, want %q", b.works, works)
+		b.t.Errorf("Process was called with %q, want %q", b.works, works)
 	}
 }
 
-// wantEnded compares what became of jobs.
+// wantEnded compares the results of jobs.
 func (b *batch) wantEnded(want error, jobs ...*job) {
 	b.t.Helper()
 	for _, j := range jobs {
@@ -223,8 +223,7 @@ func (b *batch) wantWaiting(jobs ...*job) {
 	}
 }
 
-// What is asked for while a transaction is at work is done by the next one.
-func TestTasksShareATransaction(t *testing.T) {
+func TestTasksOfARunningTransactionShareTheNext(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		first := b.ask("a")
 		tx := b.next()
@@ -240,14 +239,14 @@ func TestTasksShareATransaction(t *testing.T) {
 	})
 }
 
-// askAndRun has jobs done by the next transaction.
+// askAndRun runs jobs in the next transaction.
 func (b *batch) askAndRun(names ...string) []*job {
 	jobs := b.ask(names...)
 	b.run(b.next())
 	return jobs
 }
 
-func TestTransactionTakesNoMoreThanItsShare(t *testing.T) {
+func TestTransactionHasNoMoreThan256Tasks(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		var names []string
 		for i := range 300 {
@@ -266,8 +265,7 @@ func TestTransactionTakesNoMoreThanItsShare(t *testing.T) {
 	})
 }
 
-// One task that fails takes no others with it: those of each key are tried on their own.
-func TestTasksThatFailTogether(t *testing.T) {
+func TestFailedTaskFailsNoOther(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return false, j.name == "bad" }
 		jobs := b.gather("a", "bad", "c")
@@ -286,7 +284,7 @@ func TestTasksThatFailTogether(t *testing.T) {
 	})
 }
 
-func TestTaskThatFailsAlone(t *testing.T) {
+func TestFailedTaskAloneIsNotRetried(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return false, j.name == "bad" }
 		b.wantEnded(errBad, b.askAndRun("bad")...)
@@ -294,8 +292,8 @@ func TestTaskThatFailsAlone(t *testing.T) {
 	})
 }
 
-// When the database is away, all that waits ends, and nothing is tried on its own.
-func TestDatabaseIsAway(t *testing.T) {
+// All waiting tasks end, and none is retried.
+func TestUnavailableDatabaseEndsAllTasks(t *testing.T) {
 	for name, fail := range map[string]func(tx transaction) error{
 		"before the work": func(transaction) error { return nil },
 		"at the commit":   func(tx transaction) error { return tx.work(nil) },
@@ -305,17 +303,16 @@ func TestDatabaseIsAway(t *testing.T) {
 				jobs := b.gather("a", "b", "c")
 				tx := b.next()
 				check(b.t, fail(tx))
-				tx.done <- errAway
+				tx.done <- errUnavailable
 				synctest.Wait()
-				b.wantEnded(errAway, jobs...)
+				b.wantEnded(errUnavailable, jobs...)
 				b.wantEnded(nil, b.askAndRun("d")...)
 			})
 		})
 	}
 }
 
-// A task whose caller has gone while it waits is not done.
-func TestCallerHasGone(t *testing.T) {
+func TestCancelledTaskIsNotProcessed(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		ctx, end := context.WithCancel(b.t.Context())
 		first := b.ask("a")
@@ -332,8 +329,8 @@ func TestCallerHasGone(t *testing.T) {
 	})
 }
 
-// A task that needs what is locked is tried with others three times, and then on its own, while others are done.
-func TestContendedTasks(t *testing.T) {
+// A task that needs a locked row is retried twice with others, and then alone. Other tasks are processed meanwhile.
+func TestContendedTaskRunsApartFromOthers(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return j.key == "l", false }
 		jobs := b.gather("l", "a")
@@ -346,7 +343,7 @@ func TestContendedTasks(t *testing.T) {
 		b.run(b.next())
 		b.wantEnded(nil, jobs[1:]...)
 		contended := b.next()
-		locked = append(locked, b.ask("l2")...) // joins it, and begins no transaction
+		locked = append(locked, b.ask("l2")...) // joins the contended tasks, and begins no transaction
 		b.wantEnded(nil, b.askAndRun("d")...)
 		b.wantWaiting(locked...)
 		b.run(contended)
@@ -355,13 +352,13 @@ func TestContendedTasks(t *testing.T) {
 		b.wantEnded(nil, locked...)
 		b.want("l a", "b l", "c l", "d", "!l", "!l2")
 		b.work = nil
-		b.askAndRun("l3") // is not contended any more
+		b.askAndRun("l3") // no longer contended
 		b.want("l a", "b l", "c l", "d", "!l", "!l2", "l3")
 	})
 }
 
-// A contended key with very many tasks has no transaction do them all, and another key has its turn in between.
-func TestContendedTasksTakeTurns(t *testing.T) {
+// Many tasks of one contended key take several transactions, and another key has its turn in between.
+func TestContendedKeysTakeTurns(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return true, false }
 		jobs := b.gather("a", "c")
@@ -390,9 +387,8 @@ func TestContendedTasksTakeTurns(t *testing.T) {
 	})
 }
 
-// There are no more transactions with contended tasks than there may be. What has ended is not done when it is their
-// turn.
-func TestContendedTasksWaitForATurn(t *testing.T) {
+// The number of transactions with contended tasks is limited. A task that was cancelled meanwhile is not processed.
+func TestContendedTransactionsAreLimited(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return false, true }
 		ctx, end := context.WithCancel(b.t.Context())
@@ -401,13 +397,13 @@ func TestContendedTasksWaitForATurn(t *testing.T) {
 		jobs := []*job{b.askWith(ctx, "a"), b.askWith(ctx, "c")}
 		b.run(before)
 		b.run(b.next())
-		first := b.next() // of either
+		first := b.next() // of one of the two
 		if n := len(b.writer.asked); n != 0 {
 			t.Errorf("%d more transactions are begun", n)
 		}
 		end()
 		b.run(first)
-		if jobs[0].outcome == context.Canceled { //nolint:errorlint // it is compared to put them in order
+		if jobs[0].outcome == context.Canceled { //nolint:errorlint // the comparison only orders the jobs
 			slices.Reverse(jobs)
 		}
 		b.wantEnded(errBad, jobs[0])
@@ -417,8 +413,9 @@ func TestContendedTasksWaitForATurn(t *testing.T) {
 
 type callerKey struct{}
 
-// A transaction for one task has the values of its caller's context, such as for the log; one for several has none.
-func TestTransactionActsForItsCaller(t *testing.T) {
+// A transaction for one task has the values of the caller's context, for example for the log. One for several tasks has
+// none.
+func TestTransactionOfOneTaskHasItsCallersContext(t *testing.T) {
 	inBubble(t, func(b *batch) {
 		var got []any
 		b.work = func(tx *sqldb.Tx, _ *job) (locked, failed bool) {
@@ -438,12 +435,11 @@ func TestTransactionActsForItsCaller(t *testing.T) {
 	})
 }
 
-// On a real database, each of many tasks takes effect once, and its caller sees it.
-func TestBatcher(t *testing.T) {
+func TestEachTaskTakesEffectOnce(t *testing.T) {
 	db := open(t)
 	b := sqldb.NewBatcher(sqldb.BatcherOptions[*job]{
-		Writer: db, Contended: 2,
-		Work: func(tx *sqldb.Tx, jobs []*job, _ bool) ([]*job, error) {
+		Writer: db, MaxContended: 2,
+		Process: func(tx *sqldb.Tx, jobs []*job, _ bool) ([]*job, error) {
 			var rows []thing
 			for _, j := range jobs {
 				rows = append(rows, thing{Amount: 1, Name: j.name})
@@ -451,7 +447,7 @@ func TestBatcher(t *testing.T) {
 			_, err := sqldb.InsertAll(tx, "things", rows)
 			return nil, err
 		},
-		Outcome:     func(_ context.Context, err error) error { return err },
+		MapError:    func(_ context.Context, err error) error { return err },
 		Unavailable: func(error) bool { return false },
 	})
 	var all sync.WaitGroup
@@ -468,16 +464,15 @@ func TestBatcher(t *testing.T) {
 	all.Wait()
 }
 
-// When the writer is closed, tasks end with its error, whether it is of the database or not.
-func TestBatcherOfAClosedWriter(t *testing.T) {
+func TestClosedWriterEndsTasksWithItsError(t *testing.T) {
 	pgtest.SQLiteOnly(t, "it closes a file's writer")
 	for _, away := range []bool{true, false} {
 		file := openFile(t)
 		writer := sqlite.NewWriter(file, asIs)
 		b := sqldb.NewBatcher(sqldb.BatcherOptions[*job]{
-			Writer: writer, Contended: 1,
-			Work:        func(*sqldb.Tx, []*job, bool) ([]*job, error) { return nil, nil },
-			Outcome:     func(_ context.Context, err error) error { return err },
+			Writer: writer, MaxContended: 1,
+			Process:     func(*sqldb.Tx, []*job, bool) ([]*job, error) { return nil, nil },
+			MapError:    func(_ context.Context, err error) error { return err },
 			Unavailable: func(error) bool { return away },
 		})
 		check(t, writer.Close(), file.Close(), file.Unlock())
@@ -494,7 +489,7 @@ func TestBatcherOfAClosedWriter(t *testing.T) {
 	}
 }
 
-func TestWaves(t *testing.T) {
+func TestWavesHaveEachKeyOnceInOrder(t *testing.T) {
 	for tasks, want := range map[string][]string{
 		"":        nil,
 		"a":       {"a"},

@@ -9,23 +9,23 @@ import (
 	"gorm.io/gorm/clause"
 )
 
-// Limit is the end of a query for some rows. SQLite compiles a statement again whenever a parameter that is its whole
-// LIMIT is bound, which takes longer than to carry it out.
+// Limit is the end of a query with a maximum number of rows. The CAST is for SQLite: if a parameter is the whole LIMIT,
+// SQLite recompiles the statement at each binding, which takes longer than the execution.
 const Limit = " LIMIT CAST(? AS BIGINT)"
 
-// Padded repeats the first of some ids until there are 1, 2, 4, 8 … of them, so that a statement about any number of
-// them is one of few statements.
+// Padded repeats the first id until there are 1, 2, 4, 8 … ids, so that few different statements are enough for any
+// number of ids.
 func Padded(ids []int64) []int64 {
-	ids = slices.Clip(ids) // what is behind them may be another's
+	ids = slices.Clip(ids) // the array behind them may belong to the caller
 	for len(ids)&(len(ids)-1) != 0 {
 		ids = append(ids, ids[0])
 	}
 	return ids
 }
 
-// bind writes a statement out for an engine. Each ? stands for one argument: a list ([]int64, []string) becomes as many
-// parameters in brackets, a table (of Table) its text, anything else one parameter. With a map as the only argument,
-// each @name stands for its value.
+// bind expands a statement for an engine. Each ? stands for one argument. A list ([]int64, []string) becomes its
+// parameters in brackets. A table (of Table) becomes its text. Any other argument becomes one parameter. If the only
+// argument is a map, each @name stands for its value.
 func bind(d Dialect, statement string, args []any) (text string, values []any) {
 	if len(args) == 1 {
 		if named, is := args[0].(map[string]any); is {
@@ -42,10 +42,10 @@ func bind(d Dialect, statement string, args []any) (text string, values []any) {
 	return b.text.String(), b.values
 }
 
-// mark is a parameter with a name.
+// mark matches a named parameter.
 var mark = regexp.MustCompile(`@[a-z_]+`)
 
-// unname returns a statement with ? for each @name, and the arguments in this order.
+// unname replaces each @name by ?, and returns the arguments in that order.
 func unname(statement string, named map[string]any) (text string, args []any) {
 	text = mark.ReplaceAllStringFunc(statement, func(name string) string {
 		value, is := named[name[1:]]
@@ -58,7 +58,7 @@ func unname(statement string, named map[string]any) (text string, args []any) {
 	return text, args
 }
 
-// isComposite says whether an argument is a list or a table.
+// isComposite reports whether an argument is a list or a table.
 func isComposite(arg any) bool {
 	switch arg.(type) {
 	case []int64, []string, clause.Expr:
@@ -67,7 +67,7 @@ func isComposite(arg any) bool {
 	return false
 }
 
-// countParameters is how many parameters arguments become.
+// countParameters returns the number of parameters of arguments.
 func countParameters(args []any) (n int) {
 	for _, a := range args {
 		switch a := a.(type) {
@@ -84,7 +84,7 @@ func countParameters(args []any) (n int) {
 	return n
 }
 
-// binding is a statement while it is written out.
+// binding is a statement during its expansion.
 type binding struct {
 	text     strings.Builder
 	values   []any

@@ -8,7 +8,7 @@ import (
 	"gorm.io/gorm/clause"
 )
 
-func TestBind(t *testing.T) {
+func TestBindExpandsArguments(t *testing.T) {
 	table := clause.Expr{SQL: "(SELECT ? AS a, ? AS b)", Vars: []any{1, "one"}}
 	for name, c := range map[string]struct {
 		text             string
@@ -52,7 +52,7 @@ func TestBind(t *testing.T) {
 			"a = ? OR b IN (?,?) OR c = ?", "a = $1 OR b IN ($2,$3) OR c = $4",
 			[]any{3, int64(1), int64(2), 3},
 		},
-		"a name that begins like another": {
+		"a name that is the prefix of another": {
 			"a = @now AND b = @now_and_then",
 			[]any{map[string]any{"now": 1, "now_and_then": 2}},
 			"a = ? AND b = ?", "a = $1 AND b = $2",
@@ -76,8 +76,7 @@ func TestBind(t *testing.T) {
 	}
 }
 
-// A statement about any number of ids is one of few.
-func TestPadded(t *testing.T) {
+func TestPaddedRoundsUpToAPowerOfTwo(t *testing.T) {
 	for n, want := range map[int]int{0: 0, 1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 9: 16, 64: 64, 65: 128} {
 		ids := make([]int64, n)
 		for i := range ids {

@@ -2,16 +2,16 @@ package sqldb
 
 import "gorm.io/gorm"
 
-// Dialect is the engine whose SQL is spoken.
+// Dialect is the SQL dialect of an engine.
 type Dialect int
 
 // The engines.
 const (
-	SQLite   Dialect = iota // one writer, who has the whole database
-	Postgres                // writers side by side, who lock rows
+	SQLite   Dialect = iota // one writer at a time, which needs no row locks
+	Postgres                // concurrent writers, which lock rows
 )
 
-// dialectOf is the one of a database that GORM has opened.
+// dialectOf returns the dialect of a database that GORM has opened.
 func dialectOf(db *gorm.DB) Dialect {
 	if db.Name() == "postgres" {
 		return Postgres

@@ -4,7 +4,7 @@ import (
 	"gorm.io/gorm/clause"
 )
 
-// rowLock does not keep others from adding rows that refer to the one that is locked.
+// rowLock is the strength of row locks. It permits other transactions to insert rows that refer to the locked row.
 const rowLock = "NO KEY UPDATE"
 
 func skipLocked(wait bool) string {
@@ -14,7 +14,7 @@ func skipLocked(wait bool) string {
 	return " SKIP LOCKED"
 }
 
-// Locking has a query of GORM lock the rows that it finds, as ForUpdate does, and wait for them.
+// Locking returns the clauses by which a query of GORM locks the rows that it finds, as ForUpdate(true) does.
 func Locking(q Querier) []clause.Expression {
 	if q.ForUpdate(true) == "" {
 		return nil
@@ -22,7 +22,7 @@ func Locking(q Querier) []clause.Expression {
 	return []clause.Expression{clause.Locking{Strength: rowLock}}
 }
 
-// ForUpdateOf is ForUpdate for the rows of one of the tables of a query.
+// ForUpdateOf is ForUpdate for the rows of one table of a join.
 func (t *Tx) ForUpdateOf(table string, wait bool) string {
 	if t.dialect == SQLite {
 		return ""
@@ -30,7 +30,7 @@ func (t *Tx) ForUpdateOf(table string, wait bool) string {
 	return " FOR " + rowLock + " OF " + table + skipLocked(wait)
 }
 
-// ForKeyShare is the end of a query that keeps the rows that it finds from being deleted, and not from being changed.
+// ForKeyShare is the end of a query whose rows must not be deleted before the transaction ends. They may be changed.
 func (t *Tx) ForKeyShare() string {
 	if t.dialect == SQLite {
 		return ""
@@ -38,8 +38,8 @@ func (t *Tx) ForKeyShare() string {
 	return " FOR KEY SHARE"
 }
 
-// LockRows locks rows of a table by their ids, in that order, and returns which it has locked: all, or unless it waits
-// those that no other transaction has.
+// LockRows locks rows of a table by their ids, in the order of the ids, and returns the locked ones. With wait false,
+// it skips rows that another transaction has locked.
 func (t *Tx) LockRows(table string, ids []int64, wait bool) (locked []int64, err error) {
 	if t.dialect == SQLite || len(ids) == 0 {
 		return ids, nil
@@ -48,8 +48,8 @@ func (t *Tx) LockRows(table string, ids []int64, wait bool) (locked []int64, err
 	return Select[int64](t, text, Padded(ids))
 }
 
-// SkipLocked is the end of a subselect of the rows that a statement is about to delete, which have this key: those that
-// another transaction has locked are left out.
+// SkipLocked is the end of a subselect that finds the rows for a DELETE by their key. It skips rows that another
+// transaction has locked.
 func (t *Tx) SkipLocked(key string) string {
 	if t.dialect == SQLite {
 		return ""
@@ -57,7 +57,7 @@ func (t *Tx) SkipLocked(key string) string {
 	return " ORDER BY " + key + " FOR UPDATE SKIP LOCKED"
 }
 
-// LockTable keeps others from writing to a table.
+// LockTable blocks writes of other transactions to a table.
 func (t *Tx) LockTable(table string) error {
 	if t.dialect == SQLite {
 		return nil

@@ -21,7 +21,7 @@ func withThings(t *testing.T) *testDB {
 	return db
 }
 
-// hold runs a function in a transaction, which goes on until release is called.
+// hold runs a function in a transaction, which stays open until release is called.
 func (db *testDB) hold(fn func(tx *sqldb.Tx) error) (release func()) {
 	db.t.Helper()
 	held, end, done := make(chan error, 1), make(chan struct{}), make(chan error, 1)
@@ -63,7 +63,7 @@ func (db *testDB) awaitBlocked() {
 	}
 }
 
-// On SQLite, whose one writer has everything, nothing is asked and nothing is added to a query.
+// SQLite has one writer, so that no statement is sent and nothing is added to a query.
 func TestNothingIsLockedOnSQLite(t *testing.T) {
 	pgtest.SQLiteOnly(t, "PostgreSQL locks rows")
 	db := open(t)
@@ -85,8 +85,7 @@ func TestNothingIsLockedOnSQLite(t *testing.T) {
 	})
 }
 
-// A transaction that does not wait leaves out rows that another has locked.
-func TestLockedRowsAreLeftOut(t *testing.T) {
+func TestLockedRowsAreSkippedWithoutWaiting(t *testing.T) {
 	pgtest.PostgresOnly(t, "SQLite has one writer")
 	db := withThings(t)
 	release := db.lock(2)
@@ -119,7 +118,7 @@ func TestLockedRowsAreLeftOut(t *testing.T) {
 	})
 }
 
-// A transaction that waits has all rows, as soon as the other has ended, and as the other has left them.
+// The waiting transaction gets all rows, in their state after the other transaction.
 func TestLockedRowsAreWaitedFor(t *testing.T) {
 	pgtest.PostgresOnly(t, "SQLite has one writer")
 	for name, find := range map[string]func(tx *sqldb.Tx) ([]int64, error){
@@ -161,8 +160,8 @@ func TestLockedRowsAreWaitedFor(t *testing.T) {
 	}
 }
 
-// A row that must not be deleted may be changed, and rows may refer to one that is locked for a change.
-func TestLocksOfRowsThatAreReferredTo(t *testing.T) {
+// A key-share lock prevents a deletion and permits a change. A row lock permits new references to the row.
+func TestKeyShareAndRowLocksPermitTheOther(t *testing.T) {
 	pgtest.PostgresOnly(t, "SQLite has one writer")
 	db := withThings(t)
 	release := db.hold(func(tx *sqldb.Tx) error {
@@ -184,8 +183,7 @@ func TestLocksOfRowsThatAreReferredTo(t *testing.T) {
 	release()
 }
 
-// A table that is locked is read by others, and written to when the lock has ended.
-func TestLockTable(t *testing.T) {
+func TestLockedTableIsReadableAndNotWritable(t *testing.T) {
 	pgtest.PostgresOnly(t, "SQLite has one writer")
 	db := withThings(t)
 	release := db.hold(func(tx *sqldb.Tx) error { return tx.LockTable("things") })
@@ -201,7 +199,6 @@ func TestLockTable(t *testing.T) {
 	check(t, <-done)
 }
 
-// What only reads locks nothing.
 func TestReadersLockNothing(t *testing.T) {
 	db := open(t)
 	if got := db.read().ForUpdate(true) + db.read().ForUpdate(false); got != "" || len(sqldb.Locking(db.read())) > 0 {

@@ -17,7 +17,7 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// The tests of this package run on SQLite and then again on PostgreSQL.
+// TestMain runs all tests on SQLite, and then on PostgreSQL.
 func TestMain(m *testing.M) {
 	os.Exit(pgtest.Main(m, pgtest.Suite{Prepare: postgres.Migrate}))
 }
@@ -29,7 +29,7 @@ type testDB struct {
 	reader *gorm.DB
 }
 
-// thing is a row of the table things, but for its id.
+// thing is a row of the table things, without its id.
 type thing struct {
 	Amount int64   `json:"amount"`
 	Name   string  `json:"name"`
@@ -81,7 +81,7 @@ func (db *testDB) openPostgres() {
 	db.t.Cleanup(func() { check(db.t, db.Close(), server.Close()) })
 }
 
-// asIs leaves an error of a transaction as it is.
+// asIs returns an error unchanged.
 func asIs(err error) error { return err }
 
 // do runs a function in a transaction.
@@ -96,7 +96,7 @@ func (db *testDB) write(text string, args ...any) {
 	db.do(func(tx *sqldb.Tx) error { return tx.Exec(text, args...) })
 }
 
-// read is the pool of readers.
+// read returns the pool of readers.
 func (db *testDB) read() *sqldb.ReadTx { return sqldb.Read(db.t.Context(), db.reader) }
 
 func check(t testing.TB, errs ...error) {

@@ -10,28 +10,28 @@ import (
 	"gorm.io/gorm"
 )
 
-// Select returns the rows of a query. R is a struct, whose fields get the columns of their names in snake case, or the
-// type of the only column.
+// Select returns the rows of a query. R is a struct, whose fields get the columns with their names in snake case, or
+// the type of the only column.
 func Select[R any](q Querier, text string, args ...any) ([]R, error) {
-	return selectSome[R](q, math.MaxInt, text, args)
+	return selectUpTo[R](q, math.MaxInt, text, args)
 }
 
-// Get returns the first row of a query, and whether there is one.
+// Get returns the first row of a query, and reports whether there is one.
 func Get[R any](q Querier, text string, args ...any) (row R, found bool, err error) {
-	rows, err := selectSome[R](q, 1, text, args)
+	rows, err := selectUpTo[R](q, 1, text, args)
 	if err != nil || len(rows) == 0 {
 		return row, false, err
 	}
 	return rows[0], true, nil
 }
 
-// Value returns the first row of a query that has one in any case; without one, it is the zero value.
+// Value returns the first row of a query that always has one. Without a row, it returns the zero value.
 func Value[R any](q Querier, text string, args ...any) (R, error) {
 	row, _, err := Get[R](q, text, args...)
 	return row, err
 }
 
-// Each calls fn with each row of a query, and keeps none. It stops at the first error.
+// Each calls fn for each row of a query, without keeping the rows. It stops at the first error.
 func Each[R any](q Querier, fn func(row R) error, text string, args ...any) error {
 	var own error
 	err := readRows(q, text, args, func(row *R) bool {
@@ -44,8 +44,8 @@ func Each[R any](q Querier, fn func(row R) error, text string, args ...any) erro
 	return err
 }
 
-// selectSome looks at no more rows than maxRows.
-func selectSome[R any](q Querier, maxRows int, text string, args []any) (found []R, err error) {
+// selectUpTo returns no more rows than maxRows.
+func selectUpTo[R any](q Querier, maxRows int, text string, args []any) (found []R, err error) {
 	err = readRows(q, text, args, func(row *R) bool {
 		found = append(found, *row)
 		return len(found) < maxRows
@@ -53,7 +53,7 @@ func selectSome[R any](q Querier, maxRows int, text string, args []any) (found [
 	return found, err
 }
 
-// readRows carries a query out and calls fn with its rows, as long as fn wants more. The row is fn's until it returns.
+// readRows executes a query and calls fn for its rows, as long as fn wants more. fn must not keep the row.
 func readRows[R any](q Querier, statement string, args []any, fn func(row *R) (more bool)) error {
 	text, values := bind(q.Dialect(), statement, args)
 	began, pool := time.Now(), q.GORM().Statement.ConnPool
@@ -61,12 +61,12 @@ func readRows[R any](q Querier, statement string, args []any, fn func(row *R) (m
 	return logFailed(q, began, text, err)
 }
 
-// fetch carries a query out and has its rows read.
+// fetch executes a query and passes its rows to read.
 func fetch(ctx context.Context, pool gorm.ConnPool, text string, values []any, read func(Rows) error) error {
 	if p, is := pool.(Queuer); is {
 		return p.Fetch(ctx, text, values, read)
 	}
-	rows, err := pool.QueryContext(ctx, text, values...) //nolint:rowserrcheck // read does so
+	rows, err := pool.QueryContext(ctx, text, values...) //nolint:rowserrcheck // read checks it
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func fetch(ctx context.Context, pool gorm.ConnPool, text string, values []any, r
 	return read(&sqlRows{Rows: rows})
 }
 
-// logFailed logs a statement that has failed, as GORM does with its own.
+// logFailed logs a failed statement as GORM logs its own, and returns the error.
 func logFailed(q Querier, began time.Time, text string, err error) error {
 	if err != nil {
 		q.GORM().Logger.Trace(q.Context(), began, func() (string, int64) { return text, -1 }, err)
@@ -86,11 +86,11 @@ func logFailed(q Querier, began time.Time, text string, err error) error {
 type Rows interface {
 	Columns() ([]string, error)
 	Next() bool
-	Values() ([]any, error) // of a row, until the next
+	Values() ([]any, error) // of the current row; valid until Next
 	Err() error
 }
 
-// sqlRows are rows as database/sql has them.
+// sqlRows implements Rows for database/sql.
 type sqlRows struct {
 	*sql.Rows
 	row, into []any
@@ -111,7 +111,7 @@ func (r *sqlRows) Values() ([]any, error) {
 	return r.row, r.Scan(r.into...)
 }
 
-// scanEach reads rows of a statement, as long as fn wants more.
+// scanEach scans the rows of a statement, as long as fn wants more.
 func scanEach[R any](rows Rows, text string, fn func(row *R) (more bool)) error {
 	fields, err := fieldsFor(reflect.TypeFor[R](), rows, text)
 	if err != nil {

@@ -11,14 +11,14 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// kind is a type of its own, as columns may have.
+// kind is a named string type, as fields may have.
 type kind string
 
-// scanned has a field of each sort that a column can go to.
+// scanned has a field for each type of column.
 type scanned struct {
 	ID       int64
 	Small    int
-	ClientID string // of client_id, by GORM's rule
+	ClientID string // for client_id, by GORM's rule
 	Sort     kind
 	Is       bool
 	Maybe    *int64
@@ -31,7 +31,7 @@ type embedded struct{ Inner int64 }
 const scannedSQL = "SELECT CAST(7 AS bigint) AS id, CAST(8 AS integer) AS small, 'c' AS client_id, 'local' AS sort, " +
 	"1 = 1 AS is, CAST(9 AS bigint) AS maybe, 'text' AS text, CAST(10 AS bigint) AS inner"
 
-// quoted has the names that are words of SQL in quotes.
+// quoted puts the names in quotes that are keywords of SQL.
 func quoted(text string) string {
 	for _, name := range []string{"is", "inner", "text"} {
 		text = strings.ReplaceAll(text, "AS "+name, `AS "`+name+`"`)
@@ -39,7 +39,7 @@ func quoted(text string) string {
 	return text
 }
 
-func TestColumnsGoToFields(t *testing.T) {
+func TestColumnsAreAssignedToFields(t *testing.T) {
 	db := open(t)
 	got, err := sqldb.Select[scanned](db.read(), quoted(scannedSQL))
 	check(t, err)
@@ -56,8 +56,8 @@ func TestColumnsGoToFields(t *testing.T) {
 	})
 }
 
-// NULL leaves a field as it is: zero or nil, also when the row before had a value.
-func TestNull(t *testing.T) {
+// The field is zero or nil, even if the row before had a value.
+func TestNullLeavesFieldsUnchanged(t *testing.T) {
 	db := open(t)
 	db.write("INSERT INTO things (amount, name, owner, note) VALUES (1, 'a', 2, 'b'), (3, 'c', NULL, NULL)")
 	type row struct {
@@ -77,7 +77,7 @@ func TestNull(t *testing.T) {
 	}
 }
 
-func TestOnlyColumn(t *testing.T) {
+func TestOnlyColumnIsTheRow(t *testing.T) {
 	db := open(t)
 	want := func(got any, err error, want any) {
 		t.Helper()
@@ -95,8 +95,7 @@ func TestOnlyColumn(t *testing.T) {
 	want(nothing, err, (*int64)(nil))
 }
 
-// What cannot be read is an error that says why.
-func TestColumnsThatDoNotFit(t *testing.T) {
+func TestErrorNamesTheColumnThatDoesNotFit(t *testing.T) {
 	db := open(t)
 	type row struct{ ID int64 }
 	_, err := sqldb.Select[row](db.read(), "SELECT 7 AS id, 8 AS other")
@@ -116,7 +115,7 @@ func wantError(t *testing.T, err error, text string) {
 	}
 }
 
-func TestGet(t *testing.T) {
+func TestGetReportsWhetherThereIsARow(t *testing.T) {
 	db := open(t)
 	db.write("INSERT INTO things (amount, name) VALUES (1, 'a'), (2, 'b')")
 	name, found, err := sqldb.Get[string](db.read(), "SELECT name FROM things ORDER BY id DESC")
@@ -125,16 +124,16 @@ func TestGet(t *testing.T) {
 	}
 	name, found, err = sqldb.Get[string](db.read(), "SELECT name FROM things WHERE id = 99")
 	if name != "" || found || err != nil {
-		t.Errorf("of none: got %q, %t, %v", name, found, err)
+		t.Errorf("without a row: got %q, %t, %v", name, found, err)
 	}
 	name, err = sqldb.Value[string](db.read(), "SELECT name FROM things WHERE id = 99")
 	if name != "" || err != nil {
-		t.Errorf("the value of none is %q, %v", name, err)
+		t.Errorf("without a row the value is %q, %v", name, err)
 	}
 }
 
-// Each keeps to the order of rows, and stops at the error of its function, which it returns as it is.
-func TestEach(t *testing.T) {
+// Each returns the error of its function unchanged.
+func TestEachKeepsTheOrderAndStopsAtAnError(t *testing.T) {
 	db := open(t)
 	db.write("INSERT INTO things (amount, name) VALUES (1, 'a'), (2, 'b'), (3, 'c')")
 	stop := errors.New("stop")
@@ -151,13 +150,13 @@ func TestEach(t *testing.T) {
 			}
 			return nil
 		}, "SELECT amount, name FROM things WHERE amount > ? ORDER BY id", 0)
-		if got.String() != want || (until == 2) != (err == stop) { //nolint:errorlint // it is the same
+		if got.String() != want || (until == 2) != (err == stop) { //nolint:errorlint // the error must be unchanged
 			t.Errorf("until %d: got %q, %v", until, got.String(), err)
 		}
 	}
 	err := sqldb.Each(db.read(), func(int64) error { return stop }, "SELEKT 1")
 	if err == nil || errors.Is(err, stop) {
-		t.Errorf("of a statement that fails: %v", err)
+		t.Errorf("a failed statement: %v", err)
 	}
 	n, err := sqldb.Value[int64](db.read(), "SELECT count(*) FROM things") // the connection is free
 	if n != 3 || err != nil {
@@ -165,8 +164,7 @@ func TestEach(t *testing.T) {
 	}
 }
 
-// Queries end with the context that they were given.
-func TestQueryOfACallerThatHasGone(t *testing.T) {
+func TestQueryEndsWithItsContext(t *testing.T) {
 	db := open(t)
 	ctx, end := context.WithCancel(t.Context())
 	end()
@@ -175,8 +173,7 @@ func TestQueryOfACallerThatHasGone(t *testing.T) {
 	}
 }
 
-// A snapshot does not see what is committed while it reads.
-func TestSnapshot(t *testing.T) {
+func TestSnapshotDoesNotSeeLaterCommits(t *testing.T) {
 	db := open(t)
 	count := func(q sqldb.Querier) int64 {
 		n, err := sqldb.Value[int64](q, "SELECT count(*) FROM things")
@@ -196,7 +193,7 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
-func TestColumns(t *testing.T) {
+func TestColumnsListsAllFields(t *testing.T) {
 	type row struct {
 		ID, ClientID int64
 		URL          string
@@ -206,7 +203,7 @@ func TestColumns(t *testing.T) {
 	}
 }
 
-func TestExecCount(t *testing.T) {
+func TestExecCountReturnsChangedRows(t *testing.T) {
 	db := open(t)
 	db.do(func(tx *sqldb.Tx) error {
 		n, err := tx.ExecCount("INSERT INTO things (amount, name) VALUES (1, 'a'), (2, 'b')")

@@ -9,7 +9,7 @@ import (
 	"gorm.io/gorm/schema"
 )
 
-// fill gives the fields of a row their values. Without an index, the value is the row.
+// fill assigns values to the fields of a row. With a nil index, the value is the row itself.
 func fill(row reflect.Value, fields [][]int, values []any) error {
 	for i, index := range fields {
 		field := row
@@ -23,7 +23,7 @@ func fill(row reflect.Value, fields [][]int, values []any) error {
 	return nil
 }
 
-// assign gives a field the value of a column. What is NULL leaves it as it is.
+// assign assigns the value of a column to a field. NULL leaves the field unchanged.
 func assign(field reflect.Value, value any) error {
 	if value == nil {
 		return nil
@@ -33,7 +33,7 @@ func assign(field reflect.Value, value any) error {
 		field = field.Elem()
 	}
 	switch v := value.(type) {
-	case int32: // as PostgreSQL's driver has it
+	case int32: // the type of an integer column in PostgreSQL's driver
 		return assign(field, int64(v))
 	case int64:
 		if field.CanInt() {
@@ -57,16 +57,16 @@ func assign(field reflect.Value, value any) error {
 	return fmt.Errorf("a column of type %T cannot be read into %s", value, field.Type())
 }
 
-// scanKey is what the fields for columns depend on.
+// scanKey identifies the result of fieldsFor.
 type scanKey struct {
 	text string
 	row  reflect.Type
 }
 
-// scanFields are the fields that are known, of as many texts as there are statements.
+// scanFields caches the results of fieldsFor. It has one entry for each text of a statement.
 var scanFields sync.Map
 
-// fieldsFor says which field of a type each column of a statement goes to.
+// fieldsFor returns the field of a type for each column of a statement.
 func fieldsFor(row reflect.Type, rows Rows, text string) (fields [][]int, err error) {
 	if known, is := scanFields.Load(scanKey{text, row}); is {
 		return known.([][]int), nil
@@ -86,7 +86,7 @@ func fieldsFor(row reflect.Type, rows Rows, text string) (fields [][]int, err er
 	return fields, nil
 }
 
-// fieldNamed is the field that a column goes to, by GORM's rule; nil if that is the row.
+// fieldNamed returns the field for a column, by GORM's naming rule; nil if the value is the row itself.
 func fieldNamed(row reflect.Type, column string) (index []int, is bool) {
 	if row.Kind() != reflect.Struct {
 		return nil, true
@@ -101,7 +101,7 @@ func fieldNamed(row reflect.Type, column string) (index []int, is bool) {
 
 func columnOf(f reflect.StructField) string { return (schema.NamingStrategy{}).ColumnName("", f.Name) }
 
-// Columns are all columns of a type of rows, separated by commas.
+// Columns lists the columns of a row type, separated by commas.
 func Columns[R any]() string {
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[R]()) {

@@ -8,17 +8,17 @@ import (
 	"gorm.io/gorm"
 )
 
-// Tap gets a statement, with its text and values as they are sent.
+// Tap is a function that observes a statement, with its text and values as they are sent.
 type Tap func(text string, values []any) error
 
-// AddTap has functions called before each statement on a database, which an error keeps from being sent, and after it;
-// either may be nil. It is for tests.
+// AddTap installs taps before and after each statement on a database, for tests. An error of before prevents the
+// statement. Either tap may be nil.
 func AddTap(db *gorm.DB, before, after Tap) {
 	t := tappedPool{ConnPool: db.ConnPool, before: before, after: after}
 	db.ConnPool, db.Statement.ConnPool = t, t
 }
 
-// tappedPool is what statements go through.
+// tappedPool calls the taps around each statement.
 type tappedPool struct {
 	gorm.ConnPool
 	before, after Tap
@@ -36,7 +36,7 @@ func (t tappedPool) ExecContext(ctx context.Context, text string, values ...any)
 // QueryContext implements gorm.ConnPool.
 func (t tappedPool) QueryContext(ctx context.Context, text string, values ...any) (r *sql.Rows, err error) {
 	err = t.around(text, values, func() error {
-		r, err = t.ConnPool.QueryContext(ctx, text, values...) //nolint:sqlclosecheck,rowserrcheck // who asked does so
+		r, err = t.ConnPool.QueryContext(ctx, text, values...) //nolint:sqlclosecheck,rowserrcheck // the caller does
 		return err
 	})
 	return r, err
@@ -82,12 +82,12 @@ type tappedTx struct {
 	gorm.TxCommitter
 }
 
-// tappedQueue is a transaction that keeps statements, whose errors are those of the next. What comes after such a
-// statement is called when it is kept.
+// tappedQueue is a tapped transaction that queues statements. An error of a queued statement is returned by the next
+// statement. The tap after a queued statement is called when it is queued.
 type tappedQueue struct {
 	tappedTx
 	queuer Queuer
-	failed error // the first
+	failed error // the first error
 }
 
 // Queue implements Queuer.
@@ -107,7 +107,7 @@ func (t *tappedQueue) Fetch(ctx context.Context, text string, values []any, read
 	})
 }
 
-// unlessFailed does something unless something before it has failed.
+// unlessFailed calls fn unless an earlier statement has failed.
 func (t *tappedQueue) unlessFailed(fn func() error) error {
 	if t.failed == nil {
 		t.failed = fn()

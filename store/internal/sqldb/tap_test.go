@@ -10,7 +10,7 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// tapped has the statements of both connections noted, before and after each.
+// tapped records the statements of both connections, before and after each.
 func tapped(db *testDB, refuse func(text string) error) *[]string {
 	var seen []string
 	note := func(when string) sqldb.Tap {
@@ -34,8 +34,7 @@ func tapped(db *testDB, refuse func(text string) error) *[]string {
 
 func none(string) error { return nil }
 
-// A tap sees each statement, whichever way it goes, with its values.
-func TestTap(t *testing.T) {
+func TestTapObservesEachStatement(t *testing.T) {
 	db := open(t)
 	seen := tapped(db, none)
 	db.do(func(tx *sqldb.Tx) error {
@@ -55,19 +54,18 @@ func TestTap(t *testing.T) {
 	}
 }
 
-// A statement that a tap refuses is not sent, and nothing of its transaction is committed.
-func TestTapThatRefuses(t *testing.T) {
+func TestRefusedStatementIsNotSentAndNothingIsCommitted(t *testing.T) {
 	errRefused := errors.New("refused")
 	for name, statement := range map[string]func(tx *sqldb.Tx, text string) error{
 		"a statement": func(tx *sqldb.Tx, text string) error { return tx.Exec(text) },
-		"one that may be kept": func(tx *sqldb.Tx, text string) error {
+		"a queued statement": func(tx *sqldb.Tx, text string) error {
 			return errors.Join(tx.Queue(text), tx.Queue("UPDATE things SET amount = 8"))
 		},
 		"a query": func(tx *sqldb.Tx, text string) error {
 			_, err := sqldb.Select[int64](tx, text+" RETURNING id")
 			return err
 		},
-		"one of GORM": func(tx *sqldb.Tx, text string) error { return tx.GORM().Exec(text).Error },
+		"a statement of GORM": func(tx *sqldb.Tx, text string) error { return tx.GORM().Exec(text).Error },
 	} {
 		t.Run(name, func(t *testing.T) {
 			db := open(t)

@@ -9,64 +9,69 @@ import (
 	"gorm.io/gorm"
 )
 
-// Querier is a transaction or a pool that queries are asked of: a *Tx or a *ReadTx.
+// Querier is a *Tx or a *ReadTx: a transaction or a pool that executes queries.
 type Querier interface {
 	Context() context.Context
 	Dialect() Dialect
-	// GORM is the same for GORM's own queries.
+	// GORM returns the transaction or pool for GORM's own queries.
 	GORM() *gorm.DB
-	// ForUpdate is the end of a query that locks the rows that it finds, if it is of a transaction that writes and
-	// others write beside it. Unless it waits, it does not find rows that another transaction has locked.
+	// ForUpdate is the end of a query that locks the rows that it finds. It is empty for a ReadTx and on SQLite. With
+	// wait false, the query skips rows that another transaction has locked.
 	ForUpdate(wait bool) string
 }
 
-// ReadTx is a transaction that only reads, or a pool of which each query is one.
+// ReadTx is a transaction that only reads, or a pool on which each query is a transaction.
 type ReadTx struct {
 	db      *gorm.DB
 	dialect Dialect
 }
 
-// Read returns a database for reading by queries that end with ctx.
+// Read returns a pool whose queries end with ctx.
 func Read(ctx context.Context, db *gorm.DB) *ReadTx {
 	return &ReadTx{db.WithContext(ctx), dialectOf(db)}
 }
 
-// Context is what the queries end with.
+// Context is the context of the queries.
 func (t *ReadTx) Context() context.Context { return t.db.Statement.Context }
 
 // Dialect is the engine.
 func (t *ReadTx) Dialect() Dialect { return t.dialect }
 
-// GORM is the transaction for GORM's own queries.
+// GORM returns the transaction for GORM's own queries.
 func (t *ReadTx) GORM() *gorm.DB { return t.db }
 
-// ForUpdate is empty: what only reads locks nothing.
+// ForUpdate is empty: a reader locks no row.
 func (t *ReadTx) ForUpdate(bool) string { return "" }
 
-// Snapshot runs fn in a transaction that only reads and sees one moment.
+// Snapshot runs fn in a transaction that only reads, and that sees the database at one moment.
 func Snapshot(ctx context.Context, db *gorm.DB, fn func(tx *ReadTx) error) error {
-	var moment []*sql.TxOptions
+	var options []*sql.TxOptions
 	if dialectOf(db) == Postgres {
-		moment = append(moment, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+		options = append(options, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	}
-	return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return fn(&ReadTx{tx, dialectOf(db)}) }, moment...)
+	read := func(tx *gorm.DB) error { return fn(&ReadTx{tx, dialectOf(db)}) }
+	return db.WithContext(ctx).Transaction(read, options...)
 }
 
 // Tx is a transaction that writes, for one unit of work.
+//
+// It has three hooks for its end, which differ in the goroutine that runs them. The functions of WriterOnEnd and
+// WriterOnCommit run in the writer, before it continues, so they must not block. The functions of CallerOnCommit run in
+// the goroutine that waits for the transaction, so they may block.
 type Tx struct {
 	ReadTx
 	Begun time.Time // by the local clock
 
-	ends    []func(error)
-	commits []func()
+	writerHooks []func(error)
+	callerHooks []func()
 }
 
-// NewTx returns the transaction that db is in. Its statements end with ctx.
+// NewTx returns the Tx of a transaction that db is in. Its statements end with ctx.
 func NewTx(ctx context.Context, db *gorm.DB) *Tx {
 	return &Tx{ReadTx: *Read(ctx, db), Begun: time.Now()}
 }
 
-// Run runs a function in the transaction. A panic of it is its error.
+// Run runs a function in the transaction. It returns a panic as an error.
 func (t *Tx) Run(fn func(tx *Tx) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -76,7 +81,7 @@ func (t *Tx) Run(fn func(tx *Tx) error) (err error) {
 	return fn(t)
 }
 
-// ForUpdate is the end of a query that locks what it finds.
+// ForUpdate implements Querier.
 func (t *Tx) ForUpdate(wait bool) string {
 	if t.dialect == SQLite {
 		return ""
@@ -90,7 +95,7 @@ func (t *Tx) Exec(text string, args ...any) error {
 	return err
 }
 
-// ExecCount runs a statement and returns how many rows it has changed.
+// ExecCount runs a statement and returns the number of rows that it changed.
 func (t *Tx) ExecCount(text string, args ...any) (rows int64, err error) {
 	text, values := bind(t.dialect, text, args)
 	began := time.Now()
@@ -101,9 +106,9 @@ func (t *Tx) ExecCount(text string, args ...any) (rows int64, err error) {
 	return done.RowsAffected()
 }
 
-// Queue runs a statement together with the next one whose answer is waited for, where the engine can do so: each time
-// that a server is waited for takes longer than most statements. An error of it may be that of the next one, or of the
-// commit.
+// Queue queues a statement until the next statement that needs an answer, if the engine can queue. This saves a round
+// trip to the server, which takes longer than most statements. An error of a queued statement is returned by the next
+// statement, or by the commit.
 func (t *Tx) Queue(text string, args ...any) error {
 	q, is := t.db.Statement.ConnPool.(Queuer)
 	if !is {
@@ -114,40 +119,39 @@ func (t *Tx) Queue(text string, args ...any) error {
 	return nil
 }
 
-// Queuer is a connection in a transaction that can keep statements until the next one.
+// Queuer is a connection in a transaction that can queue statements.
 type Queuer interface {
-	// Queue keeps a statement.
+	// Queue queues a statement.
 	Queue(text string, values []any)
-	// Fetch sends what was kept, and a query, whose rows read gets.
+	// Fetch sends the queued statements and then a query, and passes its rows to read.
 	Fetch(ctx context.Context, text string, values []any, read func(Rows) error) error
 }
 
-// OnEnd has fn called with what became of the transaction: nil when it is committed. Others wait meanwhile, so fn must
-// not block.
-func (t *Tx) OnEnd(fn func(error)) { t.ends = append(t.ends, fn) }
+// WriterOnEnd registers fn. The writer calls it when the transaction has ended, with nil if that was a commit.
+func (t *Tx) WriterOnEnd(fn func(error)) { t.writerHooks = append(t.writerHooks, fn) }
 
-// OnCommit is OnEnd for a transaction that is committed.
-func (t *Tx) OnCommit(fn func()) {
-	t.OnEnd(func(err error) {
+// WriterOnCommit registers fn. The writer calls it when the transaction is committed.
+func (t *Tx) WriterOnCommit(fn func()) {
+	t.WriterOnEnd(func(err error) {
 		if err == nil {
 			fn()
 		}
 	})
 }
 
-// AfterCommit has fn called by the caller whom the transaction was for, when it is committed. It may block.
-func (t *Tx) AfterCommit(fn func()) { t.commits = append(t.commits, fn) }
+// CallerOnCommit registers fn. The goroutine that waits for the transaction calls it when the transaction is committed.
+func (t *Tx) CallerOnCommit(fn func()) { t.callerHooks = append(t.callerHooks, fn) }
 
-// End has the functions of OnEnd called.
-func (t *Tx) End(err error) {
-	for _, fn := range t.ends {
+// RunWriterHooks calls the functions of WriterOnEnd and WriterOnCommit. err is the error of the transaction.
+func (t *Tx) RunWriterHooks(err error) {
+	for _, fn := range t.writerHooks {
 		fn(err)
 	}
 }
 
-// Committed has the functions of AfterCommit called.
-func (t *Tx) Committed() {
-	for _, fn := range t.commits {
+// RunCallerHooks calls the functions of CallerOnCommit.
+func (t *Tx) RunCallerHooks() {
+	for _, fn := range t.callerHooks {
 		fn()
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// What is to be known of the end of a transaction is called once, and before the caller goes on.
-func TestEndOfATransaction(t *testing.T) {
+// Each hook is called once, before Do returns.
+func TestHooksRunOnceAtTheEndOfATransaction(t *testing.T) {
 	for name, work := range map[string]func(tx *sqldb.Tx) error{
 		"committed": func(*sqldb.Tx) error { return nil },
 		"failed":    func(*sqldb.Tx) error { return errBad },
@@ -21,14 +21,14 @@ func TestEndOfATransaction(t *testing.T) {
 			db := open(t)
 			var calls []string
 			err := db.Do(t.Context(), func(tx *sqldb.Tx) error {
-				tx.OnEnd(func(err error) {
+				tx.WriterOnEnd(func(err error) {
 					calls = append(calls, "end")
 					if (err == nil) != (name == "committed") {
 						t.Errorf("it ends with %v", err)
 					}
 				})
-				tx.OnCommit(func() { calls = append(calls, "commit") })
-				tx.AfterCommit(func() { calls = append(calls, "after") })
+				tx.WriterOnCommit(func() { calls = append(calls, "commit") })
+				tx.CallerOnCommit(func() { calls = append(calls, "after") })
 				return errors.Join(tx.Exec("INSERT INTO things (amount, name) VALUES (1, 'a')"), work(tx))
 			})
 			n, failed := sqldb.Value[int64](db.read(), "SELECT count(*) FROM things")
@@ -47,8 +47,8 @@ func TestEndOfATransaction(t *testing.T) {
 	}
 }
 
-// A caller that has gone begins nothing, and one that goes while its work is done has it done.
-func TestContextOfATransaction(t *testing.T) {
+// A cancelled context prevents the work. The end of the context during the work has no effect.
+func TestWorkThatHasBegunIsNotCancelled(t *testing.T) {
 	db := open(t)
 	ctx, end := context.WithCancel(context.WithValue(t.Context(), callerKey{}, "caller"))
 	check(t, db.Do(ctx, func(tx *sqldb.Tx) error {
@@ -60,7 +60,7 @@ func TestContextOfATransaction(t *testing.T) {
 	}))
 	for name, do := range map[string]func(context.Context, sqldb.Work) error{"Do": db.Do, "Try": db.Try} {
 		err := do(ctx, func(*sqldb.Tx) error {
-			t.Error(name, ": the work was begun")
+			t.Error(name, ": the work has begun")
 			return nil
 		})
 		if !errors.Is(err, context.Canceled) {
@@ -72,8 +72,8 @@ func TestContextOfATransaction(t *testing.T) {
 	}
 }
 
-// Statements take effect in the order in which they are given, whichever way they go.
-func TestStatementsInOrder(t *testing.T) {
+// Queued statements and others take effect in the order of their calls.
+func TestStatementsTakeEffectInOrder(t *testing.T) {
 	db := open(t)
 	db.write("INSERT INTO things (amount, name) VALUES (0, 'a')")
 	db.do(func(tx *sqldb.Tx) error {

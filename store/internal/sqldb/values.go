@@ -12,20 +12,21 @@ import (
 	"gorm.io/gorm/clause"
 )
 
-// maxTuples is how many rows go as parameters of their own.
+// maxTuples is the number of rows up to which each value is a parameter of its own.
 const maxTuples = 512
 
-// Table is rows as a table in a statement, by an argument for a ?. Its columns are the fields of the rows by their
-// names in JSON, the first of which is never NULL, and ordinal, by which they are in the order of the rows; fields are
-// integers, strings, or pointers to them. On SQLite, as long as the rows are not very many, each value is a parameter,
-// which is quickest; else all rows are one parameter.
+// Table makes rows a table in a statement, as the argument for a ?.
+//
+// Its columns are the fields of the rows by their names in JSON, and ordinal, which numbers the rows in their order.
+// The first field must never be nil. Fields are integers, strings, or pointers to them. On SQLite each value is a
+// parameter, which is fastest, unless there are more than maxTuples rows. Otherwise all rows are one JSON parameter.
 func Table[R any](q Querier, rows []R) clause.Expr {
 	if q.Dialect() == SQLite && len(rows) <= maxTuples {
 		return tuples(rows)
 	}
 	text, err := json.Marshal(rows)
 	if err != nil {
-		panic(err) // no type of rows has anything but numbers and strings
+		panic(err) // the types of rows contain only numbers and strings
 	}
 	if q.Dialect() == SQLite {
 		list := strings.Join(jsonColumns[R](), ", ")
@@ -34,13 +35,13 @@ func Table[R any](q Querier, rows []R) clause.Expr {
 	declared, names := strings.Join(declaredColumns[R](), ", "), strings.Join(jsonNames[R](), ", ")
 	return clause.Expr{
 		SQL: "(SELECT * FROM ROWS FROM (json_to_recordset(?::json) AS (" + declared + ")) " +
-			"WITH ORDINALITY AS r (" + names + ", ordinal) LIMIT ?)", // or it would expect a hundred
+			"WITH ORDINALITY AS r (" + names + ", ordinal) LIMIT ?)", // else the planner expects 100
 		Vars: []any{string(text), len(rows)},
 	}
 }
 
-// tuples is rows as 1, 2, 4, 8 … rows of parameters, so that a statement about any number of them is one of few
-// statements. Those that are too many are NULL and left out.
+// tuples pads the rows to 1, 2, 4, 8 … tuples of parameters, so that few different statements are enough for any
+// number of rows. The padding is NULL, which the statement filters out.
 func tuples[R any](rows []R) clause.Expr {
 	fields, n := jsonFields[R](), 1<<bits.Len(uint(max(len(rows), 1)-1))
 	vars := make([]any, n*len(fields))
@@ -53,7 +54,7 @@ func tuples[R any](rows []R) clause.Expr {
 	return clause.Expr{SQL: tuplesSQL[R](n), Vars: vars}
 }
 
-// parameterOf is what a field has, as the database knows it.
+// parameterOf returns the value of a field as the database represents it.
 func parameterOf(field reflect.Value) any {
 	switch field.Kind() {
 	case reflect.Pointer:
@@ -67,13 +68,13 @@ func parameterOf(field reflect.Value) any {
 	return field.Int()
 }
 
-// tuplesKey is what the text of a table depends on.
+// tuplesKey identifies the text of a table.
 type tuplesKey struct {
 	row reflect.Type
 	n   int
 }
 
-// tuplesTexts are those that tuplesSQL was asked for.
+// tuplesTexts caches the texts of tuplesSQL.
 var tuplesTexts sync.Map
 
 func tuplesSQL[R any](n int) string {
@@ -95,7 +96,7 @@ func tuplesSQL[R any](n int) string {
 	return text
 }
 
-// jsonNames are the names of the fields of a row in JSON.
+// jsonNames returns the JSON names of the fields of a row.
 func jsonNames[R any]() (names []string) {
 	for _, f := range jsonFields[R]() {
 		names = append(names, f.Tag.Get("json"))
@@ -103,7 +104,7 @@ func jsonNames[R any]() (names []string) {
 	return names
 }
 
-// jsonColumns are the columns of a row as SQLite takes them out of a JSON value.
+// jsonColumns returns the expressions by which SQLite extracts the columns from a JSON value.
 func jsonColumns[R any]() (columns []string) {
 	for _, f := range jsonFields[R]() {
 		name := f.Tag.Get("json")
@@ -112,7 +113,7 @@ func jsonColumns[R any]() (columns []string) {
 	return columns
 }
 
-// declaredColumns are the columns of a row as PostgreSQL declares them.
+// declaredColumns returns the column definitions of a row for PostgreSQL.
 func declaredColumns[R any]() (columns []string) {
 	for _, f := range jsonFields[R]() {
 		kind, of := " bigint", f.Type
@@ -127,10 +128,10 @@ func declaredColumns[R any]() (columns []string) {
 	return columns
 }
 
-// jsonFieldsOf are the fields of types that jsonFields was asked for.
+// jsonFieldsOf caches the fields of jsonFields.
 var jsonFieldsOf sync.Map
 
-// jsonFields are the fields that have names in JSON.
+// jsonFields returns the fields that have names in JSON.
 func jsonFields[R any]() []reflect.StructField {
 	row := reflect.TypeFor[R]()
 	if fields, is := jsonFieldsOf.Load(row); is {
@@ -143,11 +144,11 @@ func jsonFields[R any]() []reflect.StructField {
 	return fields
 }
 
-// InsertAll inserts rows, which are without ids, and returns the ids that they got, in their order. Columns that have
-// no names in JSON get their defaults.
+// InsertAll inserts rows without ids, and returns their new ids in the order of the rows. Columns without a JSON name
+// get their defaults.
 //
-// Ids are drawn in the order in which rows are inserted, which is that of the query for them, and each is greater than
-// those before. In which order RETURNING has them, SQL does not say.
+// The database draws ids in the order of insertion, and each id is greater than the ids before it. SQL does not define
+// the order of RETURNING, so InsertAll sorts the ids.
 func InsertAll[R any](tx *Tx, table string, rows []R) (ids []int64, err error) {
 	names := slices.DeleteFunc(jsonNames[R](), func(name string) bool { return name == "id" })
 	list := strings.Join(names, ", ")

@@ -13,13 +13,13 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// strange are texts that would be something else if they became a part of a statement or of JSON.
+// strange are texts with a meaning in SQL or JSON.
 var strange = []string{
 	"", "it's", `"quoted"`, `back\slash`, "?", "$1", "@name",
 	"Zoë Müller", "日本語", "🙂", "line\nbreak\t", "</script>&", "null", "1",
 }
 
-// things are so many rows, each with another amount.
+// things returns n rows with different amounts.
 func things(n int) (rows []thing) {
 	for i := range n {
 		row := thing{Amount: int64(n - i), Name: strange[i%len(strange)], Hidden: "not inserted"}
@@ -34,11 +34,10 @@ func things(n int) (rows []thing) {
 	return rows
 }
 
-// sizes are numbers of rows about which statements differ: each is rounded up to 1, 2, 4, 8 …, or all are one value.
+// sizes are numbers of rows with different statements: padded to 1, 2, 4, 8 … tuples, or as one JSON value.
 var sizes = []int{0, 1, 2, 3, 5, 64, 512, 513, 1500}
 
-// What a table has is what its rows have, in their order.
-func TestTable(t *testing.T) {
+func TestTableHasTheRowsInOrder(t *testing.T) {
 	db := open(t)
 	for _, n := range sizes {
 		rows := things(n)
@@ -49,7 +48,7 @@ func TestTable(t *testing.T) {
 	}
 	got, err := sqldb.Select[int64](db.read(), "SELECT x.amount FROM ? AS x", sqldb.Table(db.read(), []thing(nil)))
 	if len(got) > 0 || err != nil {
-		t.Errorf("of no rows: %v, %v", got, err)
+		t.Errorf("without rows: %v, %v", got, err)
 	}
 }
 
@@ -66,8 +65,7 @@ func wantThings(t *testing.T, got, want []thing) {
 	}
 }
 
-// A table joins rows of the database, and any number of other arguments may be around it.
-func TestTableInAnUpdate(t *testing.T) {
+func TestTableIsJoinedInAnUpdateWithOtherArguments(t *testing.T) {
 	db := open(t)
 	for _, n := range sizes[1:] {
 		db.do(func(tx *sqldb.Tx) error {
@@ -97,13 +95,12 @@ func TestTableInAnUpdate(t *testing.T) {
 	}
 }
 
-// Rows get their ids in their order, and the ids are returned in that order, whichever one the database returns them
-// in.
-func TestInsertAll(t *testing.T) {
+// The order of RETURNING does not matter.
+func TestInsertAllReturnsIDsInTheOrderOfRows(t *testing.T) {
 	db := open(t)
 	for name, prepare := range map[string]func(tx *sqldb.Tx){
 		"as returned": func(*sqldb.Tx) {},
-		"the other way round": func(tx *sqldb.Tx) {
+		"reversed": func(tx *sqldb.Tx) {
 			tx.GORM().Statement.ConnPool = reversed{tx.GORM().Statement.ConnPool}
 		},
 	} {
@@ -135,12 +132,11 @@ func TestInsertAll(t *testing.T) {
 	}
 }
 
-// reversed is a transaction in which queries return their rows the other way round. It is a Queuer, so that the rows
-// are its own.
+// reversed is a transaction whose queries return their rows in reverse. It is a Queuer, so that the rows are its own.
 type reversed struct{ gorm.ConnPool }
 
 // Queue implements sqldb.Queuer.
-func (r reversed) Queue(string, []any) { panic("nothing is kept") }
+func (r reversed) Queue(string, []any) { panic("nothing is queued") }
 
 // Fetch implements sqldb.Queuer.
 func (r reversed) Fetch(ctx context.Context, text string, values []any, read func(sqldb.Rows) error) error {
@@ -172,8 +168,7 @@ func (r *idRows) Next() bool                 { r.next++; return r.next <= len(r.
 func (r *idRows) Values() ([]any, error)     { return []any{r.ids[r.next-1]}, nil }
 func (r *idRows) Err() error                 { return nil }
 
-// A row that breaks a rule of the table has none inserted.
-func TestInsertAllOrNone(t *testing.T) {
+func TestInsertAllInsertsAllRowsOrNone(t *testing.T) {
 	db := open(t)
 	db.write("CREATE UNIQUE INDEX unique_amounts ON things (amount)")
 	rows := append(things(10), things(1)...)

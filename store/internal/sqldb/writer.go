@@ -6,21 +6,20 @@ import (
 	"gorm.io/gorm"
 )
 
-// Work is what is done in a transaction. An error undoes it. It may be done again in another transaction, when others
-// were in the way of the first.
+// Work is a unit of work, which runs in a transaction. Its error rolls the transaction back. It may run again in
+// another transaction, if a conflict with others ended the first.
 type Work func(tx *Tx) error
 
 // Writer runs work in transactions. Each engine has one.
 type Writer interface {
-	// Do runs work in a transaction and returns when that is durable, or when it is known that it will not be. The end
-	// of ctx keeps it from being begun; once it has begun it changes nothing.
+	// Do runs work in a transaction. It returns when the work is durable, or when it is known that it will not be. If
+	// ctx ends before the work begins, the work does not run. After that, the end of ctx has no effect.
 	Do(ctx context.Context, work Work) error
-	// Try is Do for a caller that does not want to know any more when ctx ends. Nothing calls the functions of
-	// AfterCommit then.
+	// Try is Do for a caller that stops waiting when ctx ends. Then the functions of CallerOnCommit are not called.
 	Try(ctx context.Context, work Work) error
-	// DB is the database that it writes to.
+	// DB returns the database that the writer writes to.
 	DB() *gorm.DB
-	// Close has work that was not begun be refused. With SQLite, it returns when what was begun has ended; on
-	// PostgreSQL, that ends by itself, and work is refused when the pool of connections is closed.
+	// Close refuses work that has not begun. On SQLite, it returns when the work in progress has ended. On PostgreSQL,
+	// work ends by itself, and new work is refused once the pool of connections is closed.
 	Close() error
 }

@@ -11,18 +11,20 @@ import (
 	"github.com/agentevents/agentevents/store/internal/schema"
 )
 
-// Saved is a file that Backup has made.
+// Saved describes a file that Backup made.
 type Saved struct {
 	Path string
 	Size int64 // in bytes
 }
 
-// prepareFunc changes a copy.
+// prepareFunc modifies a copy before it gets its name.
 type prepareFunc = func(ctx context.Context, copied *sql.DB) error
 
-// Backup copies a file, as it is at one moment, to a place where there is none yet. A process may serve the file
-// meanwhile; neither its readers nor its writer wait, only its log grows. prepare may change the copy, which is then
-// read to its last page before it gets its name. After an error, also when ctx ends, nothing of the copy is left.
+// Backup copies a file, as it is at one moment, to a path that does not exist yet. A process may serve the file
+// meanwhile: neither its readers nor its writer wait, only its write-ahead log grows.
+//
+// prepare may modify the copy. Backup then reads the copy to its last page before the copy gets its name. After an
+// error, or if ctx ends, Backup removes the copy.
 func Backup(ctx context.Context, from, to string, prepare prepareFunc) (Saved, error) {
 	err := checkSingle(from)
 	if err == nil {
@@ -41,8 +43,8 @@ func Backup(ctx context.Context, from, to string, prepare prepareFunc) (Saved, e
 	return Saved{Path: to, Size: size}, nil
 }
 
-// checkVacant returns nil when there is nothing of a name, nor a log of a database that had it before: SQLite would
-// take that for the copy's.
+// checkVacant returns nil if a path is free. It also refuses a log of an earlier database at that path, which SQLite
+// would take for the log of the copy.
 func checkVacant(file string) error {
 	for _, name := range []string{file, file + walSuffix, file + "-journal"} {
 		_, err := os.Lstat(name)
@@ -56,7 +58,7 @@ func checkVacant(file string) error {
 	return nil
 }
 
-// backup works in a directory of its own alongside the copy's place, so that all files that SQLite makes go with it.
+// backup uses a temporary directory next to the copy's path, so that all files of SQLite are removed with it.
 func backup(ctx context.Context, from, to string, prepare prepareFunc) (size int64, err error) {
 	dir, err := os.MkdirTemp(filepath.Dir(to), ".agentevents-backup-")
 	if err != nil {
@@ -79,7 +81,7 @@ func backup(ctx context.Context, from, to string, prepare prepareFunc) (size int
 	return place(file, to)
 }
 
-// vacuumInto writes a database into another file, without what was deleted from it.
+// vacuumInto copies a database into another file, without deleted data.
 func vacuumInto(ctx context.Context, from, to string) error {
 	if err := create(to); err != nil {
 		return err
@@ -93,17 +95,17 @@ func vacuumInto(ctx context.Context, from, to string) error {
 	})
 }
 
-// checkIntegrity reads all of a database.
+// checkIntegrity reads a whole database.
 func checkIntegrity(ctx context.Context, db *sql.DB) error {
 	var verdict string
 	err := db.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&verdict)
 	if err == nil && verdict != "ok" {
-		err = fmt.Errorf("it is damaged: %s", verdict)
+		err = fmt.Errorf("the copy is damaged: %s", verdict)
 	}
 	return err
 }
 
-// place moves a file that is complete to its place, on disk, and returns its size.
+// place moves a complete file to its path, durably, and returns its size.
 func place(file, to string) (int64, error) {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -118,9 +120,9 @@ func place(file, to string) (int64, error) {
 	return info.Size(), syncFile(filepath.Dir(to))
 }
 
-// syncFile returns when a file, or the list of files of a directory, is on disk.
+// syncFile returns when a file, or the entries of a directory, are on disk.
 func syncFile(name string) error {
-	f, err := os.Open(name) //nolint:gosec // the operator says which
+	f, err := os.Open(name) //nolint:gosec // the operator names it
 	if err != nil {
 		return err
 	}

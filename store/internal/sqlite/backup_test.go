@@ -10,10 +10,9 @@ import (
 	"testing"
 )
 
-// A copy has what was committed, and what was changed in it before it got its name.
-func TestBackup(t *testing.T) {
+func TestBackupHasCommittedAndPreparedChanges(t *testing.T) {
 	f := openTestFile(t)
-	f.write(1000) // is in the log alone
+	f.write(1000) // only in the write-ahead log
 	to := filepath.Join(t.TempDir(), "copy.db")
 	saved, err := Backup(t.Context(), f.path, to, func(ctx context.Context, copied *sql.DB) error {
 		_, err := copied.ExecContext(ctx, "UPDATE probes SET at = 42")
@@ -34,13 +33,12 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// After an error nothing of a copy is left.
-func TestBackupFails(t *testing.T) {
+func TestFailedBackupLeavesNothing(t *testing.T) {
 	f := openTestFile(t)
 	dir := t.TempDir()
 	for want, prepare := range map[string]prepareFunc{
 		"no epoch": func(context.Context, *sql.DB) error { return errors.New("no epoch") },
-		"it is damaged": func(ctx context.Context, copied *sql.DB) error {
+		"the copy is damaged": func(ctx context.Context, copied *sql.DB) error {
 			_, err := copied.ExecContext(ctx, "CREATE TABLE positive (n CHECK (n > 0)); "+
 				"PRAGMA ignore_check_constraints = ON; INSERT INTO positive VALUES (0); "+
 				"PRAGMA ignore_check_constraints = OFF")

@@ -7,15 +7,15 @@ import (
 	"github.com/agentevents/agentevents/store/internal/diskfault"
 )
 
-// failWrites has all writes to the file fail until the function that it returns is called.
+// failWrites makes all writes to the file fail until end is called.
 func (f *testFile) failWrites() (end func()) {
 	end = diskfault.Arm(diskfault.Rule{Suffix: "agentevents.db", Writes: syscall.EIO})
 	f.t.Cleanup(end)
 	return end
 }
 
-// What cannot be written to the file is in its log alone: a line and a number say so, and no write can be relied on.
-func TestCheckpointFails(t *testing.T) {
+// The log has a line, the statistics have a number, and the file is not writable.
+func TestFailedCheckpointIsReported(t *testing.T) {
 	f := openTestFile(t)
 	end := f.failWrites()
 	for range 3000 {
@@ -35,12 +35,11 @@ func TestCheckpointFails(t *testing.T) {
 	f.maintain()
 	f.wantWritable(true, "when one has succeeded")
 	if f.lines("checkpoint succeeded") != 1 {
-		t.Errorf("the log does not say that it is over: %s", &f.log)
+		t.Errorf("the log does not report the end of the failure: %s", &f.log)
 	}
 }
 
-// As long as a reader needs all pages of the log, nothing says that the file takes them again.
-func TestReaderAfterAFailedCheckpoint(t *testing.T) {
+func TestFailedCheckpointStaysWhileAReaderBlocksTheNext(t *testing.T) {
 	f := openTestFile(t)
 	_, err := f.Checkpoint()
 	check(t, err)
@@ -50,7 +49,7 @@ func TestReaderAfterAFailedCheckpoint(t *testing.T) {
 	complete, err := f.Checkpoint()
 	check(t, err)
 	if complete {
-		t.Error("all is in the file while a reader needs what was before")
+		t.Error("the whole log is in the file while a reader needs old pages")
 	}
 	f.wantWritable(false, "while nothing could be written to the file")
 	if f.lines("checkpoint succeeded") != 0 {
@@ -60,13 +59,12 @@ func TestReaderAfterAFailedCheckpoint(t *testing.T) {
 	complete, err = f.Checkpoint()
 	check(t, err)
 	if !complete {
-		t.Error("not all is in the file")
+		t.Error("the log is not completely in the file")
 	}
 	f.wantWritable(true, "when all is in the file")
 }
 
-// A file that takes no writes is seen soon, also when little is written.
-func TestCheckpointOfLittle(t *testing.T) {
+func TestFewPagesAreCheckpointedSoon(t *testing.T) {
 	f := openTestFile(t)
 	f.maintain()
 	f.failWrites()
@@ -78,8 +76,7 @@ func TestCheckpointOfLittle(t *testing.T) {
 	f.wantWritable(false, "when a checkpoint was due")
 }
 
-// A log that grows because of a reader is warned of, and truncated soon after the reader has ended.
-func TestLogThatAReaderNeeds(t *testing.T) {
+func TestLargeLogIsReportedAndTruncatedAfterItsReader(t *testing.T) {
 	f := openTestFile(t)
 	end := f.read()
 	for f.Stats().WALBytes < largeWAL {
@@ -95,7 +92,7 @@ func TestLogThatAReaderNeeds(t *testing.T) {
 	f.later(warnEvery)
 	f.maintain()
 	if f.lines("level=WARN") != 2 {
-		t.Errorf("later it does not say so again: %s", &f.log)
+		t.Errorf("the warning is not repeated: %s", &f.log)
 	}
 	end()
 	f.maintain()
@@ -105,8 +102,8 @@ func TestLogThatAReaderNeeds(t *testing.T) {
 	f.write(1000)
 }
 
-// A write does not wait for the checkpoint of all that a reader needed: that is made on another connection.
-func TestWriterLeavesALargeLog(t *testing.T) {
+// Maintain makes that checkpoint on another connection.
+func TestWriterDoesNotCheckpointALargeLog(t *testing.T) {
 	f := openTestFile(t)
 	end := f.read()
 	for f.Stats().WALBytes < writerPages*4096+1<<20 {
@@ -114,11 +111,11 @@ func TestWriterLeavesALargeLog(t *testing.T) {
 	}
 	end()
 	succeed := f.failWrites()
-	for range 4 * writerLooksEvery {
+	for range 4 * writerCheckEvery {
 		f.write(1000)
 	}
 	if f.Stats().CheckpointFailures > 0 {
-		t.Error("the writer makes the checkpoint by itself")
+		t.Error("the writer made the checkpoint")
 	}
 	succeed()
 	f.maintain()

@@ -7,43 +7,43 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// commit does a unit of work, and those that are asked for before it is done, in one transaction. One that fails takes
-// nothing with it; if the transaction fails, all do.
+// commit runs a unit of work, and the units that arrive before it ends, in one transaction. A unit that fails affects
+// no other. If the transaction fails, all its units fail.
 func (w *Writer) commit(first *unit) {
 	units, results, err := w.transaction(first)
 	for i, u := range units {
 		if err != nil {
-			results[i] = w.fails(err)
+			results[i] = w.mapError(err)
 		}
 		if u.tx != nil {
-			u.tx.End(results[i])
+			u.tx.RunWriterHooks(results[i])
 		}
 		u.done <- results[i]
 	}
 }
 
-// transaction does units of work and commits. If it does not begin, nor would it for those that wait; if the first unit
-// fails, nothing has come of it yet that is to be kept.
+// transaction runs units and commits. If BEGIN fails, all waiting units fail with it. If the first unit fails, the
+// transaction has no other unit yet, and is rolled back.
 func (w *Writer) transaction(first *unit) (units []*unit, results []error, err error) {
 	units, results = []*unit{first}, []error{first.ctx.Err()}
 	if results[0] != nil {
 		return units, results, nil
 	}
 	if err = w.beginTransaction(); err != nil {
-		units = append(units, w.allWaiting()...)
+		units = append(units, w.takeWaiting()...)
 		results = make([]error, len(units))
-	} else if results[0] = w.do(first); results[0] == nil {
-		if units, results, err = w.doWaiting(units, results); err == nil {
+	} else if results[0] = w.runUnit(first); results[0] == nil {
+		if units, results, err = w.runWaiting(units, results); err == nil {
 			return units, results, w.file.CheckCommit()
 		}
 	}
 	if !w.file.TransactionEnded() {
-		_ = w.exec("ROLLBACK") // an error here means that the one before was in vain
+		_ = w.exec("ROLLBACK") // an error means that the transaction has ended already
 	}
 	return units, results, err
 }
 
-// beginTransaction refuses to write to a file that is known to be lost.
+// beginTransaction begins a transaction, unless the file is known to be lost.
 func (w *Writer) beginTransaction() error {
 	if err := w.file.LostFile(); err != nil {
 		return err
@@ -51,21 +51,21 @@ func (w *Writer) beginTransaction() error {
 	return w.exec("BEGIN IMMEDIATE")
 }
 
-// exec runs a statement of the transaction itself.
+// exec runs a statement of the transaction itself, such as BEGIN.
 func (w *Writer) exec(statement string) error {
 	return sqldb.NewTx(context.Background(), w.DB()).Exec(statement)
 }
 
-// allWaiting takes all units that wait.
-func (w *Writer) allWaiting() (units []*unit) {
+// takeWaiting removes all units from the queue.
+func (w *Writer) takeWaiting() (units []*unit) {
 	for u := w.next(); u != nil; u = w.next() {
 		units = append(units, u)
 	}
 	return units
 }
 
-// doWaiting does the units that wait, also those that come while it does so, and commits.
-func (w *Writer) doWaiting(units []*unit, results []error) ([]*unit, []error, error) {
+// runWaiting runs the units that wait, including those that arrive meanwhile, and commits.
+func (w *Writer) runWaiting(units []*unit, results []error) ([]*unit, []error, error) {
 	if w.file.TransactionEnded() {
 		return units, results, errEnded
 	}
@@ -74,7 +74,7 @@ func (w *Writer) doWaiting(units []*unit, results []error) ([]*unit, []error, er
 		if u == nil {
 			break
 		}
-		result, err := w.doApart(u)
+		result, err := w.runInSavepoint(u)
 		units, results = append(units, u), append(results, result)
 		if err != nil {
 			return units, results, err
@@ -83,9 +83,9 @@ func (w *Writer) doWaiting(units []*unit, results []error) ([]*unit, []error, er
 	return units, results, w.exec("COMMIT")
 }
 
-// do does a unit, unless its caller does not want it any more. Its context has the values of the caller's, but does not
-// end with it: others share the transaction.
-func (w *Writer) do(u *unit) error {
+// runUnit runs a unit, unless its context has ended. The unit's context has the caller's values, but does not end with
+// it, because others share the transaction.
+func (w *Writer) runUnit(u *unit) error {
 	if err := u.ctx.Err(); err != nil {
 		return err
 	}
@@ -93,14 +93,15 @@ func (w *Writer) do(u *unit) error {
 	return u.tx.Run(u.work)
 }
 
-// doApart does a unit between savepoints. The first error is the unit's own; the second ends the transaction.
-func (w *Writer) doApart(u *unit) (own, fatal error) {
+// runInSavepoint runs a unit in a savepoint. The first result is the unit's own error. The second one ends the
+// transaction.
+func (w *Writer) runInSavepoint(u *unit) (own, fatal error) {
 	if err := w.exec("SAVEPOINT unit"); err != nil {
 		return nil, err
 	}
-	own = w.do(u)
+	own = w.runUnit(u)
 	if own != nil {
-		if w.file.TransactionEnded() { // there is no savepoint any more
+		if w.file.TransactionEnded() { // the savepoint ended with the transaction
 			return nil, errors.Join(own, errEnded)
 		}
 		if err := w.exec("ROLLBACK TO unit"); err != nil {

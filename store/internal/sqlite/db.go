@@ -20,41 +20,41 @@ import (
 )
 
 const (
-	busyTimeout = 5 * time.Second        // that a statement waits for a lock of another connection
-	closeWait   = 500 * time.Millisecond // that the last checkpoint waits for readers
+	busyTimeout = 5 * time.Second        // of a statement that waits for the lock of another connection
+	closeWait   = 500 * time.Millisecond // of the last checkpoint that waits for readers
 	maxReaders  = 4                      // connections
 )
 
-// Options are what a file is opened with. All are needed.
+// Options configure Open. All fields are required.
 type Options struct {
-	File      string           // as Path returned it
-	Alongside bool             // another process may serve the file; then it must be there, and be up to date
-	Log       *slog.Logger     // of what becomes of the file; it is written to with locks held, so it must not block
-	Now       func() time.Time // of a clock that is never set
-	ORMLog    logger.Interface // of statements that fail
+	File      string           // the result of Path
+	Alongside bool             // another process may serve the file; its schema must be up to date
+	Log       *slog.Logger     // for the state of the file; it is written with locks held, so it must not block
+	Now       func() time.Time // a clock that is never set
+	ORMLog    logger.Interface // for failed statements
 }
 
-// DB is an open file. Its methods are safe for concurrent use, but for those of the writer: Writer, TransactionEnded,
-// AfterCommit and CloseWriter are for one goroutine at a time.
+// DB is an open file. Its methods are safe for concurrent use, except for those of the writer. Writer,
+// TransactionEnded, CheckpointIfDue and CloseWriter are for one goroutine at a time.
 type DB struct {
 	path  string
-	lock  *flock.Flock // not locked if another process has the file
-	inode *os.File     // holds the lock on the file itself; nil where there is none
+	lock  *flock.Flock // not locked if another process serves the file
+	inode *os.File     // has the lock on the file itself; nil on systems without such locks
 	log   *slog.Logger
 
 	writePool, readPool *sql.DB
-	conn                *sql.Conn     // the one that writes
-	prepared            gorm.ConnPool // of the statements that are prepared on it
+	conn                *sql.Conn     // the connection that writes
+	prepared            gorm.ConnPool // the prepared statements of conn
 	writer, reader      *gorm.DB
 
-	watch       *watch // nil if another process has the file, as checkpoints is
+	watch       *watch // nil if another process serves the file; so is checkpoints
 	checkpoints *checkpoints
 	shrinking   shrinking
 }
 
-// Open opens a file, and makes one that is not there. The process that serves the file has it alone and brings its
-// schema up to date. It is told from one that works alongside by Options.Alongside: that takes the file if no other
-// process has it, and else leaves locks, schema and checkpoints to the other.
+// Open opens a file, which it creates if there is none. The process that serves the file locks it and migrates its
+// schema. With Options.Alongside, Open locks the file only if no other process has locked it. Otherwise it leaves
+// locks, schema and checkpoints to the other process.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	if err := checkSingle(o.File); err != nil {
 		return nil, err
@@ -74,10 +74,10 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	return db, nil
 }
 
-// open is Open for a file whose lock was taken.
+// open is Open after the lock.
 func (db *DB) open(ctx context.Context, o Options) (err error) {
 	if db.owned() {
-		if err := db.takeInode(); err != nil {
+		if err := db.lockOpenFile(); err != nil {
 			return err
 		}
 		if err := restrict(db.path, db.log); err != nil {
@@ -96,10 +96,10 @@ func (db *DB) open(ctx context.Context, o Options) (err error) {
 	return db.startWatch(o.Now)
 }
 
-// owned says whether this process has the file.
+// owned reports whether this process has locked the file.
 func (db *DB) owned() bool { return db.lock.Locked() }
 
-func (db *DB) takeInode() (err error) {
+func (db *DB) lockOpenFile() (err error) {
 	if err := create(db.path); err != nil {
 		return err
 	}
@@ -131,15 +131,15 @@ func (db *DB) openWriter(ctx context.Context, log logger.Interface) (err error) 
 	return nil
 }
 
-// tempInMemory keeps in memory what a statement of many rows may have to undo, instead of in a file of its own. It
-// applies to the connection that writes, and only after the migrations: a statement of those may change a whole table.
+// tempInMemory makes SQLite keep the undo data of large statements in memory instead of a temporary file. It applies to
+// the connection that writes, after the migrations, whose statements may change whole tables.
 func tempInMemory(ctx context.Context, conn *sql.Conn) error {
 	_, err := conn.ExecContext(ctx, "PRAGMA temp_store = MEMORY")
 	return err
 }
 
-// startWatch notes the files that are open by now, and has checkpoints be made by AfterCommit and Maintain alone: those
-// that SQLite makes by itself do not say when they fail.
+// startWatch records the open files, and disables SQLite's automatic checkpoints, which do not report failures. From
+// then on, CheckpointIfDue and Maintain make the checkpoints.
 func (db *DB) startWatch(now func() time.Time) error {
 	if _, err := db.conn.ExecContext(context.Background(), "PRAGMA wal_autocheckpoint = 0"); err != nil {
 		return err
@@ -155,17 +155,17 @@ func (db *DB) startWatch(now func() time.Time) error {
 	return nil
 }
 
-// Writer is GORM on the connection that writes.
+// Writer returns GORM on the connection that writes.
 func (db *DB) Writer() *gorm.DB { return db.writer }
 
-// Conn is the connection that writes.
+// Conn returns the connection that writes.
 func (db *DB) Conn() *sql.Conn { return db.conn }
 
-// Reader is GORM on the connections that read.
+// Reader returns GORM on the connections that read.
 func (db *DB) Reader() *gorm.DB { return db.reader }
 
-// TransactionEnded says whether there is no transaction on the connection that writes any more: SQLite ends it by
-// itself when, say, the disk is full. Another write must not begin one by its savepoint.
+// TransactionEnded reports whether the connection that writes has no transaction any more. SQLite itself ends a
+// transaction if, for example, the disk is full. A savepoint would then begin a new transaction.
 func (db *DB) TransactionEnded() (ended bool) {
 	err := db.conn.Raw(func(conn any) error {
 		ended = conn.(*sqlite3.SQLiteConn).AutoCommit()
@@ -174,8 +174,8 @@ func (db *DB) TransactionEnded() (ended bool) {
 	return ended || err != nil
 }
 
-// CloseWriter ends the use of the connection that writes. What is committed is in the file itself then, for a copy of
-// that alone, unless a reader needs what was before: no reader is waited for.
+// CloseWriter closes the connection that writes, after a checkpoint. The checkpoint moves all commits to the file
+// itself, unless a reader needs old pages: it does not wait for readers.
 func (db *DB) CloseWriter() error {
 	if db.conn == nil {
 		return nil
@@ -192,7 +192,8 @@ func (db *DB) CloseWriter() error {
 // Close closes the connections, after CloseWriter.
 func (db *DB) Close() error {
 	var errs []error
-	for _, pool := range []*sql.DB{db.readPool, db.writePool} { // the last to close tidies up, which readers cannot
+	// The last connection to close removes the log, which a reader cannot.
+	for _, pool := range []*sql.DB{db.readPool, db.writePool} {
 		if pool != nil {
 			errs = append(errs, pool.Close())
 		}
@@ -200,7 +201,7 @@ func (db *DB) Close() error {
 	return errors.Join(errs...)
 }
 
-// Unlock lets another process have the file. No connection may be in use any more: what it has locked would not be.
+// Unlock permits another process to serve the file. All connections must be closed, since it ends their locks.
 func (db *DB) Unlock() error {
 	if db.inode == nil {
 		return db.lock.Unlock()
@@ -208,13 +209,13 @@ func (db *DB) Unlock() error {
 	return errors.Join(db.inode.Close(), db.lock.Unlock())
 }
 
-// dsn is the driver's name of a file, with what all connections have in common and the given pragmas.
+// dsn returns the driver's name of a file, with the common parameters and further ones.
 func dsn(file string, pragmas ...string) string {
 	common := fmt.Sprintf("_busy_timeout=%d&_foreign_keys=on&_synchronous=FULL&_mutex=no", busyTimeout.Milliseconds())
 	return "file:" + (&url.URL{Path: file}).EscapedPath() + "?" + common + "&" + strings.Join(pragmas, "&")
 }
 
-// openWritePool returns a pool of one connection that writes, and makes a file that is not there.
+// openWritePool returns a pool of one connection that writes. It creates a file that does not exist.
 func openWritePool(file string) (*sql.DB, error) {
 	if err := create(file); err != nil {
 		return nil, err
@@ -222,12 +223,12 @@ func openWritePool(file string) (*sql.DB, error) {
 	return openPool(dsn(file, "_auto_vacuum=incremental", "_journal_mode=WAL"), 1)
 }
 
-// OpenReaders returns a pool of connections that read. They do not make the file.
+// OpenReaders returns a pool of connections that read. They do not create the file.
 func OpenReaders(file string) (*sql.DB, error) {
 	return openPool(dsn(file, "mode=rw", "_query_only=on"), maxReaders)
 }
 
-// Use opens a file that is there for a function, whether a process serves it or not.
+// Use opens an existing file for a function. A process may serve the file meanwhile.
 func Use(file string, fn func(*sql.DB) error) error {
 	db, err := openPool(dsn(file, "mode=rw"), 1)
 	if err != nil {
@@ -236,7 +237,7 @@ func Use(file string, fn func(*sql.DB) error) error {
 	return errors.Join(fn(db), db.Close())
 }
 
-// UseAlone is Use for a file that no process serves, nor may begin to before the function returns.
+// UseAlone is Use for a file that no process serves or may begin to serve before the function returns.
 func UseAlone(file string, fn func(*sql.DB) error) error {
 	if err := checkSingle(file); err != nil {
 		return err

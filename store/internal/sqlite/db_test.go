@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestSettings(t *testing.T) {
+func TestConnectionsHaveTheirPragmas(t *testing.T) {
 	f := openTestFileAt(t, filepath.Join(t.TempDir(), "a b%c?d#.db"))
 	for pragma, want := range map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
@@ -22,8 +22,8 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// After a close all is in the one file, which no other user may read.
-func TestCloseLeavesOneFile(t *testing.T) {
+// Other users may not read the file.
+func TestCloseMovesTheLogIntoTheFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "agentevents.db")
 	f, err := tryOpen(t, name)
 	check(t, err)
@@ -37,28 +37,28 @@ func TestCloseLeavesOneFile(t *testing.T) {
 	}
 }
 
-// A process that works alongside leaves the lock to the one that serves the file, and has it where none does.
-func TestAlongside(t *testing.T) {
+// If another process serves the file, that process has the lock. Otherwise this one has it.
+func TestAlongsideLeavesAServedFileToItsProcess(t *testing.T) {
 	f := openTestFile(t)
 	o := Options{File: f.path, Alongside: true, Log: f.DB.log, Now: f.checkpoints.now, ORMLog: f.writer.Logger}
 	second, err := Open(t.Context(), o)
 	check(t, err)
 	if second.owned() || second.CheckWritable() != nil || second.Stats() != (Stats{}) {
-		t.Error("it watches a file that another process has")
+		t.Error("it watches a file that another process serves")
 	}
 	check(t, second.CloseWriter(), second.Close(), second.Unlock())
 	if _, err := tryOpen(t, f.path); err == nil {
-		t.Error("the file is free although its process serves it")
+		t.Error("the file can be opened although a process serves it")
 	}
 	f.closeAll()
 	second, err = Open(t.Context(), o)
 	check(t, err)
 	if !second.owned() {
-		t.Error("it does not have a file that is free")
+		t.Error("it has not locked a file that no process serves")
 	}
 	check(t, second.CloseWriter(), second.Close(), second.Unlock())
 	o.File = filepath.Join(t.TempDir(), "none.db")
 	if _, err := Open(t.Context(), o); err == nil {
-		t.Error("it makes a file")
+		t.Error("it created a file")
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/mattn/go-sqlite3"
 )
 
-// What an error means decides whether a request is answered 503, tried again, or logged as a mistake of the program.
-func TestErrors(t *testing.T) {
+// The class of an error decides whether a request is answered with 503, is retried, or is logged as a defect.
+func TestErrorsAreClassified(t *testing.T) {
 	for _, c := range []struct {
 		err                                        error
 		unavailable, contended, duplicate, damaged bool
@@ -25,8 +25,8 @@ func TestErrors(t *testing.T) {
 		{err: constraint(sqlite3.ErrConstraintUnique), duplicate: true},
 		{err: constraint(sqlite3.ErrConstraintPrimaryKey), duplicate: true},
 		{err: constraint(sqlite3.ErrConstraintCheck)},
-		{err: sqlite3.Error{Code: sqlite3.ErrError}}, // a mistake in a statement
-		{err: errors.New("a mistake of the program")},
+		{err: sqlite3.Error{Code: sqlite3.ErrError}}, // syntax error
+		{err: errors.New("a defect of the program")},
 	} {
 		for _, err := range []error{c.err, fmt.Errorf("status: %w", c.err)} {
 			got := []bool{IsUnavailable(err), IsContended(err), IsDuplicate(err), isDamaged(err)}

@@ -10,19 +10,19 @@ import (
 	"strings"
 )
 
-// What SQLite, and the lock of the process, append to the path of a database.
+// The suffixes that SQLite and the process lock append to the path of a database.
 const (
 	walSuffix  = "-wal"
 	shmSuffix  = "-shm"
 	lockSuffix = ".lock"
 )
 
-// suffixes are those of all files of a database. A process that lacks one of them writes to files that no other process
-// sees.
+// suffixes returns the suffixes of all files of a database. If one of the files is lost, other processes do not see the
+// writes to it.
 func suffixes() []string { return []string{"", walSuffix, shmSuffix, lockSuffix} }
 
-// Path returns the file that a database URL names: sqlite:PATH. It follows links, so that a file has one name and one
-// lock. The file need not exist yet, but its directory must.
+// Path returns the path in a database URL, sqlite:PATH. It resolves links, so that a file has one name and one lock.
+// The file need not exist yet, but its directory must.
 func Path(databaseURL string) (string, error) {
 	file, is := strings.CutPrefix(databaseURL, "sqlite:")
 	if !is || file == "" || strings.HasPrefix(file, ":memory:") {
@@ -31,7 +31,7 @@ func Path(databaseURL string) (string, error) {
 	return resolve(file)
 }
 
-// ExistingPath is Path for a file that must be there.
+// ExistingPath is Path for a file that must exist.
 func ExistingPath(databaseURL string) (string, error) {
 	file, err := Path(databaseURL)
 	if err != nil {
@@ -43,10 +43,10 @@ func ExistingPath(databaseURL string) (string, error) {
 	return file, nil
 }
 
-// maxLinks is how many symbolic links may lead to a file, as on Linux.
+// maxLinks is the maximum number of symbolic links in a path, as on Linux.
 const maxLinks = 40
 
-// resolve follows links, also one that leads to no file yet: SQLite makes the file there.
+// resolve follows links, including a link to a file that does not exist yet: SQLite creates the file there.
 func resolve(file string) (string, error) {
 	if resolved, err := filepath.EvalSymlinks(file); err == nil {
 		return resolved, nil
@@ -67,15 +67,15 @@ func resolve(file string) (string, error) {
 		}
 		name = target
 	}
-	return "", fmt.Errorf("open %s: too many links", file)
+	return "", fmt.Errorf("open %s: too many links: at most %d may lead to the file", file, maxLinks)
 }
 
-// checkSingle refuses a file with several names: SQLite finds the log of a database by its name, and by another name
-// finds none.
+// checkSingle refuses a file with several names. SQLite finds the write-ahead log by the name of the database, and
+// would not find it by another name.
 func checkSingle(file string) error {
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil //nolint:nilerr // to open it fails as well
+		return nil //nolint:nilerr // the open fails, too
 	}
 	if n := links(info); n > 1 {
 		return fmt.Errorf("%s has %d names (hard links): SQLite needs a file with one name; "+
@@ -86,8 +86,8 @@ func checkSingle(file string) error {
 
 const ownerOnly = 0o600
 
-// create makes a file unless it is there. A file that is new is its owner's alone, since it holds secrets. One that is
-// there is not opened: to close it would end the locks that this process has on it.
+// create creates a file unless it exists. Only its owner may read a new file, since it holds secrets. An existing file
+// is not opened, since to close it would end this process's locks on it.
 func create(file string) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_RDWR, ownerOnly)
 	if errors.Is(err, fs.ErrExist) {
@@ -99,8 +99,8 @@ func create(file string) error {
 	return f.Close()
 }
 
-// restrict takes the rights of other users from the files of a database, which hold secrets, and says so. It refuses
-// files that stay open to others because they have another owner.
+// restrict revokes the rights of other users to the files of a database, which hold secrets, and logs that. It returns
+// an error for a file of another owner that stays readable for others.
 func restrict(file string, log *slog.Logger) error {
 	for _, suffix := range suffixes() {
 		if err := restrictMode(file+suffix, log); err != nil {
@@ -113,13 +113,13 @@ func restrict(file string, log *slog.Logger) error {
 func restrictMode(name string, log *slog.Logger) error {
 	info, err := os.Stat(name)
 	if err != nil || info.Mode().Perm()&^ownerOnly == 0 {
-		return nil //nolint:nilerr // it is made later, or cannot be opened
+		return nil //nolint:nilerr // it is created later, or the open fails
 	}
 	mode := fmt.Sprintf("%04o", info.Mode().Perm())
 	if err := os.Chmod(name, info.Mode().Perm()&ownerOnly); err != nil {
 		return fmt.Errorf("%s has mode %s, so that others may read its secrets, and belongs to another user: "+
 			"let its owner `chmod 600` it: %w", name, mode, err)
 	}
-	log.Warn("database file was open to others, and now is its owner's alone", "file", name, "mode", mode)
+	log.Warn("database file mode restricted to its owner", "file", name, "mode", mode)
 	return nil
 }

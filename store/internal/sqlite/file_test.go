@@ -7,14 +7,13 @@ import (
 	"testing"
 )
 
-// One file is served by one process, by whatever name it is opened.
-func TestOneFileOfManyNames(t *testing.T) {
+func TestFileIsServedOnceWhateverItsName(t *testing.T) {
 	for name, link := range map[string]func(old, new string) error{"symbolic": os.Symlink, "hard": os.Link} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			file, other := filepath.Join(dir, "agentevents.db"), filepath.Join(dir, "other.db")
 			first := file
-			if name == "symbolic" { // which leads nowhere yet, by way of another one
+			if name == "symbolic" { // a link to a link to a file that does not exist yet
 				between := filepath.Join(dir, "between.db")
 				check(t, os.Symlink("agentevents.db", between), os.Symlink(between, other))
 				first = other
@@ -27,17 +26,16 @@ func TestOneFileOfManyNames(t *testing.T) {
 				_, err := tryOpen(t, second)
 				if err == nil || !strings.Contains(err.Error(), "another process serves this database") &&
 					!strings.Contains(err.Error(), "2 names") {
-					t.Errorf("%s is served too: %v", second, err)
+					t.Errorf("%s can be opened, too: %v", second, err)
 				}
 			}
 			if _, err := os.Lstat(other + ".lock"); err == nil {
-				t.Error("the link is locked, and not the file")
+				t.Error("the lock file is that of the link")
 			}
 		})
 	}
 }
 
-// A second process is refused.
 func TestSecondProcessIsRefused(t *testing.T) {
 	f := openTestFile(t)
 	link := filepath.Join(t.TempDir(), "link.db")
@@ -50,8 +48,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	}
 }
 
-// A link that leads to itself is an error.
-func TestLinksInACircle(t *testing.T) {
+func TestLinkToItselfIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a.db"), filepath.Join(dir, "b.db")
 	check(t, os.Symlink(a, b), os.Symlink(b, a))
@@ -61,8 +58,7 @@ func TestLinksInACircle(t *testing.T) {
 	}
 }
 
-// The files are their owner's alone, also if they were not.
-func TestRestrict(t *testing.T) {
+func TestOpenRevokesTheRightsOfOtherUsers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "agentevents.db")
 	loose := []string{file, file + ".lock", file + "-wal"}
 	for _, name := range loose {
@@ -82,7 +78,7 @@ func TestRestrict(t *testing.T) {
 	f, err := tryOpen(t, file)
 	check(t, err)
 	if f.log.String() != "" {
-		t.Errorf("the next time the log says %s", &f.log)
+		t.Errorf("the next open logs %s", &f.log)
 	}
 	f.closeAll()
 }

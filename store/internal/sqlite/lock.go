@@ -8,10 +8,10 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// errServed is returned for a file that another process has taken.
+// errServed is the error for a file that another process has locked.
 var errServed = errors.New("another process serves this database")
 
-// lockFile takes a file for this process alone: two processes would each drop the other's leases.
+// lockFile locks a file for this process. Two processes would drop each other's leases.
 func lockFile(file string) (*flock.Flock, error) {
 	lock := flock.New(file + lockSuffix)
 	locked, err := lock.TryLock()
@@ -24,10 +24,10 @@ func lockFile(file string) (*flock.Flock, error) {
 	return lock, nil
 }
 
-// lockIfFree takes a file that is there, unless another process has it: the lock is not locked then.
+// lockIfFree locks an existing file, unless another process has locked it: then it returns a lock that is not locked.
 func lockIfFree(file string) (*flock.Flock, error) {
 	if _, err := os.Stat(file); err != nil {
-		return nil, fmt.Errorf("there is no database yet, `agentevents serve` makes it: %w", err)
+		return nil, fmt.Errorf("there is no database yet, `agentevents serve` creates it: %w", err)
 	}
 	lock, err := lockFile(file)
 	if errors.Is(err, errServed) {

@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	openFileLock = 37      // F_OFD_SETLK: the lock is that of the open file, and no other close in this process ends it
-	lockedByte   = 1 << 62 // far behind those that SQLite locks
+	openFileLock = 37      // F_OFD_SETLK: the lock belongs to the open file, so no other close in this process ends it
+	lockedByte   = 1 << 62 // far behind the bytes that SQLite locks
 )
 
-// lockInode takes the file itself for this process, whatever name it was found by, also when the lock file is
-// removed. The file must stay open until SQLite has closed it: to close it ends SQLite's own locks.
+// lockInode locks the file itself, whatever name opened it, so that it stays locked after the lock file is removed. The
+// returned file must stay open until SQLite has closed its files: to close it ends SQLite's own locks.
 func lockInode(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR, 0) //nolint:gosec // the operator says which
+	f, err := os.OpenFile(name, os.O_RDWR, 0) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, err
 	}
@@ -24,8 +24,8 @@ func lockInode(name string) (*os.File, error) {
 	switch {
 	case errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES):
 		return nil, errors.Join(fmt.Errorf("open %s: %w", name, errServed), f.Close())
-	case err != nil: // a file system without such locks has the lock file
-		return f, nil //nolint:nilerr // as that is
+	case err != nil: // the file system has no such locks, so only the lock file protects it
+		return f, nil //nolint:nilerr // the lock file is enough
 	}
 	return f, nil
 }

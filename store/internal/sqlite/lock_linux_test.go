@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// A second process is refused although the lock file was removed.
-func TestLockWithoutItsFile(t *testing.T) {
+func TestSecondProcessIsRefusedWithoutTheLockFile(t *testing.T) {
 	f := openTestFile(t)
 	check(t, os.Remove(f.path+lockSuffix))
 	_, err := tryOpen(t, f.path)

@@ -4,5 +4,5 @@ package sqlite
 
 import "os"
 
-// lockInode is what Linux alone has; the lock file is all that there is here.
+// lockInode does nothing: only Linux has such locks, and the lock file must be enough here.
 func lockInode(string) (*os.File, error) { return nil, nil }

@@ -15,16 +15,16 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// testFile is an open file, with its log and its time.
+// testFile is an open file with its log and its clock.
 type testFile struct {
 	*DB
 	t     *testing.T
 	log   logBuffer
-	ahead atomic.Int64 // nanoseconds that its time has been moved by
+	ahead atomic.Int64 // nanoseconds by which the test moved its clock
 	close sync.Once
 }
 
-// logBuffer is a log that several goroutines write.
+// logBuffer is a log for several goroutines.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -57,7 +57,7 @@ func openTestFileAt(t *testing.T, name string) *testFile {
 	return f
 }
 
-// tryOpen opens a file, unless it is refused.
+// tryOpen opens a file or returns the error.
 func tryOpen(t *testing.T, name string) (*testFile, error) {
 	t.Helper()
 	f := &testFile{t: t}
@@ -72,23 +72,23 @@ func tryOpen(t *testing.T, name string) (*testFile, error) {
 	return f, err
 }
 
-// closeAll closes the file, the first time.
+// closeAll closes the file once.
 func (f *testFile) closeAll() {
 	f.close.Do(func() { check(f.t, f.CloseWriter(), f.Close(), f.Unlock()) })
 }
 
-// later moves the time.
+// later moves the clock.
 func (f *testFile) later(by time.Duration) { f.ahead.Add(int64(by)) }
 
-// write writes so many bytes into one row, and does what is done after a commit.
+// write writes random bytes into a row, and then calls CheckpointIfDue, like the writer.
 func (f *testFile) write(bytes int) {
 	f.t.Helper()
 	_, err := f.Conn().ExecContext(f.t.Context(), "UPDATE probes SET room = randomblob(?)", bytes)
 	check(f.t, err)
-	f.AfterCommit()
+	f.CheckpointIfDue()
 }
 
-// between runs a function on the connection that writes, which no goroutine uses in these tests.
+// between runs a function on the connection that writes. No goroutine uses it in these tests.
 func (f *testFile) between(_ context.Context, fn func(*sql.Conn) error) error { return fn(f.Conn()) }
 
 func (f *testFile) maintain() {
@@ -96,18 +96,18 @@ func (f *testFile) maintain() {
 	check(f.t, f.Maintain(f.t.Context(), f.between))
 }
 
-// lines are how many lines of the log have a text.
+// lines counts the lines of the log with a text.
 func (f *testFile) lines(text string) int { return strings.Count(f.log.String(), text) }
 
-// wantWritable compares whether a write can be relied on.
+// wantWritable checks the result of CheckWritable.
 func (f *testFile) wantWritable(want bool, when string) {
 	f.t.Helper()
 	if err := f.CheckWritable(); (err == nil) != want {
-		f.t.Errorf("%s: the file is writable says %v", when, err)
+		f.t.Errorf("%s: CheckWritable returns %v", when, err)
 	}
 }
 
-// read begins to read on a connection of its own, which goes on until the function that it returns is called.
+// read begins a transaction that reads on a connection of its own, until end is called.
 func (f *testFile) read() (end func()) {
 	f.t.Helper()
 	db, err := sql.Open("sqlite3", f.path)

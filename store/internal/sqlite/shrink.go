@@ -8,19 +8,19 @@ import (
 )
 
 const (
-	keptPages   = 1000 // that are left to be used again, and
-	keptPart    = 10   // a tenth of all
+	keptPages   = 1000 // pages that stay free for reuse, and
+	keptPart    = 10   // the divisor of their minimum share of all pages
 	vacuumPages = "100"
 )
 
-// shrinking is what Shrink remembers.
+// shrinking is the state of Shrink.
 type shrinking struct {
-	warned     bool // that the file cannot become smaller
-	unfinished bool // pages were given back, and the file does not show it yet
+	warned     bool // the warning that the file cannot shrink was logged
+	unfinished bool // pages were freed, and the file is not smaller yet
 }
 
-// Shrink gives pages back to the file system when many are free. It is for one goroutine at a time. write runs a
-// function in a transaction of the writer; each gives back a few pages, so that no other write waits long.
+// Shrink returns pages to the file system if many are free. It is for one goroutine at a time. write runs a function in
+// a transaction of the writer. Each transaction frees a few pages, so that no other write waits long.
 func (db *DB) Shrink(ctx context.Context, write func(context.Context, sqldb.Work) error) error {
 	const pagesSQL = "SELECT freelist_count AS unused, page_count AS total " +
 		"FROM pragma_freelist_count, pragma_page_count"
@@ -29,12 +29,12 @@ func (db *DB) Shrink(ctx context.Context, write func(context.Context, sqldb.Work
 		if err := db.reader.WithContext(ctx).Raw(pagesSQL).Scan(&pages).Error; err != nil {
 			return err
 		}
-		if pages.Unused <= max(keptPages, pages.Total/keptPart) || pages.Unused >= before || db.rigid(ctx) {
+		if pages.Unused <= max(keptPages, pages.Total/keptPart) || pages.Unused >= before || db.cannotShrink(ctx) {
 			return db.finishShrinking()
 		}
 		before, db.shrinking.unfinished = pages.Unused, true
 		err := write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
-			// Each page that goes is a row without a column.
+			// The pragma returns a row without a column for each page.
 			_, err := sqldb.Select[int](tx, "PRAGMA incremental_vacuum("+vacuumPages+")")
 			return err
 		})
@@ -45,8 +45,8 @@ func (db *DB) Shrink(ctx context.Context, write func(context.Context, sqldb.Work
 	return nil
 }
 
-// finishShrinking makes a checkpoint, since the file is smaller only after one, and without writes there is no other.
-// It does so the next time again if another checkpoint, or a reader of what was before, was in the way.
+// finishShrinking makes a checkpoint, without which the file does not become smaller. If another checkpoint or a reader
+// of old pages is in the way, the next call tries again.
 func (db *DB) finishShrinking() error {
 	if !db.shrinking.unfinished {
 		return nil
@@ -56,16 +56,16 @@ func (db *DB) finishShrinking() error {
 	return err
 }
 
-// rigid says whether the file cannot become smaller, and the first time to the log too: a file that was made from a
-// dump, or by a VACUUM without that setting.
-func (db *DB) rigid(ctx context.Context) bool {
+// cannotShrink reports whether the file cannot become smaller, and logs that once. Such a file was made from a dump, or
+// by a VACUUM without that setting.
+func (db *DB) cannotShrink(ctx context.Context) bool {
 	const incremental = 2
 	var mode int
 	err := db.reader.WithContext(ctx).Raw("PRAGMA auto_vacuum").Scan(&mode).Error
 	if err == nil && mode != incremental && !db.shrinking.warned {
 		db.shrinking.warned = true
-		db.log.Warn("the file of the database does not become smaller, as it was not made by this program; " +
-			"`PRAGMA auto_vacuum = 2; VACUUM` mends that while nobody serves it")
+		db.log.Warn("database file cannot shrink, another program made it: stop the server and run " +
+			"`PRAGMA auto_vacuum = 2; VACUUM`")
 	}
 	return err != nil || mode != incremental
 }

@@ -9,7 +9,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// inTransaction is a write of the store, without its queue.
+// inTransaction runs work like the writer, without its queue.
 func (f *testFile) inTransaction(ctx context.Context, work sqldb.Work) error {
 	return f.Writer().WithContext(ctx).Transaction(func(db *gorm.DB) error { return work(sqldb.NewTx(ctx, db)) })
 }
@@ -21,8 +21,7 @@ func (f *testFile) size() int64 {
 	return info.Size()
 }
 
-// A file becomes smaller when much of it is free, and then is whole.
-func TestShrink(t *testing.T) {
+func TestShrinkMakesTheFileSmallerAndComplete(t *testing.T) {
 	f := openTestFile(t)
 	f.write(12_000_000)
 	_, err := f.Checkpoint()
@@ -37,8 +36,7 @@ func TestShrink(t *testing.T) {
 	f.wantWritable(true, "when the file is smaller")
 }
 
-// A file becomes smaller, too, when a reader of what was before kept it from that.
-func TestShrinkAfterAReader(t *testing.T) {
+func TestShrinkContinuesAfterAReader(t *testing.T) {
 	f := openTestFile(t)
 	f.write(12_000_000)
 	_, err := f.Checkpoint()
@@ -57,8 +55,7 @@ func TestShrinkAfterAReader(t *testing.T) {
 	}
 }
 
-// A file that cannot become smaller is warned of once.
-func TestShrinkARigidFile(t *testing.T) {
+func TestFileThatCannotShrinkIsReportedOnce(t *testing.T) {
 	f := openTestFile(t)
 	for _, statement := range []string{"PRAGMA auto_vacuum = 0", "VACUUM"} {
 		_, err := f.Conn().ExecContext(t.Context(), statement)
@@ -69,7 +66,7 @@ func TestShrinkARigidFile(t *testing.T) {
 	for range 2 {
 		check(t, f.Shrink(t.Context(), f.inTransaction))
 	}
-	if n := f.lines("does not become smaller"); n != 1 {
+	if n := f.lines("cannot shrink"); n != 1 {
 		t.Errorf("%d warnings: %s", n, &f.log)
 	}
 }

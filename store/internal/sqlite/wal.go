@@ -7,18 +7,17 @@ import (
 	"os"
 )
 
-// What SQLite's description of its file format says of a write-ahead log: numbers have four bytes, the first is the
-// highest.
+// The layout of a write-ahead log, by SQLite's description of its file format. Numbers have four bytes, big-endian.
 const (
-	walHeader   = 32      // bytes; two numbers from walSalt on name the round in which it is written
-	walSalt     = 16      // of the header
-	frameHeader = 24      // bytes before a page: its number, and the round from frameSalt on
-	frameSalt   = 8       // of the header of a frame
-	lockByte    = 1 << 30 // its page is never written
+	walHeader   = 32      // bytes; the two numbers at walSalt identify the generation of the log
+	walSalt     = 16      // offset in the header of the log
+	frameHeader = 24      // bytes before a page: its number, and the generation at frameSalt
+	frameSalt   = 8       // offset in the header of a frame
+	lockByte    = 1 << 30 // the page with this byte is never written
 )
 
-// walLacks says whether one of the pages behind the first ones is not in a log. A page that is there too early does not
-// matter: it can only be of a transaction after the one that asks.
+// walLacks reports whether the log lacks one of the pages after the first ones. A page of a later transaction does not
+// matter.
 func walLacks(log string, first, pages, pageBytes int64) (bool, error) {
 	has, err := walPages(log, pageBytes)
 	if err != nil {
@@ -32,9 +31,9 @@ func walLacks(log string, first, pages, pageBytes int64) (bool, error) {
 	return false, nil
 }
 
-// walPages returns the pages that a log has.
+// walPages returns the page numbers in a log.
 func walPages(log string, pageBytes int64) (map[int64]bool, error) {
-	f, err := os.Open(log) // SQLite has no locks on this file that closing it could end
+	f, err := os.Open(log) // SQLite has no lock on this file that a close could end
 	if err != nil {
 		return nil, err
 	}

@@ -13,26 +13,26 @@ import (
 	"gorm.io/gorm"
 )
 
-// ErrFile is why nothing can be written when the file is not the one that was opened, or only a part of it.
-var ErrFile = errors.New("the database's file is not as it was opened")
+// ErrFile means that the file is not the one that was opened, or only a part of it, so that no write is possible.
+var ErrFile = errors.New("the database file is not the one that was opened")
 
 var errTruncated = errors.New("was truncated")
 
-// watch compares the files of a database with those that were opened. SQLite does not notice that one was removed or
-// truncated: it would write on, and after a restart nothing of that would be there.
+// watch compares the files of a database with those that were opened. SQLite does not notice that a file was removed or
+// truncated: it would continue to write, and a restart would lose those writes.
 type watch struct {
 	path  string
 	files []openFile
 	log   *slog.Logger
 
-	lost atomic.Pointer[error] // why the file takes no writes; nil if it does
+	lost atomic.Pointer[error] // the reason why the file takes no writes; nil if it does
 
 	mu   sync.Mutex
-	size int64 // of the file, when it was last as it should be
+	size int64 // the size at the last successful check
 }
 
-// LostFile returns why the file takes no writes, as far as it is known by now; nil if it does, or if another process
-// has it.
+// LostFile returns the known reason why the file takes no writes. It returns nil if the file does, or if another
+// process serves it.
 func (db *DB) LostFile() error {
 	if db.watch == nil {
 		return nil
@@ -40,30 +40,30 @@ func (db *DB) LostFile() error {
 	return db.watch.lostFile()
 }
 
-// CheckCommit returns an error if a commit did not go to the files that other processes see. It is called before the
-// commit is answered.
+// CheckCommit returns an error if a commit did not go to the files that other processes see. It must run before the
+// commit is confirmed.
 func (db *DB) CheckCommit() error {
 	w := db.watch
-	if w == nil || w.files[0].lost() == nil && w.files[1].lost() == nil { // what is committed is in one of these
+	if w == nil || w.files[0].lost() == nil && w.files[1].lost() == nil { // commits are in one of these two
 		return nil
 	}
-	return w.look(nil)
+	return w.check(nil)
 }
 
-// CheckFiles compares the files with those that were opened, and looks for pages that are missing.
+// CheckFiles compares the files with those that were opened, and looks for missing pages.
 func (db *DB) CheckFiles(ctx context.Context) error {
 	if db.watch == nil {
 		return nil
 	}
-	return db.watch.look(db.reader.WithContext(ctx))
+	return db.watch.check(db.reader.WithContext(ctx))
 }
 
-// CheckWritable returns why no write can be relied on, nil if it can. It asks the file system, and not SQLite.
+// CheckWritable returns the reason why no write is reliable, or nil. It asks the file system, and not SQLite.
 func (db *DB) CheckWritable() error {
 	if db.watch == nil {
 		return nil
 	}
-	if err := db.watch.look(nil); err != nil {
+	if err := db.watch.check(nil); err != nil {
 		return err
 	}
 	return db.checkpoints.failure()
@@ -76,15 +76,15 @@ func (w *watch) lostFile() error {
 	return nil
 }
 
-// look compares the files with those that were opened and, on a connection that has no transaction, the size of the
-// first: what a transaction has written is in neither file yet. It logs when that changes.
-func (w *watch) look(reader *gorm.DB) error {
+// check compares the files with those that were opened, and logs a change. With a reader, it also checks the size of
+// the database file. The reader must have no transaction, since uncommitted pages are in neither file.
+func (w *watch) check(reader *gorm.DB) error {
 	var err error
 	for i := 0; err == nil && i < len(w.files); i++ {
 		err = w.files[i].lost()
 	}
 	if err == nil {
-		err = w.complete(reader)
+		err = w.checkSize(reader)
 	}
 	if err == nil || errors.Is(err, ErrFile) {
 		w.note(err)
@@ -92,7 +92,7 @@ func (w *watch) look(reader *gorm.DB) error {
 	return err
 }
 
-// note logs when the file is lost, and when it is back.
+// note logs that the file is lost or is back.
 func (w *watch) note(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,9 +107,9 @@ func (w *watch) note(err error) {
 	}
 }
 
-// complete returns an error when the file is smaller than it was, and lacks a page that its log does not have either.
-// Without a connection to ask, what it found the last time holds.
-func (w *watch) complete(reader *gorm.DB) error {
+// checkSize returns an error if the file has become smaller and lacks a page that its log does not have either. Without
+// a reader, it repeats its last result.
+func (w *watch) checkSize(reader *gorm.DB) error {
 	if reader == nil {
 		if before := w.lostFile(); errors.Is(before, errTruncated) {
 			return before
@@ -128,8 +128,8 @@ func (w *watch) complete(reader *gorm.DB) error {
 	return err
 }
 
-// measure returns the size of the file, and whether pages are missing. It reads in one transaction, in which neither
-// the log nor what it stands for can go.
+// measure returns the size of the file, and reports whether pages are missing. It reads in one transaction, during
+// which neither the log nor the pages in it can disappear.
 func (w *watch) measure(reader *gorm.DB) (size int64, short bool, err error) {
 	const pagesSQL = "SELECT page_count AS pages, page_size AS bytes FROM pragma_page_count, pragma_page_size"
 	err = reader.Transaction(func(tx *gorm.DB) error {
@@ -154,13 +154,13 @@ func (w *watch) knownSize() int64 {
 	return w.size
 }
 
-// openFile is a file as it was opened.
+// openFile is a file at the time when it was opened.
 type openFile struct {
 	name string
 	info fs.FileInfo
 }
 
-// openFiles are the files of a database that is open, in the order of suffixes.
+// openFiles returns the files of an open database, in the order of suffixes.
 func openFiles(file string) (files []openFile, err error) {
 	for _, suffix := range suffixes() {
 		info, err := os.Stat(file + suffix)
@@ -172,7 +172,7 @@ func openFiles(file string) (files []openFile, err error) {
 	return files, nil
 }
 
-// lost returns why the file is not where it was, nil if it is.
+// lost returns the reason why the file is not in its place, or nil.
 func (f openFile) lost() error {
 	now, err := os.Stat(f.name)
 	switch {

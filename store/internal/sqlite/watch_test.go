@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// A file that is not the one that was opened takes no writes until it is back, whichever of its files that is.
-func TestFileLost(t *testing.T) {
+func TestLostFileTakesNoWritesUntilItIsBack(t *testing.T) {
 	for _, suffix := range suffixes() {
 		for what, lose := range map[string]func(name string) error{
 			"removed": func(name string) error { return os.Rename(name, name+".away") },
@@ -23,24 +22,23 @@ func TestFileLost(t *testing.T) {
 				check(t, lose(name))
 				committed := suffix == shmSuffix || suffix == lockSuffix
 				if err := f.CheckCommit(); (err == nil) != committed {
-					t.Errorf("of a commit it says %v", err)
+					t.Errorf("CheckCommit returns %v", err)
 				}
 				err := f.CheckWritable()
 				if !errors.Is(err, ErrFile) || !strings.Contains(err.Error(), "was "+what) || f.LostFile() == nil {
-					t.Errorf("the error is %v, and is remembered as %v", err, f.LostFile())
+					t.Errorf("the error is %v, and LostFile returns %v", err, f.LostFile())
 				}
 				check(t, os.Rename(name+".away", name))
 				f.wantWritable(true, "when it is back")
 				if f.LostFile() != nil || f.lines("level=ERROR") != 1 || f.lines("file is back") != 1 {
-					t.Errorf("it is remembered as %v; the log: %s", f.LostFile(), &f.log)
+					t.Errorf("LostFile returns %v; the log: %s", f.LostFile(), &f.log)
 				}
 			})
 		}
 	}
 }
 
-// A file that is too short is seen although pages of it are in its log.
-func TestFileTruncated(t *testing.T) {
+func TestTruncatedFileIsNoticedThoughItsLogHasPages(t *testing.T) {
 	f := openTestFile(t)
 	f.write(4_000_000)
 	_, err := f.Checkpoint()
@@ -50,8 +48,8 @@ func TestFileTruncated(t *testing.T) {
 	if err := f.CheckFiles(t.Context()); !errors.Is(err, errTruncated) {
 		t.Errorf("the error is %v", err)
 	}
-	f.wantWritable(false, "also without a look at its pages")
-	f.close.Do(func() { // it cannot be closed without errors
+	f.wantWritable(false, "also without a check of its pages")
+	f.close.Do(func() { // the close fails
 		_, _, _ = f.CloseWriter(), f.Close(), f.Unlock()
 	})
 }

@@ -23,10 +23,10 @@ type watched struct {
 	t       testing.TB
 	commits atomic.Int64
 	refuse  atomic.Bool // the next commit
-	once    sync.Once   // it is closed
+	once    sync.Once   // closes the writer
 }
 
-// errFailed is what a unit gets whose transaction has failed.
+// errFailed is the error of the units of a failed transaction.
 var errFailed = errors.New("the transaction has failed")
 
 func openWatched(t *testing.T) *watched {
@@ -47,7 +47,7 @@ func openWatched(t *testing.T) *watched {
 		return nil
 	}))
 	w.Writer = NewWriter(f.DB, func(err error) error { return errors.Join(errFailed, err) })
-	f.close.Do(func() { // before the file, the writer is closed
+	f.close.Do(func() { // the writer is closed before the file
 		t.Cleanup(func() {
 			w.done()
 			check(t, f.Close(), f.Unlock())
@@ -56,24 +56,24 @@ func openWatched(t *testing.T) *watched {
 	return w
 }
 
-// done closes the writer, the first time.
+// done closes the writer once.
 func (w *watched) done() { w.once.Do(func() { check(w.t, w.Close()) }) }
 
-// write is a unit of work of a caller that does not go away.
+// write runs a unit of work without cancellation.
 func (w *watched) write(work sqldb.Work) error { return w.Do(context.Background(), work) }
 
-// put is a write that stores a row.
+// put returns a unit of work that stores a row.
 func put(id string) func(*sqldb.Tx) error {
 	return func(tx *sqldb.Tx) error {
 		return tx.Exec("INSERT INTO things (id) VALUES (?)", id)
 	}
 }
 
-// errBefore is why a write fails that others wait for, which therefore do not join its transaction.
+// errBefore is the error of a unit that others wait for. Since it fails, they do not join its transaction.
 var errBefore = errors.New("the write before fails")
 
-// together makes writes share a transaction: they wait in the queue, in this order, until all are there. It returns
-// what each came to.
+// together runs units in one transaction: they wait in the queue, in this order, until all are there. It returns their
+// errors.
 func (w *watched) together(writes ...func(*sqldb.Tx) error) []error {
 	w.t.Helper()
 	contexts := make([]context.Context, len(writes))
@@ -104,14 +104,14 @@ func (w *watched) togetherWith(contexts []context.Context, writes []func(*sqldb.
 	return results
 }
 
-// queued returns when so many writes wait.
+// queued returns when n units wait.
 func (w *watched) queued(n int) {
 	for w.Waiting() < n {
 		runtime.Gosched()
 	}
 }
 
-// want checks which rows there are, on another connection.
+// want compares the stored rows, on another connection.
 func (w *watched) want(ids ...string) {
 	w.t.Helper()
 	var got []string
@@ -130,7 +130,7 @@ func (w *watched) wantFailed(err error) {
 	}
 }
 
-// works checks that the writer goes on: with a write of its own, in a transaction of its own.
+// works checks that the writer still runs, by a unit in a transaction of its own.
 func (w *watched) works() {
 	w.t.Helper()
 	before := w.commits.Load()
@@ -148,7 +148,7 @@ func (w *watched) works() {
 	}
 }
 
-func TestWritesShareACommit(t *testing.T) {
+func TestWaitingUnitsShareACommit(t *testing.T) {
 	w := openWatched(t)
 	var writes []func(*sqldb.Tx) error
 	var ids []string
@@ -165,8 +165,7 @@ func TestWritesShareACommit(t *testing.T) {
 	w.want(ids...)
 }
 
-// What is asked for while a transaction is at work is part of it.
-func TestWriteJoinsTheTransactionBefore(t *testing.T) {
+func TestUnitJoinsTheRunningTransaction(t *testing.T) {
 	w := openWatched(t)
 	hold, held := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
@@ -188,7 +187,7 @@ func TestWriteJoinsTheTransactionBefore(t *testing.T) {
 	w.want("a", "b")
 }
 
-func TestWriteReturnsAfterItsCommit(t *testing.T) {
+func TestDoReturnsAfterTheCommit(t *testing.T) {
 	w := openWatched(t)
 	var all sync.WaitGroup
 	for i := range 1000 {
@@ -206,7 +205,7 @@ func TestWriteReturnsAfterItsCommit(t *testing.T) {
 	all.Wait()
 }
 
-func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
+func TestFailedUnitFailsNoOther(t *testing.T) {
 	bad := errors.New("no")
 	for name, fn := range map[string]func(*sqldb.Tx) error{
 		"error":     func(*sqldb.Tx) error { return bad },
@@ -239,7 +238,7 @@ func TestWriteThatFailsTakesNothingWithIt(t *testing.T) {
 	}
 }
 
-func TestWriteSeesWhatWentBefore(t *testing.T) {
+func TestUnitSeesEarlierUnits(t *testing.T) {
 	w := openWatched(t)
 	first, again := put("a"), put("a")
 	results := w.together(first, again, put("b"))
@@ -249,7 +248,7 @@ func TestWriteSeesWhatWentBefore(t *testing.T) {
 	w.want("a", "b")
 }
 
-func TestWriteCancelledBeforeItsTurnDoesNothing(t *testing.T) {
+func TestUnitCancelledInTheQueueDoesNotRun(t *testing.T) {
 	w := openWatched(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	background := context.Background()
@@ -263,7 +262,7 @@ func TestWriteCancelledBeforeItsTurnDoesNothing(t *testing.T) {
 	w.works()
 }
 
-func TestWriteCancelledInItsTurnIsDone(t *testing.T) {
+func TestUnitCancelledWhileItRunsIsCommitted(t *testing.T) {
 	w := openWatched(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	err := w.Do(ctx, func(tx *sqldb.Tx) error { cancel(); return put("a")(tx) })
@@ -273,11 +272,11 @@ func TestWriteCancelledInItsTurnIsDone(t *testing.T) {
 	w.want("a")
 }
 
-func TestCommitThatFailsTakesAll(t *testing.T) {
+func TestFailedCommitFailsAllUnits(t *testing.T) {
 	orphan := func(tx *sqldb.Tx) error { return tx.Exec("INSERT INTO things (id, thing) VALUES ('x', 'nowhere')") }
 	for name, c := range map[string]struct {
 		bad   func(*watched) func(*sqldb.Tx) error
-		ended bool // so that what comes behind goes into the next transaction
+		ended bool // the units behind it are in the next transaction
 	}{
 		"foreign key": {bad: func(*watched) func(*sqldb.Tx) error { return orphan }},
 		"disk": {bad: func(w *watched) func(*sqldb.Tx) error {
@@ -297,7 +296,7 @@ func TestCommitThatFailsTakesAll(t *testing.T) {
 			w.wantFailed(results[1])
 			if c.ended {
 				if results[2] != nil {
-					t.Errorf("what came behind: %v", results[2])
+					t.Errorf("the unit behind it: %v", results[2])
 				}
 				w.want("b")
 			} else {
@@ -312,8 +311,8 @@ func TestCommitThatFailsTakesAll(t *testing.T) {
 	}
 }
 
-// A transaction that its first write has lost takes none with it, and nobody else's write becomes one.
-func TestTransactionThatEndsByItself(t *testing.T) {
+// The units behind it run in the next transaction, and no statement begins one by itself.
+func TestUnitsSurviveATransactionThatTheirFirstEnded(t *testing.T) {
 	w := openWatched(t)
 	results := w.together(func(tx *sqldb.Tx) error { return tx.Exec("ROLLBACK") }, put("a"), put("b"))
 	w.wantFailed(results[0])
@@ -321,19 +320,19 @@ func TestTransactionThatEndsByItself(t *testing.T) {
 		t.Error(err)
 	}
 	if n := w.commits.Load(); n != 1 {
-		t.Errorf("what was behind took %d commits, want 1", n)
+		t.Errorf("the units behind it took %d commits, want 1", n)
 	}
 	w.want("a", "b")
 	w.works()
 }
 
-// When somebody else has the file, all who wait are told so together. Who has given up is not waited for.
-func TestTransactionThatDoesNotBegin(t *testing.T) {
+// A cancelled unit begins no transaction.
+func TestFailedBeginFailsAllWaitingUnits(t *testing.T) {
 	w := openWatched(t)
 	begun := 0
 	sqldb.AddTap(w.DB(), func(statement string, _ []any) error {
 		if statement == "BEGIN IMMEDIATE" {
-			if begun++; begun == 2 { // that of the writes that wait, after the one before
+			if begun++; begun == 2 { // the transaction of the waiting units
 				return errors.New("database is locked")
 			}
 		}
@@ -350,14 +349,13 @@ func TestTransactionThatDoesNotBegin(t *testing.T) {
 		t.Errorf("%d transactions were begun, want 2", begun)
 	}
 	if err := w.Do(gone, put("d")); !errors.Is(err, context.Canceled) || begun != 2 {
-		t.Errorf("a write whose caller has given up came to %v; %d transactions were begun", err, begun)
+		t.Errorf("the error of a cancelled unit is %v; %d transactions were begun", err, begun)
 	}
 	w.want()
 	w.works()
 }
 
-// However many writes keep coming, a transaction takes no more than its share.
-func TestTransactionEnds(t *testing.T) {
+func TestTransactionHasNoMoreThanMaxUnits(t *testing.T) {
 	w := openWatched(t)
 	var all sync.WaitGroup
 	var next func(left int) func(*sqldb.Tx) error
@@ -387,7 +385,7 @@ func (w *watched) wantDone(err error) {
 	}
 }
 
-func TestWriteAfterClose(t *testing.T) {
+func TestClosedWriterRefusesWork(t *testing.T) {
 	w := openWatched(t)
 	w.done()
 	for range 2 * maxUnits {
@@ -404,20 +402,19 @@ func (w *watched) wantClosed(err error) {
 	}
 }
 
-// What waits when the writer is closed is either done or refused, and its caller learns which.
-func TestWritesDuringClose(t *testing.T) {
+func TestUnitsDuringCloseAreCommittedOrRefused(t *testing.T) {
 	w := openWatched(t)
 	hold, held := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
 		err := w.write(func(tx *sqldb.Tx) error { close(held); <-hold; return put("first")(tx) })
 		if err != nil {
-			t.Errorf("what was begun before Close: %v", err)
+			t.Errorf("a unit that began before Close: %v", err)
 		}
 	})
 	<-held
 	var stored atomic.Int64
-	for i := range 3 * maxUnits { // more than the transaction takes
+	for i := range 3 * maxUnits { // more than one transaction has
 		all.Go(func() {
 			err := w.write(put(fmt.Sprint(i)))
 			if err == nil {
@@ -439,8 +436,8 @@ func TestWritesDuringClose(t *testing.T) {
 	}
 }
 
-// A caller of Try that has gone is not kept by a transaction that hangs. What it asked for is not begun.
-func TestTryGivesUp(t *testing.T) {
+// The unit of Try has not begun, and never runs.
+func TestTryReturnsWhenItsContextEnds(t *testing.T) {
 	w := openWatched(t)
 	hold, held := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
@@ -454,7 +451,7 @@ func TestTryGivesUp(t *testing.T) {
 	w.queued(1)
 	end()
 	if err := <-tried; !errors.Is(err, context.Canceled) {
-		t.Errorf("it came to %v", err)
+		t.Errorf("the error is %v", err)
 	}
 	close(hold)
 	all.Wait()
@@ -462,8 +459,8 @@ func TestTryGivesUp(t *testing.T) {
 	w.want("a")
 }
 
-// What runs between two transactions is in neither, and begins when the one that is at work has ended.
-func TestBetween(t *testing.T) {
+// The function begins when the running transaction has ended.
+func TestBetweenRunsOutsideTransactions(t *testing.T) {
 	w := openWatched(t)
 	hold, held := make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
@@ -475,7 +472,7 @@ func TestBetween(t *testing.T) {
 	end()
 	err := w.Between(gone, func(*sql.Conn) error { return errors.New("it has run") })
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("for a caller that has gone: %v", err)
+		t.Errorf("with a cancelled context: %v", err)
 	}
 	own := errors.New("its own")
 	all.Go(func() {
