@@ -46,7 +46,8 @@ func (h handlers) sendTest(
 }
 
 func tooManyTests() error {
-	return request.RefuseAs(http.StatusTooManyRequests, "too_many_tests", "too many test deliveries are in progress; try again")
+	return request.RefuseAs(http.StatusTooManyRequests, "too_many_tests",
+		"too many test deliveries are in progress; try again")
 }
 
 // testResult converts a stored test delivery to the form that the caller may see.

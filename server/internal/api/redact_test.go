@@ -8,7 +8,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-func TestStripURLRemovesUserAndQuery(t *testing.T) {
+func TestStripURLLeavesSchemeHostAndPort(t *testing.T) {
 	for raw, want := range map[string]string{
 		"https://somehost.com/fordel/show.php":    "https://somehost.com",
 		"https://u:p@somehost.com:8443/a?b=c&d#e": "https://somehost.com:8443",
@@ -23,8 +23,8 @@ func TestStripURLRemovesUserAndQuery(t *testing.T) {
 	}
 }
 
-// A token of access level read_only gets scheme, host and port of a URL alone, also of one that was corrected since, and
-// no answer that quotes it. Other tokens get all of it.
+// A token of access level read_only gets scheme, host and port of a URL alone, also of one that was corrected since,
+// and no answer that quotes it. Other tokens get all of it.
 func TestReadOnlyGetsNoSecretsOfURLs(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
