@@ -1999,13 +1999,13 @@ type CallbackReceiverInterface interface {
 	HandleSendLocalAgentEventByGetCallback(ctx echo.Context, params SendLocalAgentEventByGetParams) error
 	// Receive a delivery by POST
 	// HandleSendLocalAgentEventByPostCallback handles the POST callback for agentEvent.
-	HandleSendLocalAgentEventByPostCallback(ctx echo.Context) error
+	HandleSendLocalAgentEventByPostCallback(ctx echo.Context, params SendLocalAgentEventByPostParams) error
 	// Receive a delivery by GET
 	// HandleSendRemoteAgentEventByGetCallback handles the GET callback for agentEvent.
 	HandleSendRemoteAgentEventByGetCallback(ctx echo.Context, params SendRemoteAgentEventByGetParams) error
 	// Receive a delivery by POST
 	// HandleSendRemoteAgentEventByPostCallback handles the POST callback for agentEvent.
-	HandleSendRemoteAgentEventByPostCallback(ctx echo.Context) error
+	HandleSendRemoteAgentEventByPostCallback(ctx echo.Context, params SendRemoteAgentEventByPostParams) error
 }
 
 // SendLocalAgentEventByGetCallbackHandler returns the echo.HandlerFunc for the agentEvent callback.
@@ -2056,6 +2056,180 @@ func SendLocalAgentEventByGetCallbackHandler(si CallbackReceiverInterface, middl
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter extension_name: %s", err))
 		}
 
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
 		return si.HandleSendLocalAgentEventByGetCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
@@ -2071,7 +2245,187 @@ func SendLocalAgentEventByGetCallbackHandler(si CallbackReceiverInterface, middl
 // the order provided -- the last argument becomes the outermost wrapper.
 func SendLocalAgentEventByPostCallbackHandler(si CallbackReceiverInterface, middlewares ...echo.MiddlewareFunc) echo.HandlerFunc {
 	h := echo.HandlerFunc(func(ctx echo.Context) error {
-		return si.HandleSendLocalAgentEventByPostCallback(ctx)
+		var err error
+		_ = err
+
+		// Parameter object where we will unmarshal all parameters from the context.
+		var params SendLocalAgentEventByPostParams
+
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
+		return si.HandleSendLocalAgentEventByPostCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
 		h = mw(h)
@@ -2127,6 +2481,180 @@ func SendRemoteAgentEventByGetCallbackHandler(si CallbackReceiverInterface, midd
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_number: %s", err))
 		}
 
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
 		return si.HandleSendRemoteAgentEventByGetCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
@@ -2142,7 +2670,187 @@ func SendRemoteAgentEventByGetCallbackHandler(si CallbackReceiverInterface, midd
 // the order provided -- the last argument becomes the outermost wrapper.
 func SendRemoteAgentEventByPostCallbackHandler(si CallbackReceiverInterface, middlewares ...echo.MiddlewareFunc) echo.HandlerFunc {
 	h := echo.HandlerFunc(func(ctx echo.Context) error {
-		return si.HandleSendRemoteAgentEventByPostCallback(ctx)
+		var err error
+		_ = err
+
+		// Parameter object where we will unmarshal all parameters from the context.
+		var params SendRemoteAgentEventByPostParams
+
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
+		return si.HandleSendRemoteAgentEventByPostCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
 		h = mw(h)
@@ -15046,419 +15754,436 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P37cts4tjcM3wpKe57KYWSZkuVjV2q2c2xXpzsZx5n0dCuPCYuQxDEFqAnQjiafq76reS/svZK3sBZA",
-	"ghQpUbLsnLT/mN2xSHBhAVhYx9/63OiL8URwxpVsHH1ujBgNWAz/+Yz2R+yZ4CoWkf53wGQ/DicqFLxx",
-	"1DgbMRIzORFcMjJOpCJcKHLBiFQiZkGr0WywT3Q8iVjjqMHFFvy50WzI/oiNqR5PTSf6N6nikA8bNzfN",
-	"xouJ6I9mPwV/JmJA1IgRyf5KGO8zwpPxBYtli5woIhWdSvyZjhlJuAoj83R8xWISSk0rEEYGsRgTSi5o",
-	"/zKZ5Mk8HBzsBd5B++Cg298P9nbnkNtsfNqaUKVYrCn8v396W4d0a/Dxc3vv5m8wl5eMBa9Dfjk7nfen",
-	"r+1kOPukyIQOWZNQSfxe4nk7/fenr+E/2E8kZtGTXkM/1Wv45OHpy2fkoHNw8KhFjqNrPeVJzCTjqklk",
-	"qHmixxwwFpARlYQLwnhhIfAL23QSbl+xuN3ytvtRyLjabne2paIqkef9EeVDtv0POlAsfnLoeW39UmeP",
-	"6VV4UmRRGaUL2DYUW/qPW/IynGwJ4AqNtiYi5IrFjaMBjSTTHLxL7l1orhHBYZyIShynPq8CFoVXLJ5u",
-	"/+OCDUTMnnT32p275IXoU2TAHH7EbBLRaX4S5eTjk9s7C87jKVXsdTgOFfzP7LdP9VmUSpIJi8lIJDFR",
-	"I6qAFvwWGdMpGdPLPGfbnv4/99Nj+ikcJ+PGUafd3e8e7Ox195uNccjxj17T0qbZMmRxnrhTNqYh1zRX",
-	"Ewh00ZiRiA0UCfW6hxJIzlG2TqIkK+HYO9YXPJCphDJE6IMq8zw6qODQzp7+ISWjXU4Gzvvk+SwFJ0G2",
-	"XeChJrkehf2RIy4fSBKJIekLrmjIJVFC5DfV/oXH2v3di8PBXtClO51GgdLXjA/VqHG0122W7Sqm4unx",
-	"ADZ4FX+UINc01PeJPl0uuSjLJ4yqwiXTzhExnz8fPnw4TtSIcRX2qWKzdDi/hoITGJjhLoLv/5WE+i4B",
-	"mbK3v+s9yjPoKaMxi+eerptmIwr5Jdy0x0PG1bNYz0kf9Aj+/eKK8ZIdhI8Rygm7AhmGi0n1K5oIMWEx",
-	"EH0SNI4a/dJBm40JjemYKXPTw8vnoX7hb/ZOb12IYPo/22HQaDbwMKcPwDq0JlSNWtkvekLOPE7ZWCi2",
-	"7onMjHqnM3nOIuYyb3YO+MQ8uoPiGPdAscOl1Ul2B7lTml8xNY/Fr5iaR+ww9/b9EfoOlKUF5D6QBJWq",
-	"BXSbwe6a+rn7YjGf73NHON9aA6dnR7tT+l+HUhVEbgn9+qncBEAMlkwgKhvuHieALHsGZkGdeeBCELQj",
-	"Fs4nP/qdT6t4g9x2YWbHu88p3MXSVA5/pxN7m8y9Bd5PAjr/1pok93YR5GitEk/vaoqnSXLPF8HbZP5F",
-	"UIvV93YX5KldA7Pv8S6YTCJjQKDS5fyhzFS9EpeG7dlzVdqZO9QM/dlv653FK6bmTiG9kefRP8wPcrfE",
-	"P4N/oaUxl/TMGHEIsCYJjlllk8ybTYHO4kSKJM6TgJZCEumHcKfXI3COWFySvrlyIyUwhqeWoXCeNKlN",
-	"Ip4x/O+5Zk8VLYE7wMpkvGKqigZ7PqoIGKav3ubr4H6aoy9H8PuihRmmA92GlnesH7M5nJDhkId8SCQ8",
-	"V4MmM+DKNGmNyDmwc3Um57FFlEXFYW9F4HN0LodzVbogfagOcc6QtyItkyXzaHNEVC3q3FFvRZ4jSObR",
-	"50qoWgTmxr0lhZOITucTB0/UIwsHuxVFC2yIlyKKxDWe1pz1UIfA+QZEbTLfJpUy1dFWqwiZJLcWq1rj",
-	"rxCrDgH1JOskubVkfZsYzrI5urBZLTEgY8qnNTf7xBl5ZfJOmRFOv1I+LdN09a5dQoDFufFWJ0tE0VPa",
-	"v6y6lPTvEBbOgoKxUDlNMH9flVCa/8QtSFVUsWpCld1yy12gsTvsCsSZW2T6itkLZVp9t9sQaek9nr6+",
-	"gIpSzb7ZsGPPpRb8MUUffkUwwlEPwduz2JFfJ/7gUJ/+0Kw5RSCj7vwWR1vqTnDJCMs9zDDndq+Ynd1z",
-	"FVMbzg7xFU5LC142R1eGQ29OeO2J4qBfw2wX79HFq/hV7s4iUetZx/JRv/h8S2IbZ0zO1bYVk6rktq+Y",
-	"elT1ga9i6sVVWf/cy7/wxSef83nP2+ZvaSIZETGJmUzGc2+cSfKVSqu803l9s/1Kz7TeYguv2HeMB4Tm",
-	"NvSUKAEzdnLQKiavSj7xVcx78a10+4l/fbcWGq0L19yxbSuml5QO9JXMb/Ha1p3gV7WCL8NY1gvEDPST",
-	"ZRENfdGsPzTjLRecgXks8pXjFEw26SLqV3DzeDmuLrZqkZ5UDiyi6E7t3DztL8OYBfXN8iyJ+lpLNnTq",
-	"abkWKmlmWa2c3vG0MOFi29t2H0wnWidbzOz8YZ1ds1rawCqbvbYd6/B/CfK/oGjKb8VaiWbLLNGK6Qar",
-	"rFF9M3WZRfo6LpDiKk0iulDUYTiixgRhsNXkAX5jAc2pVxmIL3Mrm9+XltOpf/lupTSy6BVbyPisjuP+",
-	"2Aw03hTHrcjSf8OjKWFcgUkLdUJYyhAGtpiAMxZAQRj7ZFge6hf/SvDS4HTMGkcNeDWXJT8Q8ZgqzNbf",
-	"6zaaWd1Dt3PYPdzb7xzuzi3CWKaoBmZXpYDc3RznFkgsTf87Uw9XMQMbrLsO1YhQMoR8i7hYRdciJwMi",
-	"xqFSLGgSXyoaKx8VRybhRzuO5QRV5tUepzEjXJBI8CGLySWbqKbZxqY6MJSk2/aaICrJQMTEu82GWNPa",
-	"a7F68vxlGFXv8Fm/Dd5WwEuzGVrkFItBJPFRVOvP+5UTzKT5ypu+ffuJn00nbImpU+7e06EklyEvmXkY",
-	"LJg3kO3O/G8xGzSOGv+znRWhbuOvcjsltJiGVlbV9J6HfyWMhGlxUyEHLSvN6Q7afa+/PzgY7NFusMcO",
-	"BzsXHdoOvP4hOxjsUzsBLT0d+vO2j5alWALUOFJxwiqO905HC9TZItGdzs3fGmWlUU+h3GmBMBJRgEcQ",
-	"qxcFZ7kduZx4wgKrmkfudjsPJW2t1cNbq0lETPz/HTMfpIZTVmgeU+KSFZb3f8esfAXzF2GNxdOy2Vm8",
-	"h38eb/1Bt/7rbR22zrc+fm4397o3/7//HbNH5UtpTaRa83VjpW5BW8k8XGVj3kyWWcU5tddnI0aYW3+N",
-	"Up+EnPggrX0ovg1xL2L1OPHh7KIVtwUD+y1yMuRQf633qkiUfb1qY8JHc/uystz6NncoaONL3gOhKQko",
-	"P2mE8ikZi5hVzuzqS98BLz4pxiWIUlkxZ5suwkG+4NpLRph9UzYJVWQspCIdz9N3wYSZ0t9UhSRKEMl4",
-	"QCS7YjGNWkTvpouY9i+Z6nE9ZUn8dMjzMPjT+/hk15Sbu39uf3yy5xPKg8LjH5/s+mTMjCSUdMyaZMLi",
-	"PuNqi/G+CFigZQgXCk/WJBIBs2eldG2c0XPrEyo2lmtZqBt45QTH63iZGkPjGFT7heuoyb9pNqSagsjT",
-	"FDUM4sA7rbnNLumHEYsddADQ7yQJB/YQahXNqH8t4usLRiqfPAzYgCaRenRkLxhG8LfUXWQKYrXS1+px",
-	"H51J/lGqJhb8Sy3yayIBJcJ8rUDDMLxCgV62NkB1bfUh44be8ScBG0+EYrw//YVNKyXyJZumRzwtj9Z3",
-	"jxHKhJL370+ek4dBTAdqK2RqsDVSakIn4VaYfWLrkk23UBY+Au2Zix5P1WEax+GV1rPj7MzY4uaUz4Bj",
-	"ccmmLfJSxKTThTJx2cx+czSSJtCtT4e25cgQzcgetwY8frcJT3ChRiEfamZj7nVA1HXYZ3g27VeNuaAf",
-	"ZnG+8nqQSCPESbfTafV4j7+IYxFLgnaAMgAg+LlLhpmMlGB6SZDe4HHOL63fDWIxmegN+IL2R2mNd/r1",
-	"vki4kj1OhzTkNleSKpN2h/T/lQj9ij4R6dWqV6pJ/F7jlxf/7jV8pEv/cqE/6v/y4t8FEYJDmatsRPUn",
-	"raTb3dUbOaZ9bSA3Scj7URJoduoP40zGNL6UuBi0fykjKkdYaQVbGkfN9rSzL7f0xqzQRTq7KFPsv9vN",
-	"W+FqlII5/IpyzF7wYmAVzrxxSKMIVitmKol5sQZfi7Oyswtr1CgFNEA0CG9tl1vmD61nKIBhQ8eCD2vk",
-	"Lmcz3dkrNxSGNbTM298hdp5Gfakxz9SZv0C/dLSTO57AWzpkt9uLbc9by/Zb295z3Lwrbb4FienpRPe/",
-	"8N7Ded5m83W+8OZDR2ot4ktgdcqPTuZfXadh9i6s9u45lgncyL6508+p8rV+rm/ZzHWpQq0fy6Q/Aryk",
-	"jtfe3/J2t3a8s/bukecded4fleYY4EuVWywBVWxLj30rQwxyYeqaYRbAB3Lp5uiLqr67ydrrmJOjKXrP",
-	"VRitwvgUtMbwPNN6cTF8YGYlqwEb6C5Z/YGGajH0jlZ7qVX0QzgKMfhyubYIp0zlZbHXIscWbi3hWnWK",
-	"BA0AAIpyec1iwmgchSyumrb+aLmI3vHW5Pa90ecSteEMdyeN8vUFV+Y/HdV0+z8SUyzSw//ZiClrtulB",
-	"tiIxDLmeWdA4au9qgpkaiaBx1Hj14qzRbCRxpNU/pSbyaHtbijEbCalafTHeHog4YNG2HInr1mQ00abc",
-	"Eh5SJB/mVuK5Qblr3b75TLb6840ZhT82UBz2GYTZcFlZQLptj7wSHM4aCqtGQbbsH+16Lc/z/tCP4Pcb",
-	"QSjpRcSCVeZrD2nppMsSbDP8hHGoXnzqMxZo2bwME8ZMSjrMXImk3YHdPaJXjIASa+9trfyPqMQ//kRe",
-	"vTgj5TBsoJZsE73yEvIuIlsYJE2hu7nT4e/nzNJdm2NgmZ2aLV/FL1RC9MFm15l1ZCap56H/OZ7RyHCy",
-	"+jQ7mJG/bxnosa2ToIo48/h2BlJ2kwYmfhPqpUj4ykvjCKlcoXR7Z1/TnK7cLIu5UOcD+PRdcNcNnJC8",
-	"LzsQTOb99GvkZwaYUJ+byI+MPVc0jPRJbTQbeBukSo355zncTXOOfOAUtLZthoIUSdzH2EqolyONY7Zh",
-	"bTQtKLaXEg9mwvMWw8GHyLPJqYGsy60/Pxsm5HM4wDqcw0cnHHbUgH3aqM/NTNWY/1yBzZMRimhz3Xqe",
-	"99g77P6v1h7GrBUnjWZDREFGbySGmhqRqNzqHHpe+8YMLoEBufSH7n677WREpMIe/8DyCSpwUYpE9QWQ",
-	"NAjxgdx1g/k1oTQhIK1SQUyw+Tk3UNsdCM5yjcEYQQeXHrFJ0otcT/nm481Hd+MVdKVcJWzTOjnB4Qb6",
-	"jfUW19yvuPP0dsz5gudccO7XtaLGCRtP1JTAiwUhYoFU5wkPeCYHSjgoTSosGwNe2S5JQrwpRG7XKd1d",
-	"7+GCmO5Fteh3wrp3dgG46bf3Ivmf0sD8ZUm1Fvy4cKYHIYu08mq02KazCGPrwYe40JFWb5rk7Zt3Zw19",
-	"YnKL5XqO9TyvaBSum732Eykzx1T1TTA8EP1krPU/4uPcfKKlnySM9kcE5rg+rmeJRPU5fhGJ/qW+T+Gm",
-	"Q+uhAVvUSOlTkM71WYZEHPfBWV7FssyhlB72fjVQTvWJr0LXuWnmxsvn69YbznmnMFoht7TecO5L6XhF",
-	"wJhFQ+WeT0fJ4b0sGiJ72H0/gxao8b552H0/qxOv8b55OH2/DBFl0TAz7+RGy8OX1BnLeSM3UgFtpM5Q",
-	"7iu5sYrQIHUGy71TGC2F8ag3ED6eG2NG6awzUv6ldLwcQsaicbKH3ffr78LsYfd9F5Gixgjp4+kYM7AR",
-	"i0bJv5CNM4PzsHCg/BvOSHkYhsXjOM/fuDArlrVLWmH6PzB2gWGyZiOR+rro7Ho31opgV7MP2ue6He8G",
-	"fdFMKnk+YfH5SCRxcdj0+fb+zs7NkpeN3Qrld43BRDFehTAmiWRgd+HL69QIrYa342p4Ju3rrpS7O9bk",
-	"ngk+iML+7fW4MK/DaSuKXjJeUNnyHpO9nNqMU5OERjGjwTTHY0vlenkbBsTS2Sxozou8UuShX+Y48x+t",
-	"b2nyt9wS/oJSL0HBFUCV0uYcukvuxi+Q2t9znNns0ySMmSyM2J4ZMTP8IyrVuaEemAE+4sZR45pB1sCI",
-	"XoV8SKKEQ3JfkGB5w7m2ltud1m6zgUtpvUDxggl1/nA24q6302xcsTiAE9OImYrhWii44jn7lNJYNfZu",
-	"q92BqcX2oveKTpDMkz1hPMAYzBJe/mbjml2MhLjEeoyxHJ53fn795mT359N/v/7X690/Oqcnb58++/ld",
-	"5817NK2qnBHZTlzREZHZ6/X8D4HzwTv0PSzhdnBnEM/UCVW/XKgpcg/29LjfZxO1bJRgc7o3p3v5071s",
-	"kHrByZzazORQEkM+nNQJjS8x51LrZKkzdEK19pfzBwTlSF/VJ6kMGix3nJ4zRTGcvsRhSg/Kn1/FZvuY",
-	"ebY3Z31z1lc967HjnMXv6P9Htn6HUPHWz+SBGXArDI7I/PEekK0h2dqaUDXaonIrlORBHaL/4QannqSh",
-	"KUy9zzbyE9jGJiHfCSc9oZPQfTYMnrR39oqJ+5yO2RPP8/5P59g77P6frpfGmh7oHUMVLVQ+t3f2GsvH",
-	"zUrDiXkqSuNdNzlFJWN5rTVcOb3jC3Ne035NQ2XapeWiY+Yk2fwlbWQNaBjZXO605Z7gYHIHCZQUaPGC",
-	"KUtzjt/N0lecuS8WXHTgSrCvrNOZkFaOd/fbncr4URrnvCv/QlbAfi+RI4Nzdnc5MqaXSi5FZi0ZMnhG",
-	"7jRPZqHvIesTs8bVWOemRo2vvdvW1M5z9rj8Rc7e1QZ34DNCidQ0ndToe9z2Z0vHSxepZ2Xak7hcu7IE",
-	"NWSZspSlWtygPrdbR+OgTsWmYlIdERUn7MG3qo14pTeinliF6uHdmeKhP1rQNYrM1k/FCcs0yW9QC6nm",
-	"+BKXvwPLJ5OoMoCdx+KDBGx9N8TwUsvWQkJK6nKOc6yBLusDnc9rKDahTmvf1EhIyD3Fmuk9b8fboazT",
-	"uTg8PDjYax8ZBFitXl3TqqbUYKtraWjq7wRnPy0ovgSMjY63g0lcTKrzzMTRf3fk+YCx4Fx/GKTMGsX5",
-	"syqIEDKLEEIe+kCHihPe17au/yj18ZuXLph+HvLRLSOQqRb5oMf7SRxjH2fWJD786tuR0xn6j9KS1pQp",
-	"UGy6gKMibrpp7z3O4TNQI8aoTCeXtjxOdeM+5aDxtMhTNsTK+NhgNCC0yhNTYbu+G+yliC/CIGB8VTWB",
-	"9vtMShIwHkLaXCYF4Ydz88PdpUaZjuX4uRYwSiUyXSg0VI6In6PHJw8FVKubDeIUl3KC4EnC1nDCe4+a",
-	"xE8ki89N5o1PHjr6RSiJ+Xv6nPmcFob6m1PzQsSuWKSf92NGg3NNhP+o2eM+nUwWv9OnUXROJ6EpRvVp",
-	"FPluX+E1hql+hj+fCfGaxkN2CyXSFsSm6rwtim17HqZSyTvK7IpCztBgwCkS1O/JTof8Ej61YiNGt9QY",
-	"K28oB7oMzUje+piaryY/ZRg8X521hSpguBqgzBpqcPJV2D/pXwglnF1DpTZUp1NAobi2z7jn1ylLP79k",
-	"0/MYqV3vUi0zgTUuA1cs5jQCElflf2gGIRA1XzNfTD0UelFa5ERhZ3VrQgbg45CmXkqN8lWHa+ZWPg1v",
-	"5XKAXFp4DS+bKYna2SstDvIOsfAQTabazHfTA+dk+udCGnRuk/XqyMac5uw2B6esUfiCAWdesWPNtMNe",
-	"MFD++dJRsiKQZcaylRRmxKqmxguGLH2tfMwl8uEWdim2X5hpK7tgzPzzpaPU5mbZW4WTCPzAvRV83yWI",
-	"zkFkc/vyVDN1Tj8fW5BS3itmwZAlL1WPl1ZPLj2oqVk0I8/ro7Fg6MpX7dhzejUsGLrqTTtyRaeABaOW",
-	"vWVHrESiXzBm+XuwB38Tb2N2FYpEZpmbt3NhG9tkYoa13bbA8pMqjCLowyWbRAq3TDprH6YE5LGBfe8q",
-	"Z1yc20HPZZp8uiYF5DeHAG2SXjASiyhiiExzVDYjmEYKYEYe+rMEOoZ6rkVaj2sumexAcsEYd79GHvr2",
-	"wXPI6DvXf11nPt5vQr3gtwhYuAGfNmZFxJcsOCKhgnp4raWpMMpnTjAOJczAkQGoctcjxuEZFY5hGwjE",
-	"FXaWXJ0zvv7oREp/SrrWN/W/JGCWWrqKtK9vBU71gQzHobqdMWSOnbYzx/rMOHam53lWL9a7FDCxXN7G",
-	"VLF7iwGBfUOjyLgeDVU2kqFJA4AE15HhKyHOx5RPz5V+2G8SJQS2Zyw2CqIx6/GQk0kshjGT8ogMRBKn",
-	"wzsAmXtdyHuNohZ5MyB73aYbMUnxxICFkZAMw2jG7yU4QP5T83iPW3BGytMcIi06aHRNpxLB/ARnMLFQ",
-	"5adkWeDOKs+WlCptqIe8x+3kCnvwlKl4upViT8/fgiqe4pM3Tb157R7cSpGF5r5uH8enC0OcsjENuYmU",
-	"1xome2NmKMnUEsNIZqlZ+TTm66SWtfdsPKrx933y8KDdeUR2dva2up2tbmc2UpKzCbX6ub9OYy9XvLWC",
-	"tVeG6F/L3Jt5MW/v1a5EOy5/x7HVlhuq8EL5OMsYfbOvuRZakQ11bbPZ9ypGXcXwq3zdsdmW42rhhfJx",
-	"ljH+SrhaOJg/uvm33Mmc1+/UMdhWGLTsrTkjLmEDlr/qGoGVHQVrWIHl7zpm4KqUV77qGoIrMLr0tbwp",
-	"uMKoFS/eZDhvyx2uyvTbA/f+ajYCCDBD+sUgBS6rQEBy37PZpugWrkif2y/clfpY7zjVDVCud3jQbMjL",
-	"cDKBosBs5GsRX2IeqxKKRrYQsO59CyyrjMogGl7K29XqJDY8XshjsN0wPYDygFyHUaRt+D6N45AFRCTF",
-	"4MBrMb9qP623sc/lam7i2fY08wpn8g87Z22dCWuGEd3K5DQDuXhX2Wm2+dG9ZKE5NeXLwA99nwdpTr2b",
-	"4dOKxW52w9YrdYvtt+6wzq3OeXMbdpnNAnvnLBwzbXbdwt8CmOFBiB0MEJsc8DXDZXBHap2msi9dh2oU",
-	"ctL2iET8yfWdp1W8v9bZqbflSLL++bPOy3/Jp/88GcWy/2wU/fPk13/9/WJXvvu3nIiLffHc+f1Jo5m+",
-	"fz5zSmZrbYzD137p18Ev/zyMD1798u+/4rPr/7x/+/zg5PXbP05E5zV9Td9dZ7+LJ4C0OOQhHxqvLJZI",
-	"3WbEm+bM+0vOfeGUbz7W3k8uhkJJWB3nbrzWiON2Gwi3Hwe4rTamGbmYEir7WA810y6srrC9D3SzmV4z",
-	"i8QEPgRA+Itl9kvGAiO3b5qNM3G5bIqdTQbDNxve68vOh/G+/H36x+HxxbPgxeDV6OQ/v0S/8jeTf8ZO",
-	"pV7IG0c7e/q6ln2BXIsiuCMvGbc78CmjMVsiaQXpr8qqtd2UHOY+o/0R23omuIpFtIhX8LB9NuPXKfaM",
-	"WAHDAtJzADTsvG9b+8IP53nqq3Dh3LZYpoQptLGuYk7v8gMsx3VMUprHehctzUw7w73QqhRXIY0w1/g6",
-	"Fny4vqsSKDwbxUKpaNWVKgu+VCyXDQ+gTpmfvfyJqHhKoMsHiSj2A3RWasl317VIMxGNFI7S3S+Qxo1/",
-	"DYKYSYmpkraKruyVdEA7sx6HOa0zKHK7bbGG3FHQ/GYzR/d2DrrkYqqYvAtNM0SeRpr4NR+V91wmk4mI",
-	"1W3FWpawWSHXyDMce+tsOmHEYi+6X/m0dX19vTUQ8XgriSPT9WqmYmHFYdYo4+yagPIPLXrWuSh3tke9",
-	"7sHu/t63t0vFr5RPi8B+t0+DaXueu22kgzRhw8xVAKtftjjTJXrtfF7BdeOyuO1ZR0Meckvf9FSRaxFf",
-	"/kSovDQ3G+RyZG35xlipHfJQjvK1G05sPsUfvE+e20k5eQxrZ/07a/+uY3fvWpPS5HaFQ97M0iewPEil",
-	"QiJXlMV4IPViVVm/MA7PCoXS1KxQkomQMkQDc3btrIF/z2tXtLGhKZrhG5F6Va/tfAwHpBITad9b3zq/",
-	"Pz3R4l1gGsaq0v396etZ4X7QPuzciWTXX9OszapRDprpt9bIGk4TNRJx+N/VU65yY6yXC6ibh5KMQykB",
-	"gyjhl1xc8yZBKxdaIcTsSlzO5KF9+PBh6zjRR0bpabBFnPnw4UPu8dspvu955vS5xabDQk+r89gRm5mR",
-	"su4cQKroBZWzn8TTa6oc02MASZpjGjB0spAJjaEUP1Sm8DG1SMf0ksm0jWuPny7qXOkXKoL8Ji41DUwF",
-	"LFXMOO5nkuSwaOb8IpH6NSj0NHU0IK1mLDHndsn3uLym1o0UfAXGlGMz/MqCkEJr81tsroUaPYyw3g02",
-	"1oRDuwSb0edq9en81iXhUuLR0QeetNfsikXlfapNDSvWWZq29U4bePKOMYKD2H7VIVexCJJ+2iaeJ+PG",
-	"0Z/G1WbLNLGLBFZ5Nj663cadJwodwJuF5lJ5ao/hhrDlxnoUUysHCZmGvTlHqNuGvwWBBjFhsTLwo246",
-	"0GdN/ZsBOLbn5u7wKeZkQDuNj83Gpy0RB/pAdE0Eb5Wekrtecz29rA0tHQflYImZmW30K76Zm93OjcmF",
-	"+lxxceeXJd9eviYgmNu61eselDVrM9S0b27cZoF/AmlNi9drmi84y/sxHUtc/Ich5m4xl6xsv3F2bZaL",
-	"vIFqTKyJxVRc7MzeJBAOxrC2lp8gVenY5P3qKa9n51Vsu50VlnrOOneyda47FjY2e3/6Oj9SxRotvzzP",
-	"De5I+c2NG49mDdaGTEGTYThr0C2P4AaC61oaLwqIYLjgTQk0F6atzSWbytkVy4JdC8/3XwlLnOTa7Bgg",
-	"UJuzy9venD3e1f9d6N7/8XO72fZu/pbmWaYZx2XsycwSEDufTMkuUkbexgxqHLQA9bMInW/aqeZJL81n",
-	"XrbVspnY3k0xWLiEiMolhua3Wz7OuOyYsyerc1MMKi57SbzD92bOa7EAuGzxBkkUQd8Vu35pyfWi9YMA",
-	"a375yqKfK67ebvFY55YytwYF9jWzQzT/wKf5lnO6FFKe3aP5k2rB+Wa7+U9JrpuVAXAlxxfAx9AWZzgl",
-	"PhkHF/ZwLLKzkoF6W8ny7rRn4RhdV+AczIgdAkaO27k1I2xORHy5Bqjm+43CXpV2MZbc+pj4OvdCSFvN",
-	"Ajdq7AlMWQVigiDEdqVvncU3/YCqto0SRLKSHSPn5fdWtNH8F40SbHg7O6MaM8HXa25x4pst6R8Vip2g",
-	"Sq1FfNsV1D8q2+Jo34VK9njhdVPy5ujw5kuNZtZpNKe7Z7/PUd2zdSqRa6hBOfPDG9zUWuoF+vp0rTqN",
-	"cu9AJ1vys2vQ3Zb8Ihzp8r3+W+nN9jJmjCiAfBqQtj6Rnd1dbazFtK9YjH2hRaJIHxMinJ8W32ipvNMf",
-	"WHjDuarV/+31PnneVq/3qT3o9T7tDz4+/lvlFs+qWSrTcByzM0OBZYMB66sSpJIyTXPdqlHag3T2WmTY",
-	"zXEUpgWZ1v+Tep2SPPexj6nhzoUQEaM8ryPk07tK7zlb3OiAiGFqQnbVJbJFntq24MbzZV7AAIOauTAR",
-	"APOayh43iWP3d112b/JNW4vT/i3Vxx0xbIDQXOaX0N1e2Mvb0LB/J0or6CxpTlzpxs/nutVd3ddUsTjN",
-	"noNjMzVrCM7WIfACPDyy1eNe1iU+vx2KzJp1ptTinlF4IlbznFwb16qIYGoYJuHmpOdoMpKz+szsLdCr",
-	"C6p0uhq5k5adczuP3I6sVExyGYclfpC8U60AHVliLTvdfWvtvXzGY1F2sbR+sizVHEhIW9MapOQUXtDu",
-	"JZBlvEVeQEYk6vr6r1xwVjsxE87HG9Mwt5iYWTguMTj72VIagHljRZ2jsH/MGqTsW7D4Bjt0DpP18RSc",
-	"EcZVPD1Kow8Qo8BOob6NgMAjBqtzYNtkrOxQwTWkY8GHTkXJA2nbVrltwvOCYGdv/X7V9ToZYH9bJLaa",
-	"ymk+5rDKZuneZDHz2nOYUS9uu0NzroLFvgH89ko2YCrBqkzAFZWujCxjD1aoXUYLqjcqisHgWK1ufKym",
-	"ARSv/5JbHn7MX+4QihTjUCltoPl0EgJCq3Nm5l1stVb7RLHx7Va8mV1aFcGgb1werXfr7qwq56qF3Bc4",
-	"Cbtf2Uno1hOAzaVOyAJPUt4YbRE/zW7wjwiiTilhPZsQvJM2H9tEMlrEz2pj4CV4FqCdy19wQ8JOFZBT",
-	"YZNzKbnPlFvcNug/O0V9xAoTBPe3f5T6y1vEx4iGf5TGQFwSbT0SPuSwe9bmm7vxNLF8eh/h9sWBdE2z",
-	"CTJcRGyrXoDeNW3daZiJLe/6WOduI1z0eOVuq7GXqlhSuUFz7JiRlhlP7mZzpjOy27PWbGb38swsUDoD",
-	"+bYDUK14S9Y8iPim4Zd/RExTJIDed9JViY+eZeeJWRy4HreRFuKnFc/+EekLPgjjMQvIxZS4cZcW8bEm",
-	"BPbFAF3bIoYsmnQAW4XbIn6f8j6L8HnwfuOXtVkSACBKwTeUFmvX4nXW9Qznmpna8N/pYCkVxeXIsx+X",
-	"xL14yhckvXdo3ipv4YVzhKrH8duTJoJc4+wIJdfsArfdgPb101Ag6R8RSvpiPKY86PEgxJwawTM954Ek",
-	"8GThnC0hdOBRLMcscCB3zTrzXyb+dy/BkYXhj4q5l0dTZs7kTFgp40W1dLEJTw4nHEgjM1lUVS9YX4yZ",
-	"dMWx+zRK2jB9rsddGVxY+BxqUr0NkHvF/WrpfnAEFBYIvEyBF8qiSZEylQopxkp9zf5sNKPWp+FgwGCP",
-	"TLRd3q0av7Mut0L1HVRngiWZD4u5ZvZeYdCsqdfdJbl15wTSR4xE4prF5EIkyAA/qyP3myTk/SiR4RVz",
-	"w/9OPSufH2V3oT5WDxusYM7IRaIxdXw6wmxE13TR1bnfHJPPQBuUEZtMJtWLwz6tvjj7X2hx9mYjofmB",
-	"c7LMijc35FvKp5/Pzt4SDCW3iP/qxZmR65D5FsqyNLcW8d++eXeGEt0UmGUZbznGIcRdrU2Aj+qBi0K7",
-	"ELhuNpzyuZJYQs7cOcqVaKfFwcdvT0rEOJgkywlH14op+jdcXInFiTi5+nYqyaLgYh61c03BxXreKcea",
-	"zFHXHbT7Xn9/cDDYo91gjx0Odi46tB14/UN2MNin+Yj5Tmde/m1JbiLdGnz8vNPB5MTqvDY3pa2S1Gen",
-	"vy6XUlVwrIAXBWho2n2TW/BSn0pGTJYQvJTHkbPr4pSqtvDcjZu3vS0r576SfRXyLor8yLNiwex/W3bt",
-	"mrWzNnBd7yFPIyMuwzOaJ4gy9zBW7jkFunIkrjmBhlmC99ndCqbutyeYdjeCqZIcyCeo2ICYNaF/OyLt",
-	"zgGJKQ/EmFyEqpjqRNsXnf5O0GW7gz1vv33QOdyh3Yvd/l6wzw4Gh0uwpzOfPWVSNMV9WVacZm1c8/N+",
-	"w7Oe2XnH0uzJMv1fy1h3wYYhh1rbNKEKI6Kg5zQJlTnfEeL5hwpr+nJOWKcZXYZSKBnTT+cWoryHv8P7",
-	"rne4N4f7+zeFJralNQ3mgXQrGlaFnIzDKAodwLfMtIJmuNlJFgk6NEuSXky9QDFeaCPQxZwXLWrAZwbI",
-	"OXl1POM4yB2haSlmJ+eWIAWxg2XNQOzkUlzcW1dtU1mhnv6xwHnbzzLdpw+kfXCUlUpiZmrOij64yRoU",
-	"Ly7PSL8G7u32atlf7Zt8I+Qa10favX5IeZ1Uuc5aLo1OLgGhwu7JIgrubps1Cq9piVW46+3U5Zq+dFVM",
-	"+2xC49LCw7OskaPvPOijta0/DwQ9/LDzjJzp37HM9JN65BLrFtjCKEExpXWrezE47Ax2dvf3L3a6Ad2j",
-	"O3122DkMPOax7v7O3pbnDby9fUq9C3rodS72t7x2/vDMvY7a3qIqvsVb3xbpz+z7BeV+IgqWLvM7vHFa",
-	"dNc96/8yL+T0qpmqlVQOOsclL52zT5ddb1louk52qwlkvH36+wNJ+pHoXzZTOIVdMg55opgkVO8x+yYW",
-	"bz+QTtcQJ/fRuOZ7HLoJ2ZRYEbvPRBTao0CO7DC8YtxB38o6xttURtOtySQp25zlVMRDN1gfcgr9fJzb",
-	"JRbnhuqTnlA6SgrRxhlcxnqcdSbm6hWBLIzjfl8k5cXDts3twK7FrMJh+tjOy/5kFe1ZHuQAyjCCYJPf",
-	"yPPMGadNpJAX4pYLs0N36irZtsUNlTIc8iyGZqbrFCMWKvj2usuo1cdbf9Ct/3pbh63zrY+f28297jLq",
-	"NRJZVCcccJVZH98p5Pnf3ilgV7j0TAMBaQuc4v4BJCYbLSKJLDEFo/J3z2awYvLXu+fNdY132t397sHO",
-	"Xnd/GT3AokeWoNiYBuCGFHKiTHNgVJlxnmZR8B/6ygJ/euHO6na8lXOtZ9YHmWcIX7A+K2YB4myqkgBX",
-	"W73d9a1erTSTm/mcqVCoYG6YnZH2k0LpHMble5naDjA1c7Wcw1OuXSPzhUmGkE0sVAUyMF+BKDEEMdsq",
-	"z3FjV3dFEYarmqYlmM3jKyWnbXatvgHOJyw+h3Zqd0FUvXtmwmJom5Y9JfqXLejDHgAyjMlG7HFortZY",
-	"nJCLbDZMb5TNdsHhlCvXaZbs0mJxYPU+rcl2Q9zsrlr6/dJtsOQo1ad5ZSY6FZa1mXhXis8ZQCAZpdIY",
-	"/IIzA1tfUweqmX23jO4x12VNji1ytgGO0OLpCnoAViglizzaS/uwb3Ub2MSict9bvpbHwudUFNMvlztx",
-	"p0kS3bXXXkDaBVq6c6v17DO2/Djr4sqy/qGuM6Kovdb337SXqJzMLWSzxMYkIm6i4wGNQE0aGILpw6mR",
-	"eW81ku3lIxwGxixmfT1GMDv3e6R+Z9nMGBtI4owFWfubtFnw3WbIZAnw6wK52rvJsPbrrV56QrDTr628",
-	"Qy87YOmlWSUV69i+g3XUnLHYr0tPxLyX2q/oc7mHXbhsdf5eXa+BG4LJjLv99txK2vYiC1TLyHOaxYFq",
-	"bj7zwmqABIdrRz7TI3L2KZ1Jze0CcLW5OJfJo8r1nA4S1nR9w6CHzSoas7tpt9Xu3PNuOgCVdz64zswh",
-	"aZKER1DMoCRempYnciSuZ2eaJYg7adrLuH3a+1h8a5Glqy719O4GR+VAsdiWBKfn2yXMq32Fr1wrX32n",
-	"HXre6idxfyUQn0JyegVEXAUUoLDZE2kn9bvGA/Rumo1rdjES4rLyZrYRHPPcVhj4zQx7FZLlYeuaDZon",
-	"eSyH552fX7852f359N+v//V694/O6cnbp89+ftd58/5sCVfqQXmU3UAhVVWEpTpH7kLPwQA403dQ9hB0",
-	"L9Vys6OR08IKIALODf9xjn3xnClaluB5nImBrOrSUJD6T6vxTyo18jOrdwOcfqqUGyBtg4v7gsZRaBAj",
-	"DLCfIpdsUr/XXXoBzS/wDxwrq96xSu2ymeJI29CiPmAC48rcWbMJRKbkpv5oH8wL6ynrThlT2HdI7bwN",
-	"9YMXIt2msGjlmsU8mkDpxU5zeCeViA7MthGrjjjAI4DSm78CpanP9geMBecxM0HZQu3J4eBgL/AO2gcH",
-	"3f5+sLfbmAdTWJXp1N7DSBWkvFQIGdNnxnjSaguOl/px080FLoQTfKvtedWiBLHCDER1GTFAqO0hgEVd",
-	"EyYmUWmmTRZnFYrAJJbKrdGyCMXp+XwVJm1e4PqSLASwlra5BVVxwvv6rvFB/M9d5W7H21lZ1+kuSCtB",
-	"XvZFYBlp8ONKapyc7rj1L/eZmJZd2TKpl0OTWYC7Qpdz21kRWcNLkUnTiloLEKlmT5FI8CFg5Bb0o1vZ",
-	"ig5u1vR8rarq7jflroHTV7Uf/EEYpzWMZhcYDc65Ey39Yzp1luuC4Yo5t2GoSBAGTXKRqFxVZI+7ZZHW",
-	"LDVafHp3ujCpxIeTYqjDcfWLhZKjMK5fcWQfTu+/9AuNjzMwS+UGKR4f/RtgQU8iaAEk4kLmZCNXEZrm",
-	"xxjteok838K5d/R1u6IprZWy4AvV/RJT9tvjlXW/5aW888uB7azOmFRV4FLHBFKU5mQAL/S1hFkC3v35",
-	"gTtZ5GBVx9ayZT0zjMoSEG7lpFuf6bFTatlSJ4ScWQTVh+ArKXiuVbtcryxaz8wCfp88rxVJeyBJihFe",
-	"AKguTY/aXcNFdNNsvGQseKeVstI4sIVd1FcjqG7avEJFUJtXtpPNQtVQ3xjQg14LIXC8ob9U/6nHCyIH",
-	"R9NXAPx+K1PH0c/LyoFyWv+sKII/L44vw2NaZ5rQmI6ZggQrDhggWvXXSzgQUSSupQF3CdinI+J7Levt",
-	"KRg9qScndxktUuIrLYoPZiEgoR+M1mvzF6qJKgZhbIcc7Jt3RF69OGsSqAJdxqyYUYuRl8256vFr0afR",
-	"8bCiE4zJHZqH5bVOCN1uDrU/XCK44B79u2gE0CSDFFP5NuDJK7YD6NSu/iqApjkLWEgouds0gvYy8PtI",
-	"dA5+P5H3WVpXdqMWNk2ziBRbDaefHalbVLjOPXn3ckaWwKLDatjSPLt7OldLnJRahyOXe0+RSC2dtQQ3",
-	"Od93fYCKtk5+geZvvLVktTnsWZzaVtySSypfv+ltUpEAtpLaxZPItEjMwahXoDt+3bufnJp9gMAvWj70",
-	"eEnno/KDsZZmA24Pg9Ii7wspokQxMlJqovUdCD6WdZJLO7PaXZBTYU0v15GQCvk2plNgCQ15j0dMQfsC",
-	"g2CONPxkPCVjOplgEOH92TvS3WuRZ1nDAyDi9OUzsnN4sKfZeBEGgOtByYSqkaYY0T0solWPT1jc1+aG",
-	"aTeOrhopQAQQ//+YsjT8VVofTou8m9A+k82SdcSgHL8KwQ2T+yFmPe54/JeO4abnI4nDspDuPDUDVncs",
-	"FKvUAk3e+Fw1cNUOWatcAOtsk9W5kzZZd6TIrqQCuqs3Twfc32iABZ+Ku7GX0P+c03QLBXC5Q7ee6+pe",
-	"DmrFxXtPh6TeuVhW/du/Y+Uvt9wL9txadD+XOTWLQ77G3ViiOZW1jKzYp0trTs1vWg0u1/uy/hr5uZza",
-	"MhXYHZKpLMnLaHTQRdyGyiTjQaYlzRYFYhLr/FR8yEpaBBp4eNTurDUCoV+bm+Mok/4ordrJ0dapX0la",
-	"OPD40TS5t+LMTyI6LVfY9C9pEliapzPbQWapEgEzLKanwHTn9X06WPMlfXDTbASCs2U6PgHAbCz6TBY1",
-	"645XO9cUs9gtOuoSyc4uFGHxlloyLd6wfumkeFyE9r0nxR/W1VYzONl0Aju3jLRlaVxL7hTn1bxz5/Cg",
-	"7l7Z01rvZagt0WW/zoU6MpXCmIbn4H9ACEGN2NQ2UXYzRIhnMgbUCMxI2Cn65dIU684yPc5kjVRBZxWJ",
-	"fy3iS0wVzOcHWlL8Iyj9LWJAlx7Rhhmsbj5D9rj92kwegxKKRssszJiq/qhF3nATXDMjp5CgDlhUoeUg",
-	"eC4uGKFBwAJACYlni/rrIufMS2Y2oslOzgjJ/EHINuVCRLEiGvRShksGFJ0xskWcTGWIdAFTYR9kqX91",
-	"CyLf8GjqrlLO6DXR0VCSMEh1P5nr2/yVQkzPwZcumbFtdZDvgTMzYRPlXCi8UTWsiUtdugChzHLkvggU",
-	"dZEqTIt08I71dapNABMJDyVmDX9L8NPFOYIISttV57vimMTp8oTnxXnOtUCsF2NQL16VFEjJLgj51cTC",
-	"caV8WG//m0CiBuH5ZbCmS+Gj5yNQ3zQb7xZiZlrrLhzyIty5A3wwK78nMbsKRVV+sP3VfKSQepOBQ+qv",
-	"luaENq5HkvXPn3Ve/ks+/efJKJb9Z6Ponye//uvvF7vy3b/lRFzsi+fO70/yHuJ252AJ/E78WobG9Pft",
-	"j39/8hjy2+1UzqtQ2Gc0+cLkiVRiImGu4Qz240Io9vaXK3tdBLqKmUQp9qqPTPRTtLJLNtV7/YJKttct",
-	"W91fB7/88zA+ePXLv/+Kz67/8/7t84OT12//OBGd1/Q1fXed/S6WWt12/dU1q3JuDkOJqR1FJSeFi+um",
-	"nT/USzXtqQYSjM6i9fxwyKlKYhTmaclc+me/dlHEO6TUnOg5NVUzumSKPFucbJly6GYllvodUPVVAlyI",
-	"GDIEkFiTPypici2SKEBPYpnk0CKtIkPHSjxMvdVSrqygAJ1PT9KUxF7ieZ29TCl7Yrs3uRtmb+dgXsEB",
-	"oClUFmOCz8tOnUon5Redjm/fvDv5ncgRiwpNp/SQ5EGdEN8/yuf2oFA0sbu7swjTVV8zS+qlkDD6XL9X",
-	"7qed0DB2egGnQLRDpmSTBAzCp62iRwXrRGW1ifF59sKqqjbNjDXQ7kS+jMzl+edGVpe6uN60tNlErqJo",
-	"nSXw7QUVv7jvX704y7JAkfViQPILtXwMuWKDLXdMSupycvWxdsnNLjRnqlTO5MRZWatsvDxTmStdg3NG",
-	"qNQBB1/+gror9WOJC6q21lGmbByRThdAzbLKfImenD4bF9sNqeKV/vVpJJ2Kq610gy1oxW4Sqh1b+4Eb",
-	"lv5q4Zt27iSdYW/toFCdJRCYvi3opYO1IC/dN+TS4cpNfAvtFHOrvD8XL84eKz+ffedDp3s3pAzOG9Qv",
-	"Znw2dZKs5+p1IgrWelZ2lwUmaZHXVEtfkwBnk9vQwTeiV4wMYTsh2ML6EEvas+IyRbmoAsgwqdAOz2by",
-	"YnK7qIB4scD1fCYuWUUzK+wkofQDVa1hzlX561DUBC+SdwwiolpJ948TNRJx+F/TIespozGLydmbX178",
-	"VnA3ea8vOx/G+/L36R+HxxfPgheDV6OT//wS/crfTP4ZF/qCeCvhO3/8vOOZgnkDChLySnVF8ACLKDMR",
-	"AvMjocRi9Hw0bQ8infZKMf+sFXcAE78vyirFjqNrOpXEp1HklzT7mG3wou2AMGDSFMJgPkkgChZcFC3T",
-	"ZLmYcQdcSK+ocoJxnQsrjH+s+2nz9Me53ffdLZmjLLfElr+Vp+FFVcsQKDzGZXf6EZGHpy+fkb397mFT",
-	"7xRg/G6r86gkX7t84Prl+6aO6xxdgHV5N/OW/UNWu5hwmUwmAtoFDGOayaGYKnYO2LXnCKRd0gwRaD/P",
-	"zel2aA/WBTfbxsrEmYy9EFqH3pIlWwtgKcC3kNJpvEhY/IaB4yjCyWSBmOO3J3Bt3PNUZouzYYeVLcn8",
-	"ijTY95VOJsA5cboZzvZ2n01ygb1WRz+/ReusGV+F+epi03Ph12t0ppr5unNwKkWhodDhZi5eNPtzPqhQ",
-	"8nsJIRX3x8mQixksyjLxX9xVOYmQrWyR32Ub671k8cIOdfaIiXiMIY5EZjmIpd0sssZ0JSouXoolK0z8",
-	"QRJFpl9/yIdw9tIaCKdZVvaE/mcB7iGpf2GaZ9OBGzMGXjAO+Xxo6hyjpD54mhFUiaKFtbDTxu5Nc9G5",
-	"zDcSyfEO0iTBuepSkG+WCMlvpugmsFg9tLQxRKdEh66fOLkDjkkasbh0Kua06fFajVt9qLswv3R939qv",
-	"yN8q6ahVIba6twM1hRr/e2xtinme/y3NL7QC8/3Zs4Li+P7sWd3zpx/9uBCh0GIbuJIt21z2kDr9AXMb",
-	"wplEmQD8V9bkaS4KEk/BGSuQ2kBAqVgLpzGdEpn0tTpmkpwc1LY+5RDIxd9bPe4PERUlFyfARnUsIN22",
-	"l2cvfKQug92sBvtimr0wBJ7cNBsfMtS+Egg2ThJuk8dyCLLYrJArMmXKJONp7YtnjQNlLuNteayo9GsY",
-	"ykikIkNh4BYLGFDeykdrZ01YPlk/O0jfgGRDYHUzdZ8DMq+pmQgSALXgSyHMLuPevqahIowHEtyBl1xc",
-	"868P2nfGSKxEKsLQehKHavquP2Im//wC7c4yeB+wA6GlIWSKkG1BEzXahr/7Tdy5dZwe4OCCK7tgEY+U",
-	"mjRuNGEhHwjQqgVXFIUJuvjQEYQ9XkzIJ4s9DUM1Si4g8uQ85v73bHzP+dGUD5jYncQiUkr+SljCslQ4",
-	"CjWmpM+4ihmJxBDOpIiJSFSrx3vc7U5GST8SSaB1OmM9g0Lz+HEWSnv8mDz0kzjym8THUJb+rwwZ1n8E",
-	"fXZMoTTEenNVW+TDiPEeR1FRWu3q9nUzc3QJeE4VffzYBjTfn74+KksPIg9fvTh7BN+XhILq2uMXIpiS",
-	"h3ozPIKpn42YZHic0amoj+aYUejtajPJAtFPxoyrI/3GY/L4MbLr8WPAsUqkEuO8MkweP3auYP1cZad5",
-	"HJBd2fG4E7NskWMCN5+eBAL/5NIcoeT28eMc7x4/NkPae0SPCtyEPdzEGmItjSYiVi6iEbZXNG9bsavf",
-	"Fgv6dpATBAYycH1jLfoeP7boqw5BZlA9Zsz0ssIrMxdLCx6eRHSKT5q/kzHlUzMWwMTpX4NQas3NgWU6",
-	"UbKYR61lbIo+B8v+P/9DngmuXwgFl7isL+CagbJnMPXjKxagH0Bzy1ZThQr6Z4aR3iAyonKUdXPR+zwI",
-	"Y9ZXQOZ7DhLXbMoUkQdpCo2lpx88Jm/fn5GI0SsmbblZwm2PSyeDAHMpxDgE9COttvqpdxObhF+DP4Ma",
-	"X4jU+pkU8BH/f8fM1+to3aRqxpgw7uDjnPWAQtQ0aDSJbXo8Le5BkNgujTgvKCbf2TnUv7w/e4YMzPUO",
-	"JmmJlNbWJohvmL6mLxq8Lf2/e57n+ZrWHifwzyPP8+FQMDoxLl8CHRel7bgccj1DlUZugVQMJFyxWEKP",
-	"IK2b0SDQbEuYnqDlOXBa9PtJjMx0Jwfe3Jg1iT+jZfkkCrHiK8Wa1QTj8K1sa7ntLIn/+5bhw9aJlp/F",
-	"uNcDqU+8rfHXVOIyHnPjpQsl8T/3rMuo12iSnkEf7TX+of+B/q9e4x83wDNTR5/uoofdT58eEalE7JTp",
-	"6y+cDGz1f0T7l1rEoJBv5ntyhpJ0vV2Tu3ocReLaz17XDIFpgjDQF09opboFQn8d8ksfnlH59q+gIU3o",
-	"kKHX9qBzcPDIHlpsXQ93Vt4/wT7ZOJE+oMZnZxxJmG6E+5iqMlUARBjeM1nYAGYGoOw9bph2tEBVIC9o",
-	"f5SjS8+P8lwUAHc3009iVCDk/SgJoLRCSEYuWCSuezy0141vD6N/hOTAUjUdzHhbnXsG/krTR9ENOMCd",
-	"VOCYkWwCvBj4tP4yH0q9eZUA2ew065MM9gmBF1CiUPDUZDQVu1zhxOAmVTJtvJfV8iQZILvbxAsH1zrL",
-	"OYJL2gZ5rljnATh5jROohbemdNoK2hsLba0LGztGiZtzJL16cYZOJPJmYDejxC4NeIXKZsXtCagYI61V",
-	"a569S9MWmzMtbIvj6TcjNlCpDoa2Tqrn6cdhi+DiwxYHVc+mOOGKKRM1Muoz9uuVekVo6gDXrJ02jYc8",
-	"lsb6AAUslCb1MpQkZiqJOQuOSGLuLYsAYvqNP+x63aY+84+aZBxKmQKe4/WDh+Zh12s/0isvk8Eg7OPu",
-	"MYf2YdfbedQkNkhBYqpsw8GH3c4hvIZjZTLK85qk297R/7PbJN1OJxUFWVdb/YfnjlFKlb4gYKJ9dpTV",
-	"32bVNvoCiOPwihF1HfZZM2MrPOg2aWiRdznVVC+M4MwAzej9p098ZrWDshZoe//MMeYfyExw5iJ+Bo3P",
-	"HPXOp09HTkci/afdT5800w/05IEDhwbsPe1574hkxHzXOpMWuJhomSYzgR1U0roLt6nSYo6Q65AH4rpF",
-	"/FP9l61jfY36RDJzvQUM6tk+aHYBKbAB4a9p32UlMPxyNQsggAkLsNlMEqKe4g5Osa3/R6+02Wb5abTT",
-	"TtW2EZrDdFhQ7OsfhZembiJIwAqgJGCTSEzHRkQy0t7VM7V9ry+YVrCzDZBnTvr3rNuawS00cD3Zwkty",
-	"QfuXRvOgXJ9sOmQgGX5llF+Pwog10RlUUqkFG89glJisjnRobcZrtQl1y6yxBG4es1G6be9oxtuQggsj",
-	"rrLRIKYoxNON08Rabapv9Oy8dbNDZweGe9IgHjh1dEegn8G1+v/+//+fbcuo7c+Od+dmO30BVXBHy4Qh",
-	"wYs2TFBdlwx2soQnP6BVu4jTTbhIbKOFggkQM5mMjT4P8Ea4/E0yiRKwDsOBGuFaUNXscfizFpRuEyXT",
-	"M73tkVSXfWfaKukdjys5JgraTg6SGAMEUL5zMnBngN3I9PCpTLpIVI/jm7A4RlvCo2Xoyp4exuJakmRi",
-	"72normoEo8UmSGvvgdvIK7KrT5iW2pAdlkoOlIbmm8bIG0O57BXDPmljGrAWZJdnV5LRmNFNQKTQFwUw",
-	"A/R6fcFk6t5JwMYToRjvT7d+YRi/0XTmLJu8GL5k0xkgcBvQB7ndIi+1IarZ1eMZVU3QCtLTzKw7biqS",
-	"ko9atmHzWP0P/C+8N62TgWbqRSbYaNbwXJ83MdOntKjZVPTL7XFf6yDbONr259TLfbMN1+O2b/pVwfay",
-	"TMLWyfht6h4mc1Hph1HrQ0dQbKQBvRBXDBfHNNtO22rg2F3vsGgEanUgnRiIHxai4qhHALT6GC0xFjgG",
-	"nlNCDuP3uPkAynpNU7dzmMozO4BehILJBEox8bfpJNy+YnG75fmpGUUVgyXbgv/1m/k/nrIxDXnIh6b9",
-	"Q/43yRT2Yepxm0KUFo3jSjE45yeDwvwzcl3VSl0L+Dlru90iUO2XM52U6PExjQYC2rvoLQy26X8d68wm",
-	"8KMJBkuZ89Slh7PteRllueLy41QEGXdzfpE7h+Shr4Q4H1M+tXkm0n8Ec83s0B4HE00IcL+UfqqJGqge",
-	"XLrfNNrqrrdDHvo42vlFIqf6G2/M3sp17AUkk1aPp/sn/Xt6qRd4nzoyQACSl8wRe7j7wAX+0Nf/z3+U",
-	"vu4ySvP1xNaVgbvITrYvOMdsIezODfdBEMQQu45Nv+6cr7IfCYlHDx4GCjT/QISGQcQQoQBmCVdC9gnM",
-	"V9LvBwR0hULnGwmCpkRoCp6acYIz5/CA/m4MbGnbW1tPg55of8T6l5qJ2Lzq2FrhY6w9pZwcNNuHHXIx",
-	"1YrSzA5qd/U7eqf2+ENLTRRqJvHA7uBH+QF3OuSX8Knmnt64xu8yM/JOO92F4LC1HTvxmrK3eI9nN3GZ",
-	"c+Kg1eONZiMK+8x0FzIe+V9PzmY88WLCOGZntkQ83DYvbUOn9GZDhSqa9eUbj1LjqNFueS1PP6iHoZOw",
-	"cdTYaXmtHWgjoUYQp7DiXf/3sCz35TV4kcBVD0/KivK4MMBNm9a153IMM3cBTj+9F08C8w3s8C2xxYXx",
-	"SVbm9maPbJu+8c2FD4KygV+BJODUCNZz7niejZPYhvrZDbn9HxODS0NUfzrtwU3kCEqU2h2bd5t2wtaf",
-	"wlTkWd4+W8jRuiWFONJxHyTQTEkhxIKqkjYkqF7U9veGN1qNXM3X65BfVlFgHtuGZ/R3opBfGnT42C5r",
-	"1cvw7PZL50EgtYurUfZGumrbT2mQ9lzQr7QXv/KeU+MoYwG+tLP4pZeAPxowDm+0uzU+c3pyJsRrgUlV",
-	"3Z0alP0MXNRv0XgInfR36/DgxCDUph22duvM6D3PasYgfJmMxzSemoPoWMaQJEaHMssww6wIm0XVsKca",
-	"hinRFE0wnZUhJDyHv8usI3/WGNH45IxOC6qk64mDaAp4dqRpV2F9NE2nlyL0dNSKUqvHjR8u1fycJhjw",
-	"b9STsOGFNtzsfWRjjS5Aytt8z1pry0kVQn0x14Yaog5mlgPO8EFaRJ/TmizmLhrh1pbIWx1hQOSIOk7x",
-	"7HfTLg+uWRv00hzQ2jF+DrjS4/qP0KkCnAvSaTTBTIPINKUtqw42qgzeXmnyh7lqvfxEMKqS3qqdXc9a",
-	"KGHa1U/LOqnYRH/Etf60nZYaJ/gS+E8ibTUBNo9tC6ivmBl1Qwnzu71x1cqXEe7LZzbnuXBNdKs2ctBq",
-	"fN2Sy6shuXDWvwn1Erq8ff8CD9culUH15V2zXFs6BX91JtTm7cLM21+2DV8xVbUHvboLudmRZkd2Dhe/",
-	"khrgZj7f0C5+xVTtLZzlFN8sq2rjWhgY30lSsv2fmfvSca6n9xSWgupbKQzIww5EZERMEkDABdCJhx3P",
-	"e4TecDCwDCib//nGX1mav03cYwRb/KlBrair7H8uavSuQr9YKTcQvzf5hDIVJ+zmdie7U+eYfs+CwDuo",
-	"capxNmfhmIkEJ9WuQZ97pFcROO3dOoxLa6d+ZUFIsfD625I8eOCzc7zCTVpuOWC24TZk6y1yTsxvD0Mu",
-	"poTKvtHaw2D1K1l/LWvbsryrwkFCl3U8Fsu5Ntbh1MijETSyDoCzPZbKq7nDwOAkGOi/6k4A8/wixlwr",
-	"LlxdZ4jTJq2mJ8RanHfoCMn3blvgDHFncLNR4n4IJS71vRRFWYlIhR/vSrETco5ml+s0Zd0koSS5bqHk",
-	"ZED8MIA00BTmMlQAMmWLvDLvAyImGLR48pvocbeYw/hD5kltqGsvkddIs3OWluWLEx7+hU2NgF1Rh1xG",
-	"fNbWMGe619XSMmucibwI3aiORnX0aoigZ4IPorD/jeianU4NSZc7BqcskWa5vnOJbJTbnMhbIIRpFNXS",
-	"aD9bnJZ6LnKbLmG92+gZT8ORaeGF49duGvzZJVzbPb7Qt72KGMZZ5MTwD+VUxdY5G+Wnlh92yaO20A3r",
-	"9sVMA0wGG+42vtl529n7we7XzQav66Ktv7vXos3XcDGk+7CuWzfXvGEJr+5x1s8rLQyYQZMD52+Pm3Rn",
-	"qehUpjFQm3VJ1mQdvE2Kh/juNPsVFPo1u43zAmdjA9ytDQBcA0n1woJffRvWwA+h0Lve6rtU7bdBTa/j",
-	"vc6XpaCQvCO39Yure0izW4cvOivdtymOWxZwBdwku16G6W2aZuSTJ+e2YZ7nfkYWrex+zthc1/1sSwnv",
-	"xf2MlC3jgzZzudloqj+UH9otKSkXk/DE16K4Grd1n0bRBe1fZmDf6Yb//DdbXXMhgun/bCdxdFMpnN9Z",
-	"MHUL4pDpvKb09NWLM0xWqAD2N5VwtnjXqMmAu2D03EFMh2PjugliMZk4VXIpACT0DSoR65LxoHBGn05f",
-	"sRIvd2m/F1tTWAl33nAbC4T6TSA9S3AuYAnnldS6Cm8RnVkv/Sy9lyGfA8zesF1Cqqm0qKS3ohHVpHIK",
-	"MUs/rZt06zULXJ2EFZQWwJhXpjWH8D1L7UxXTweYJ09qe2dvLlPDYC6Zbg8FrwQqsrRvTBJFOdC4kLud",
-	"pBfDiZcyNm+g1aQZEK/GIU/nMDuFGSXn999LPZmmcjrLbDLAJWwwYH0FPs6dsldPK0qNATrGFr/OqcCF",
-	"q6ds4Jfw7k+k2/YIjaTASlxHF20RbbjA4/IorfQG2WRr42wdNJRB7f7+O0qutGK6x7te1/xptzADIGx3",
-	"zoyhJUDABjSJVK5evJXD22oc/fnRvbpOsZQVqqttBeuUmIZq+TvrpirQuVjuv33z7qyZwTehgCam7wu5",
-	"ZGySJWCjtK8rvd8KWd8T8Wnr+vp6S1OwlcQR49C5p+CayJpdmMM8L8HDbRqRitR8n4HGZIT9Stfp8yj2",
-	"Larh8dics6/wnEErw9mDVmLzPMsg3OCpIzgv+vSEEmDhoNrQYBmgNWwB4h76jinoPzKAce6fRaJMvaiB",
-	"HOlxo8maVrYpjIJbHj8IY4YVJwbwJl9/8f70dXbEx6brZVpMacAHkPKjHve1CYqtMcAY9VPfZRQqQEGx",
-	"BZu29mNgTRlYhRSSZZ7Rn0LR1El9QB34i+Y/VJvzt7Dil5cxd5Yo4YwefJdBnTv0lwLvvkV/6SZ7YmH2",
-	"hFWjlvQjWPG2ms/1s+2JXTe/wqBQ8IBgb2VU4SYz+RArS+RiFoSVyD9UKgRMeuN/q5UKcetzsyg3wvlA",
-	"5ldZT05Exeb2al47qfN8s91/jMSIFff6F/E113we1n5eUsV7kyKRgQRjigTAnaT4hg5+nQNpac2GPNJ9",
-	"hmyJNuPqlxXSVnaeV9T+71anX3OuxHcug77XsrnvXFC+NykLX1if3gb0usqwmdUurp1ORCneI+N6XoHF",
-	"yrweMe6C0lIpOAkHJnE5BYdcm0LyDii/nUTAMTaqyY+immR4jU5Tgu9ZLXmLHuqHvmliEKCTFaFK9d/N",
-	"IfYfOZrLB4CGc89ts9A8w9QQGFTOnD2N3S5ozAg2QwCJAPBaKbK3xPYceWli0FObjsMWgbTCGKGDDW4w",
-	"ljBYoN0pApqa56B/OrmYFvv8EjoWoGfpkZF04wtAcBwDmWoaC8lrFssyJ79xPa+sh+VyVAsybEVNzIjv",
-	"hlnGVdQtoOHOdK7vV8JuFK9v8hoAiZjJwLq3wNoULmV6qy5CQMAiWvifWSRvGK6pDUxA9QpjqZoOdrS3",
-	"1vTSMyaVbNwejUDNb6RvULBhKJDBjaOGuGw0G0GC9J2PZeOo3WntNhso1iGLQyoa24b/FcN39PA2St7x",
-	"PEDVxHZ8Tus603ZxN5XGMD80dfX/I1u/QxuHrZ/JAwejc0tB0w4tKh/Abxmw/xEZy+F55+fXb052fz79",
-	"9+t/vd79o3N68vbps5/fdd68P3tAtoZka2tC1WiLyq1Qkgd1bOp/uGH/J+k+7yWe19nLwv5PYC/iX924",
-	"/xM6Cd1nw+CJZ57KpQE80RN7oPlPFS2kH3izyQduflmd3APMnJrJPFBG9jt5skVm66fiRH8nY3XjqDGf",
-	"142bW0Qm75PjmIhUlcx8lpcHeRFQO6c5Pdan0HmybmKzKn68JMN5Y0v9UFnFJffT92ZWVeWVBZLQ3PxT",
-	"IH+n1Z1JQgkHZa0y0FsSGx+LSjvBWuDPHvczgYEQ8phN6evP+qmvxfY/KApK7DllHMuxzRGyJhwXboMk",
-	"sNBkjzsVedo20lZQIBCoFKl2sp1WtYO05FlHdCkVYxup80NIHX3oimfujtR2q9Ys8Iumkdasvag9lKbD",
-	"CfgUIgatO0LVIr5pEQZoOhS7WwPmOHaOyESpT7w1eUvfZTn9K9nxNpl/Uy/0g3lJk7nlQuaIfMWF7u8s",
-	"QFX+iGbdRwoNgXPNkpxGQFkXxNkUC5tZSlWPax0a80rN4bcALwUAFsFJEMpL2zPI7SpRAIGxgNm2hSVS",
-	"3NTXNIaO7WVeaGG0KrhLzkP5zq0FWto7CUIGc0KPPjsb7KyYBNxoNqCNaWZiltiUepNitnrFYEGIicYI",
-	"uQZtjPsiYD+hlhqOmW1aCRAHc76ZS6I3wnrWuXDggh9W5NWDFbWENxb5fRee2O9Ygm+8sN+oKnera2aF",
-	"6n0c5xxPdJ0q/qq28Xmnq9MpDY03eWQguUyZwkAfYAvTFYQgptHwux5NWz3ux6aXnm/bTGPniHyLKWn5",
-	"pc0/q2kOacjtyNhZOOuxvBb3L8qNZzjzpesN3tIhqw008BTuwkqkgdpCzhK70VZ/KD+UnGmg+w2orXMF",
-	"WMzGQtUSVPjkPaBln8KHvnO4bBtaavx9nzw8aHcekZ2dva1uZ6vbWVBxGQaNo/0vi5XtrNBXBJbtUrUY",
-	"qSQ3hw1c9g8myGeE2VeGl+3S900AZrvH6UtWjNaRriBBaxvNzszWXAZaEKMbsLwNYPaPDJjtyrxbw+oZ",
-	"vfbHg8zOC+INZvZGAyrHzF72tC0EzXYHXCtq9twd7f1o1+xmk9fFzV5ih9+TY8bZiV8GOdvVju8bN7t4",
-	"jO9MwV9Fs19zOKwgcjbWwAY6ewOdfQ9K/lcEnu0c5w169g+Jnl3cAcs5pTf42T88fnaFrPyCae4lCuyP",
-	"iKBdPKY/KoQ2btANhva6MbT37xtB29Sv27LPT9Xw2eUBlUpajZ22Qc/eoGd/FejZs5L7LuGz99NUjtXT",
-	"PXJFrqnALc8E3oBnb8CzN+DZXxI8e8aA26Bn32XaxAY+ewOfvcmlWACfvYQboWYda5Xf9WsF0C6RyhsE",
-	"7Y0HbjGC9kpH594htBdv7w1+7WbDL8bQ/ur9zXVf+A5gtEvP9AZHewPnuMlk+GpwtL+EYv0tIWkXZdgG",
-	"SnujoXxHUNp3pZxswLS/LjDtajG2QdPeqF8b9eubR9OuoXV9A3DaRTG1wdPe4Glv8LQ3eNobPO2NQfXN",
-	"4Wmvw7baIGrfBaL2WoJNG0jtDaT2Xenu3z6mtnPENqDamyKiW4FqV8QoviQ8Yc0q+A2s9u2K7De42htc",
-	"7Q2u9sYfe1+42svcNKuU9m+QtVfwBG+gtTc667cLrf0NKK9VQszRrOqIquzxArR2k4goKIgrrR2hxJKs",
-	"HzMlbycujp2PryFeNGPANxtGFZ/Rw/KA1RjIaXQH7b7X3x8cDPZoN9hjh4Odiw5tB17/kB0M9mlWYvzs",
-	"9Nf5KNfOxPJ8rA8skg1RG+k6/9UyfJE8Toj7jcUQITmKNrjVP5iULAqKMthqPIBfBLeauwTmBVmLHNtu",
-	"AX3KyYheMYh5kzc8mhI1wnQi4ATR4oaGxkmHMu7I/Hd8xeIel0qApCOXbMoCbWCP9NdCtTqAtXuuviiA",
-	"dYn8dOVdbZs0+8zS9Ze3o/YOpT0USMf6Lm14tH3R6e8EXbY72PP22wedwx3avdjt7wX77GBwuBKn3uHo",
-	"iyW7A3AKr+SkuvMcVhXVlvDH8968abojv2JqlWELr32nN8gdls2eCfEr5dOc0rSpm/1u6mZp7hqYe6fO",
-	"dWI4YvOz849lkMizt1rkA6bWCg73oeABYiloAaTEJeOSXLC+GDMS8isahcHq+OH5e/DHwg/Ppr7RR+ee",
-	"l1N2JS5XOi+Li2MrNcjM+HXu3dvEWedude+rVoRWUW5qqDWbU/wDVgAvcYTvycnmLOE8J5uN9tbxsM1m",
-	"Y1uhkkvFJMdZDBlAhwyCURSRQRipBQBBi31tz1MyljYyoSjjJRBRi4cWOHHJV06e13/BpNvVf+EdNK2r",
-	"8eB7rsKozoP3F6Jwlm7jdfuxvG6FTNlZn1ua03YXXrdF0i9m5j/1XNfu23unaKywv8skolNgQBS5LIH4",
-	"5oycJFxcF5zu5ESROOGAKqfZekH7l8NYb0BCedDjMomvwivT/w4KRFrEfy3wIvDTNJr3p69NTHUkrg1i",
-	"UCyGMZMonD+kOHJQN+qbskGbh8s+KWKKVuxVAMQX+jGFkoxpwAhVRPA+A/RJP2W1j8m1AxH3ODTUe4uF",
-	"k4VcIYsRUe78NCwFftgZ/EQoh4JLsPXAKTrQVjg6nLre4crJu6eW9l8pn35RF2dJ69L2bl4ltiWSCAXZ",
-	"aDYSuBDy7+zn2p3W7/qhmW7vrDo+0U4dZ5Ie9LjfZ5PvA4ruizjVkIsbf9p34B+AuyJwtd0Fd+XCfO/0",
-	"vvts/8s60xY0JksV+tRnb8S/tGk8jNt8nuyKMOJX3wEtLfhhX/s2DTGiUtkMH5M/ek1N5qZNAk2/i5i4",
-	"+hbkoRyZLq2hLRzJxiDXIokCcoG18voCvZV743mWaL+ytjt9zhQFTfxbF2h2Qhudt0brtJIajbtUcRdb",
-	"bnb1ainEOQGxHvV4SQqrlOlTJk39mZUFKaubBfxjP6uSnV8whkoklowNBcKVZcAXDyTpJ3Gs5QmCmzXz",
-	"NW1aamEwImjaMjhLkmmdAUjMJ4ooesmMul3E7OjxAmgHKwHxRG2bKpsdb4SehfJAYQwab4YNTiWJ9IgA",
-	"/c7ZNXavPhn0eGlZXk7swt9BKwflsRQLCQRsUV6HKQRpE6abMxlm7QJosc1oHIUsLvEzwWrmptzjds4t",
-	"cjYKpa30szZWk0ih5TsoQ36hMx+WKKTUDDlkQuBVomK4c+nUbpisybdZS/9UP7QFHaP8WSAVfVOhyk2U",
-	"EEQMFONY7SQFwVVJ531hsjYgwwlMFn0HhspZ9KkBjQlTiBZcIkSUMWjuxudGp0gCzsQQZW7H1PzpHCIU",
-	"TI8bbL4WOeYZMzIzClJIQp4YHL6yFYat0czVb+i/r8XEaqxiQ1gJ8h1ZEaWXbh2D4DehXvAUknpzS8/o",
-	"12ajLXVXL1SxI82N7Vqlk/BowZcOUmckrsk46UM+FqP9kT5TgCSHos7quyZVXglxKx0X1m+1+ki83M0A",
-	"G4/uD1Uhme3eEmeu+cMdJVDOLXU0dDkXoT0tmBAJtiXFx/TBumC205lV8hLJmm4tYczG4grajiSqx2kQ",
-	"hJg7in1OBngyEfzWfgxHR20P+7hYZLcs/WTeocVDKuKqGkXnzN6qBzCzDeaA4MbRrud59Wv23OO/5qK9",
-	"71+yfK9le98eIu1q0swe0UpNAI2POoF1G8OYE1XPFdnlQjW3KHFDT/HXW9Hm+rI3msWPEyt2zsNXEig2",
-	"Z/kz/v+aTnMT7U1d5rc/tgBsogdtrH6cvoPThBPZnKYaXujYbpevwweNKzfvpGFOaj0D2pRumkyGcMid",
-	"6/NBDnTkAqNS7xTlAY0D8gEdw5LICeuHgzRH/BgZ1meBGbzH9bjSthkci5hhr0FwMJpefZCQAN83nr0W",
-	"8fU/Qz48NzT6JLLX/Xhl39grpkx1zSrH3xbmbC7THwrICPeh2c4VV6qpCKvuxrTu+9Sc8lhgx/M7ybr6",
-	"FaxviKPE7CoUiU14NwFqUK4tfoS+o7kgjAcAlYMRgvRxcOsHmWwIFZFKTGTKXf0+xlMg0JFGpAWIYBuo",
-	"eOfKq2sWs2xEG/u4ZGxitHxLi2yR9wA9GEobd+LsuscNdSOqhQe9ZAERMfwrZrQ/YtC5M/22FjmmStRG",
-	"3oXCAgHTB1SvBQsgoQzDSPo2MNLs2LgsiF2wsqyqHn/o20HPFb1k/Fw/6j9yYkfIHfMQeGK4mFkelLiU",
-	"T0HcloYX9Le4OLdvGinrP8IqH0I58Z28ka1f2NRv4m2IgFZ2gYbWawRGVgZCtULpz6mIoqe0f5lK6DUk",
-	"h21E/LIhj7dmRzicWOVu2OQlVcdNRBSBlCgRJTZcm7tzFt0z82oA03vCduy5u7p78N/mKW+RFxDqLOiE",
-	"plm6fdbtQE0GsRiDsWfeGUM20/Mktm3PelzL9CbGddJgap/GGO/myD2qkpiRCbPwJKBtpg2WQWTTQEzS",
-	"q8xSBo08pniFaRl2bJDxB+FVpi7nNVUQmPr3UkFLHvpKiPMx5dNUlXUFuklOhtsQdWXoLnIGfeelpENG",
-	"pDblTWNsaPu2mnTVO2AjW7+cbDX5pUaH2UjWu5CsyrqjV9fa50pTAH3avq0crQy/JROt8babnucZLCom",
-	"mwgeioEnQlOgqtjMSo7CgYIEGMgBopyIRNGh0cBTaaT1Wi0cEV+ux7VoZFzF06athBBxwGJ7Axn9rkVe",
-	"cFWVSKQFbCw027RGz4lKYuMBQL0WhicUoncIDg45Nz8Z8a7pALJ8ptffJyGXitFAf8rH2fst8kKLeRzJ",
-	"hOvTiSCFWhZaIqHFkxIx0iPHNIrIMBbJBL0NMyHNFJwc+0zZJlPHyEmy6+00HeWW4Vd6fEynmCCrWuQU",
-	"NGJ46nokojxdy2OnvjOrvnpk8k+320Z7Z+/W3TYMEmnTHXe//qiInzYXI+sshV7DzEGJzUxtalfA4vpY",
-	"WUUU1BPFxtDAg346wQHanueVoWjVCrredhUKrM5wwuew0yDIIl1zAGULTXGcxPejdsWqNhs2e9I2xNHE",
-	"A6D4TcWK55e12YDDq2dg1JXGUUMfI4YJhTn4PLKvz7bJ02l3nPmbsblQ5wO8VBftF4OTOV96rbBr6rc1",
-	"eZNKU1JTmG7i8Bv43K8YPlfbKHhQ5W2wc5fGyC1B3YwiQ0ghue9iSqjsm6zuQrNGx8s3YNgxoQ8Focmk",
-	"xwvKEWAiOvrGtQ1nhAMyFQkWR3JBJslFFPYh+1zf54/JUzYMDfCWD0qYf0R8tOF8m/o9oEmkmmlrFj0Z",
-	"OzdMPY8ZuWQTA+DroyPVR3chwvYKDjnDj7UKx02Kci73/nXIL/1mhhEMNnam6bXIiZLEh0nny4VMirzh",
-	"6gT0xN+Eoa/HCUC/X4aTCaSlP0bj1r+moZ2ea95ChRCVRArBCRbGotynZkAsQxICt5ZM+qMMkViP2cwv",
-	"r/6+iO0GwL9phWAIfYRtxZI0WeyYAW4dzwYvH/279vbhjEwNPsvJIEO6h70Ahr8pGIAqWUjyBw+yXpoZ",
-	"U77tkYe+3ljnKk54H8CWHxlG4wY4txtSsxyd2ca6N9+xXdv1F9C7YMAEjUMbXM9GfwU/CAU/UTIhEe1f",
-	"WkxnF7A/ZrbHaBibr0isk9BMgN4AF3rHGvdMj7OJ6I/sxnF31LFTzfFCP5QVfPgM/x1ys/Ggj1DWAwGn",
-	"oDV5WzYML+hJcWSDWfS5XDXV1sjV56Hs0zgg15ov+kDG+qACT0AfZ7b/EcwOgxAmhoDH8kl6Ji1ejz0N",
-	"cOZwRrdL/7kdrDXYGO+s8lUH50KTvHY0ig+03nMvGQugCn9V5893BqtdFkKtMSHNxldoTm1irrM6ycvs",
-	"piuD4p514NwZCDfEXYXeStuAbQcun1L/94tP2eXOSBikYtNxPeUBxaCmDCHzyMM3x4kakU7La6bgDDEL",
-	"GFchjWSTnL58Rvb2u4ePWuQYX+nxUBLA14OB9B03EkmMRUjOV0AeZ31dDUTfT1kJG2FXYd+oYCgtW8SX",
-	"fTGB+8tUdWGSNTpElNZFaBglWlqGnPyVhP1LfatrxtuJ6YFzk9UyG/4YBDGTskkouY5F5prT6gLUZZlI",
-	"aI93O4fGeRUOR8p5DjtwU1OahJTlJw3hyI6drPX/I1QhD4x/retlzvvjC3GFXbZKLqfOob1T8hVrb+CS",
-	"y8EgW6AN9HYZ4t7GYhjTsSTXcaiAeyI21mE4DDmNyPHbE4xFRJAMY3bOIGRRAI4uf5xEKpzQWG0PRDze",
-	"CqiivlFe4dG/Eq37SRWHfNjjBrAenVv24qPkQgRT7HqOiTb6O2ajGuZeTMnPZ2dvyVMqw77hlWTEd4+A",
-	"b52PsRB6W+PVDn1PyW/sGrPz9GzlCErIA4EaGKp4xZgwF7hI5SVsaC3CwavrCPu0dX19vQVcSuKI8b4I",
-	"WFDI2U+tlHpYd+bx+nC/zcYwppmPxLzvHOj6CCEw+fTyW1NRAHK07u1rSBik4YM7tfQvGb8Pcx8+5Nj8",
-	"ta9VpHAUC6Wib+ZmZf0kDtW0cfTnxwqoWVR6lTlqc4H3OHakaja2E8niehmGJUCa8K3UUaYPLN7uelD7",
-	"zNunv98qyfe9LKt/XRVOc5BEUaPZoME45MY72nRlSbvTbASMRiyGf/Ikitz21Nnf9H91m7almUETV+GY",
-	"/RfakjXenz2rLyFgjjVQwl22t+5Tj97ot1U5hbZQbjXUy8LJ/ty4YDRmsT7k4DUHexz13ZI4i+NwAF9Z",
-	"IPrJ2KIwpGZ2K21yvk0n4fYVi9stD2w/Q+XM2KBxNVPtN6cdwddM+18Y2qDImtlp+7OQVGJ8P5k4sD4L",
-	"KjG7DV0eYSCd4Yx9MDvcPxOWmBiEbBIIvhj3yVgoBlkq+msXDHAeEIEiR+ewfNysA7E8srBwTuWk4XWf",
-	"RpG0CD8VHcGcj2FJ4ezHzvK9zmAykFnoDmQ6Trq5287Q0jbxKwHQtpneTplUBlGU4pdMDd+gvsQZOc2K",
-	"r6B7JtG8nD6TIvLx5v8LAAD//w==",
+	"7L37cts4tjf6Kijt2ZXL0DIly9eu1Gzn2t6ddDK20+npVj4TFiGJYwpQE6QVTY6rztOcBztP8hXWAkiQ",
+	"IiVKlp2b9h97OhYJAgvAuq/f+tzoidFYcMZj2Tj63Bgy6rMI/vMZ7Q3ZM8HjSITq3z6TvSgYx4HgjaPG",
+	"+ZCRiMmx4JKRUSJjwkVMLhmRsYiY32w4DfaJjsYhaxw1uNiCPzechuwN2Yiq8eLpWP0m4yjgg8bNjdN4",
+	"MRa94eyn4M9E9Ek8ZESyvxLGe4zwZHTJItkkJzGRMZ1K/JmOGEl4HIT66eiaRSSQaq4wMdKPxIhQckl7",
+	"V8k4P83D/sGe7x60Dg46vX1/b3fOdJ3Gp60xjWMWqRn+nz/drUO61f/4ubV38zdYy0vG/NcBv5pdzvvT",
+	"12YxnH2KyZgOmEOoJF43cd2d3vvT1/Af7CcSsfBJt6Ge6jY88vD05TNy0D44eNQkx+FELXkcMcl47BAZ",
+	"KJqoMfuM+WRIJeGCMF7YCPzCNh0H29csajXd7V4YMB5vt9rbMqZxIi96Q8oHbPsftB+z6Mmh67bUS+09",
+	"pnbhSZFEZTNdQLaB2FJ/3JJXwXhLAFVouDUWAY9Z1Djq01AyRcG7pN6lohoRHMYJqcRx6tPKZ2FwzaLp",
+	"9j8uWV9E7Elnr9W+S1qIHkUCzKFHxMYhneYXUT59fHJ7Z8F9PKUxex2Mghj+3+y3T9VdlLEkYxaRoUgi",
+	"Eg9pDHPBb5ERnZIRvcpTtuWq/7M/PaKfglEyahy1W539zsHOXmffaYwCjn90HTM3RZYBi/KTO2UjGnA1",
+	"5+oJwrxoxEjI+jEJ1L4HEqacm9k6JyVZCcXOWE9wX6YcSk9CXVSZp9FBBYV29tQP6TRa5dPAdZ88n53B",
+	"iZ8dF3jIIZNh0Bta7PKBJKEYkJ7gMQ24JLEQ+UO1f+myVm/38rC/53foTrtRmOlrxgfxsHG013HKThWL",
+	"o+lxHw54FX1iQSY0UPJE3S57usjLx4zGBSHTyk1iPn0+fPhwnMRDxuOgR2M2Ow/r10BwAgMzPEXw/b+S",
+	"QMkS4Cl7+7vuozyBnjIasWju7bpxGmHAr0DSHg8Yj59Fak3qoofw7xfXjJecIHyMUE7YNfAw3EyqXlGT",
+	"EGMWwaRP/MZRo1c6qNMY04iOWKwlPbx8EagX/mZkevNS+NP/2g78htPAy5w+APvQHNN42Mx+UQuy1nHK",
+	"RiJm617IzKh3upLnLGQ28WbXgE/Mm7dfHOMeZmxRafUp24Pc6ZxfsXgeiV+xeN5kB7m372+iZ6AsLZju",
+	"A0lQqVowbz3YXc9+7rlYTOf7PBHWt9ZA6dnR7nT+rwMZF1huyfzVU7kFABssWUBYNtw9LgBJ9gzMgjrr",
+	"wI0gaEcsXE9+9DtfVlGC3HZjZse7zyXcxdZUDn+nC3uXzJUC78c+nS+1xsm9CYLcXKvY01lN9jRO7lkQ",
+	"vEvmC4JapL43WZCf7RqIfY+yYDwOtQGBSpf1hzJT9VpcabJnz1VpZ/ZQM/PPflvvKl6xeO4SUok8b/6D",
+	"/CB3O/ln8C+0NOZOPTNGrAkYkwTHrLJJ5q2mMM/iQopTnMcBzQxJqB7Ck15vgnPY4pLzm8s30glG8NQy",
+	"M5zHTWpPEe8Y/vdcs6dqLr49wMrTeMXiqjmY+1E1gUH66m2+Du6nOfpyCL8v2phBOtBt5nLGehGbQwkZ",
+	"DHjAB0TCczXmpAdceU5KI7Iu7FydyXps0czC4rC3muBzdC4Hc1U6P32ozuSsIW81tYyXzJubxaJqzc4e",
+	"9VbTsxjJvPnZHKrWBHPj3nKG45BO508Onqg3LRzsVjNaYEO8FGEoJnhbc9ZDnQnONyBqT/NdUslTLW21",
+	"aiLj5NZsVWn8FWzVmkA9zjpObs1Z3yWasmyOLqx3S/TJiPJpzcM+tkZeeXqnTDOnN5RPyzRddWqXYGBR",
+	"brzVpyXC8CntXVUJJfU7hIWzoGAk4pwmmJdXJTPNf+IWU41pzKonGpsjt5wAjexhV5icliLTV8wIlGm1",
+	"bDch0lI5nr6+YBalmr3TMGPPnS34Y4o+/IpghKUegrdnsSO/TvzBmn36g1NziTCNuutbHG2pu8AlIyz3",
+	"sMKc271idebMVSxtMDvEV7gsxXjZHF0ZLr2+4bUXioN+DatdfEYX7+JXeTqLk1rPPpaP+sXXWxLbOGdy",
+	"rrYdMxmXSPuKpYdVH/gqll7clfWvvfwLX3zxOZ/3vGP+jiaSERGRiMlkNFfijJOvlFvlnc7rW+1XeqfV",
+	"EVsoYs8Y9wnNHegpiQWs2MpBq1h8XPKJr2Ldi6XS7Rf+9UktNFoX7rll21YsLykd6CtZ3+K9rbvAr2oH",
+	"XwaRrBeI6asnyyIaStCsPzTjLhecgXUs8pXjEnQ26aLZr+DmcXNUXWzV4nxSPrBoRndq5+bn/jKImF/f",
+	"LM+SqCeKs6FTT/G1IJZ6ldXK6R0vCxMutt1t+8F0oXWyxfTJH9Q5NaulDaxy2GvbsRb9l5j+F2RN+aNY",
+	"K9FsmS1aMd1glT2qb6Yus0lfhwAp7tI4pAtZHYYjaiwQBluNH+A3Fsw59SrD5Mvcyvr3pfl06l++Wy6N",
+	"JHrFFhI+q+O4PzLDHG+K41Zk6b/l4ZQwHoNJC3VCWMoQ+KaYgDPmQ0EY+6RJHqgX/0pQaHA6Yo2jBrya",
+	"y5Lvi2hEY8zW3+s0nKzuodM+7Bzu7bcPd+cWYSxTVAOrq1JA7m6Ncwsklp7/ma6Hq1iBCdZNgnhIKBlA",
+	"vkVUrKJrkpM+EaMgjpnvEE/GNIo9VByZhB/NOIYSNNavdjmNGOGChIIPWESu2Dh29DHW1YGBJJ2W6wCr",
+	"JH0REfc2B2JNe6/Y6snzl0FYfcJn/TYorYCW+jA0ySkWg0jiIatWn/cqF5hx85UPfev2Cz+fjtkSS6fc",
+	"ltOBJFcBL1l54C9YN0zbXvnfItZvHDX+azsrQt3GX+V2OtFiGlpZVdN7HvyVMBKkxU2FHLSsNKfTb/Xc",
+	"3n7/oL9HO/4eO+zvXLZpy3d7h+ygv0/NAhT3tOaft30UL8USoMZRHCWs4nrvtBVDnS0S3Wnf/K1RVhr1",
+	"FMqdFjAjEfp4BbF6UXCWO5HLsScssKp55W538pDT1to9lFoOERHx/mfEPOAaVlmhfiwWV6ywvf8zYuU7",
+	"mBeENTZP8WZr8x7+ebz1B936j7t12LzY+vi55ex1bv6f/xmxR+VbaUyk4zhmo3FcXkCNLDQ9s/iogyXK",
+	"rXTLsCa7cJnQRtrS78xdlF0it6AwzswaUzb847J5B6M0fJHLCHFIwMnpy2dkZ2fnEI/kKAjDQGJNX63l",
+	"4Ej+Fq25okbbbe1vubtbO+55a/fI3T/adZuu6/7RcLJz7NOYbcUBnIzqjaooPlfbxOYUoKfFxAEveglr",
+	"rRjGbpQvbs/dcXcoa7cvDw8PDvZa8+d/bfhl6RrUizO+ysWzU/+zpfl2nf2Al7dCMQh4o0y3YZ9ixmVw",
+	"GbItxtU5/LPwSvovkcSNj/YCa3EOm/b2uS/hCLbaPm9xy/BDe75Vav4JhyTZ1Dbx1Ac9h4h4yKJJIBmh",
+	"cKJqbVBkDIKyzVADzz0z1crj+exJL730AL8QSOKuev7NR+qdr0PXbTlLKYX2cs9ZmeF4MjPx6i0h7yLR",
+	"Y1IqwToM+EARhNdap/rAqtv0gV0Ohbha6gI4GRyGEp4M1qWlReWEJ/ihrQU3Ipv6SA4u2j+/fnuy+/Pp",
+	"v17/9nr3j/bpybunz34+a799f46qrC1QRwE3/2zVWPFZMOA0TspVIsx+gp/J5ZQw2huaPCiwT9Sv0rGd",
+	"nOAUcIhkysqNma9ek2PaY/KIeNctxyOU+0rb/fnN8bOts5+Pt9q7eyTgXX5JJdvrNMm5zrliPonZJzj5",
+	"XkY0z8n+peSNjOlojIOqWShLG9Rp8u7t2TnRKg0oZPjnVy/OnS7/twjU+CBAfRHLhbuVkqHmpl23nL+f",
+	"7v3v5Pfts+3gr//9Z//0r94J/2109r9vkpcvfnH3P1y9O3z+17Dzevvq0+BJY+ltOzdrn689pPpOwIlW",
+	"EjSOSetw31247JTCNZWfzuFea3fvYN9dnoHU1Q00oww48cCU9QCZJEBFHddBvGOLK8DAXpOcDDiA06hN",
+	"F0lsXq/S2meVhkosmts4GEClWNJIDnS9ZLkZQiifkpGIWOXKrr+0gfwCNRRlZ8qKNZtcWg7GF+69ZISZ",
+	"N6VDaExGQsak7brKUB4zjYuS+tdILIhk3CdSsWYaIm+5jGjvisVdrpYsiZcOeRH4f7ofn+xqLB77z62P",
+	"T/aQyeQf//hk1yMjps1EJQkcMmZRT+lXjPeEz3zFg7iIUVkah8Jn5gKV7o01em5/gpiN5Fo26gZeOcHx",
+	"2m52G2kUgZqzcB/V9G+choynwOvUjBoajuksplGJ/P8wZJEFnQTOL0mCvrmEislr31iTeMr6lrFHHvqs",
+	"T5MwfnRkrG9G8Lc0lqbRQq7YOG52uYdCyDtKfWiF4FuTvEkkQGjprxXmMAiuLV2jsDcw69q+lYwa6sSf",
+	"+Gw0FjHjvekvbFqpY1yxaXrFU+wY0C2QxRJK3r8/eU4e+hHtx1sBi/tbwzge03GwFWSf2Lpi0y3khY/A",
+	"tchFl6e+QhpFwTXzHY3xkkN+SekMWs0VmzbJSxGRdgcwdKSl8VjuGkc96BCl+sMdUUK4yweFGAd+3YEn",
+	"jGoXSILlaT6JJ0GPaemvv609qhxURBxeRCjigT79RBoh3mm3m13e5S+iSESSoL801kBp+M0rhhUflGAa",
+	"rp96OqJc/F6960diPFZn8YXSeAwWTkqlnkh4LLucDmjATU0JjXV5Ai7ir0SoV9TlSPVGtWkO8bqNX178",
+	"q9vwnExtUR/1fnnxrwI3waG0VBtS9UnD9HZ31ZmOaC9mal8C3gsTX9FUfRhXMqLRlcQdob0rGVI5ZNWq",
+	"jnVEt9QZrfDZtHd35ysry+GPlYJevUGWZhlF2jGXd6LTMITdilicRLyIVaQ4W9k1hj1qlAI/IWqWuzY5",
+	"l8WN6zlUwQFMRwKNngU1XtlKd/bKHaqDGt6424sTs06tydRYZ+obWeA9sBSVO17AOzpgtzuLLdddy/Fb",
+	"29mzwuErHb4FBXzpQve/8NnDdd7m8LW/8OFDJ1atyZfAD5ZfnSwOvU6321lQHQW1jBSQyJ4W7Bc09pSq",
+	"rqRsFuJVhqVDZNIbAq5kwcXsHrnuH5WWGdiv5cZLtRt6masDOcN1LTIDdAg1B3NUx7h+WC51HcJbakbv",
+	"eRyEqxA+BffTNM8UYNwMD4hZSWrAULxLUn+gQbwYolBpwNTo/AFchQhi3lwZh1MW53mx2yTHBpY24Up1",
+	"CgX1ASiTcjlhEWE0CgMWVS1bfbScRe+4awqP36h7iSpxhk+YZkP1BI/1f1qq6fa/Jaaippf/s2ZTxoLL",
+	"ufkDv3HU2lUTZvFQ+I2jxqsX5w2nkUShUv/ieCyPtrelGLGhkHGzJ0bbfRH5LNyWQzFpjodjZdUtEUnG",
+	"6cPaSpw4yHdNeDyf8V9/vRGj8McGssMeg3Qk3Fbmk07LJa8Eh7uGzGpe+Aqv5VHDDyS9DJm/ynrNJS1d",
+	"dFkhUoYzNQriF596jPmKNy9DhBGTkg6ykCtpteF0D+k1I6DEGrmtlP8hlfjHn8irF+ekHK4W1JJtonZe",
+	"Qn5qaAqopQYE0jId/n7BzLxrUwwss1N95KvohUqIuthskllHepFqHeqfoxmNDBerbrOFrf37loZo3Trx",
+	"qyanH9/OwFxv0gSOX0X8UiR85a2xmFQOUKa1s6/mnO7cLIm5iC/68Om7oK6dYELyMX9fMJnPZ1gjPTNg",
+	"qfrURHpk5LmmQahuasNp6DC2UWr0Py9ANs258r4F/NEymZxSJFEPc1ACtR1pyK4Fe6Pmgmx7KfagFzxv",
+	"MywcrTyZLKyIutT687MmQj7XFazDOXS00oaOGnBOG/Wpmaka858rkHk8RBatxa3ruo/dw87/KO1hxJpR",
+	"0nAaIvSz+YZioGYjkji3O4eu27rRg0sgQC5NtLPfalmZoymzxz+wfCIvCEqRxD0BU+oH+EBO3GAeciB1",
+	"qoxSqSB3yvmcG6hlDwR3ucZgDAOhMKJDchH6m483H+2DV9CVcoghTi4OB/qNcRzXPK948tRxzLmF5wg4",
+	"++tKUeOEjcbxlMCLBSZiAOfnMQ94Jgfe3C8tvigbA17ZLinWuClkuK2Tu9vewwW5b5fVrN9Kf7szAWCX",
+	"Kd0L539Kff2XJdVa8OPCne4HLFTKq9ZiHWsTRsaZDyGiIwjuQuC3oW5MbrNsbHO1zmsaBusmr/lESswR",
+	"jXs6adAXvWQE6Q0ers0jivtJjKnDGtdH9Szhuj7FL0PRu1LyFCQdWg8NOKKaS58Cd65PMpzEcQ+c5VUk",
+	"yxxK6WXvVQMKVt/4KhTCGyc3Xr6uqd5w1juF0Qo1OPWGs19KxysC6y0aKvd8OkoOF2/RENnD9vsZBFON",
+	"9/XD9vsZnk6N9/XD6ftlyHGLhpl5JzdaHuatzljWG7mRCqhsdYayX8mNVYRQqzNY7p3CaCncWb2B8PHc",
+	"GDNKZ52R8i+l4+WQxBaNkz1sv1//FGYP2+/byF01RkgfT8eYgddaNEr+hWycGTyshQPl37BGysNVLR7H",
+	"ev7GhqMzpF3SClP/gbELDJM5jUQqcdHedW+MFcGuZx80z3Xa7g36opmM5cWYRRdDkUTFYdPnW/s7OzdL",
+	"ChtzFMpljcaO016FICKJZGB34cvr1AiNhrdja3g6Pf6ulLs71uSeCd4Pg97t9bggr8MpK4peMV5Q2fIe",
+	"k72c2oxLk4SGEaP+NEdjM8v10jbwiZmnU9CcF3mlyEOvzHHmPVrf1uSl3BL+glIvQcEVoDMI0V1yN36B",
+	"1P6e48xmn8ZBxGRhxNbMiJnhH1IZX9CsNAR9xJDcCFkDQ3od8AEJEw55fn6CZaAXylputZu7TgO30niB",
+	"ogULav9hHcRdd8dpXLPIhxvTiFgcgVgouOI5+5TOsWrs3WarDUuLjKB3i06QzJM9ZtzHGMwSXn7H5Hti",
+	"3eqChON5zojsJK7oiMjs9Xr+B9/64B36HpZwO9griGbqqatfLtRe3+QKnHo9No6XjRJsbvfmdi9/u5cN",
+	"Ui+4mVOTpBxIoqcPN3VMoytMv1Q6WeoMHVOl/eX8AX45Imr1TSqDUM1dp+csphhOX+IypRflz6/isH3M",
+	"PNubu76566ve9chyzuJ31P+Qrd8hVLz1M3mQld4ckfnjPSBbA7K1NabxcIvKrUCSB3Um/Q87OPUkDU1h",
+	"Fn52kJ/AMda5+VY46QkdB/azgf+ktbNXzOHndMSeuK773+1j97Dz3x03jTU9UCeGxrSAENPa2WssHzcr",
+	"DSfmZ1Ea77rJKSpWiVidPVw5veMLU17NfUKDWLeVzUXH9E0y+UvKyOrTIDS53GlrYsHB5PYTqC5Q7AVT",
+	"luZcv5ulRZyWFwsEHbgSzCvrdCakJZOd/Va7Mn6Uxjnvyr+QAf3cS+RI48HeXY6M7jmXS5FZS4YM3pE7",
+	"zZNZ6HvI+umtcTfWeahR42vtttRs5zl7bPoiZe/qgFswY4HE2ThWavQ9HvvzpeOli9SzMu1JXK1dWYJy",
+	"skxZylItblCf262jcRRLuo9IHCXswbeqjbilElEtrEL1cO9M8YAC+byuMVM/n9bKf7taSDXFlxD+Fnyx",
+	"TMLKAHYe1AASsJVsiOClpimLhJTU5RznWA7dOOwf7PnuQevgoNPb9/d2G8W8hgKCRFb7Fg+FhNxTLJ8u",
+	"Ap0caaAJpV5NKMwYiuUQGYdCyVgyBltdcUNdhCc4+2lBHSZgkbXdHUziYjK+yEwc9XeLn/cZ8y/Uh4HL",
+	"rJGdP6uCUiOzSGrkoQfziKOE95St6z1Kffz6pUumnod8dEMIJKpBiOryXhJFICU4c4gHv3pm5HSF3qO0",
+	"ujUlCtSdLqCoiBw77b3LOXwGasQYleni4KWcbtyjHDSeJnnKBlgkH2ksK4Sge6KLbdcnwV6K6DLwfcZX",
+	"VRNoD+A/fMYDSJvLuCD8cKF/uLvUKKVWcUHwc00gVJzIdKPQUDkiXm4+HnkooHBdHxCruJQTBJkUpoYT",
+	"3nvkEC+RLLrQmTceeWjpF4Ek+u/pc/pzihmqb071CyG7ZiGgZESM+hdqEt4jp8s9Oh4vfqdHw/CCjgNd",
+	"jOrRMPSIrj4OIuavMUz1M/z5XIjXNBqwWyiRpiA2VedNUWzLdTGVSt5RZlcYcIYGAy6RoH5Pdtrkl+Cp",
+	"YRsRuqVGWHlDOcxLzxmntz6i5gvLTxkGz1cnbaEKGEQDlFlDDY4+25ocP6lfCCWcTaBcGwrVKQBSTMwz",
+	"9v21KtQvrtj0IsLZrnerllnAGreBxyziNIQprkr/QA9CIGq+Zrroeij0ojTJiTJgxSA1IX3wcUhdLxUP",
+	"81WHa6ZWPg1v5XKAXFp4DS+bLona2SstDnIPsfAQTabaxLfTA+dk+udCGvCXYnZhWvxVHdk4rn7P5OAU",
+	"m7HVGHDmFTNWrn9WjYHyz5eOkhWBLDOWqaTQI5Y0SKozZOlr5WMukQ93vOht84WZ9vsLxsw/XzpKbWqW",
+	"vVW4iUAPPFv+912CaF1ENrd/YTVR5/Q9NAUp5T31FgxZ8lL1eGn15NKD6ppFPfK8fmMLhq581Yw9p6fV",
+	"gqGr3jQjV3RUWjBq2VtmxMqOPQvGLH8PzuCv4l3ErgORyCxz83YubG2bjPWweTS+OAhDg8knhV0mnbVZ",
+	"jQXksYF9bytnXFyYQS9kmny6JgXkV2sCyiS9ZCQSYcgQmeaobEWwjBTLjDz0ZidoGeq5VrJdrqikswPJ",
+	"JWPc/hp56JkHLyCj70L9dZ35eL+K+AW/RcDCDvi0MCsiumL+EQliqIdXWlochPnMCcahhBko0gdVbjJk",
+	"HJ6JgxEcA4H9F6wtjy8YX390Ip1/OnUDYQoovum8inNf3w6cqgsZjIL4dsaQvnbKzhypO2PZma7rGr1Y",
+	"nVKAx7JpG9GY3VsMCOwbGoba9ahnZSIZamoAkGA7MrxYiIsR5dOLWD3sOSQWAttYFxsq0oh1ecDJOBKD",
+	"iEl5RPoiidLhLSDxvQ7kvYZhk7ztk72OY0dMUmgxIGEoJMMwmvZ7CQ6tkah+vMsNTiPlaQ6RYh00nNCp",
+	"RFw/wRksLIjzSzIksFeVJ0s6K2WoB7zLzeIKZ/CUxdF0K+3RMf8IxtEUn7xx1OE1Z3ArRRaa+7p5HJ8u",
+	"DHHKRjTgOlJea5jsjZmhJIuXGEYyM5uVb2O+TmpZe8/Eoxp/3ycPD1rtR2RnZ2+r097qtGcjJTmbUKmf",
+	"++s09nLFWytYe2Wdj2qZezMv5u292pVox+XvWLbackMVXigfZxmjb/Y120IrkqGubTb7XsWoqxh+la9b",
+	"NttyVC28UD7OMsZfCVULF/NHN/+Wu5nz+sJbBtsKg5a9NWfEJWzA8ldtI7Cy83INK7D8XcsMXHXmla/a",
+	"huAKhC59LW8KrjBqxYs3Gc7bcperMv32wJZfTsOHADOkX/RT4LIKBCT7PZNtim7hivS5/YKsVNd6x6pu",
+	"gHK9wwOnIa+C8RiKArORJyK6wjzWWMQ0NIWAdeUtkKwyKoNoeCltV6uT2NB4IY3BdsP0AMp9MgnCUNnw",
+	"PRpFAfOJSIrBgddiftV+Wm9jnsvV3ESzbfzmFc7kH7bu2joT1jQhOpXJaRpy8a6y00yTyHvJQrNqypeB",
+	"H/o+L9KcejdNpxWL3cyBrVfqFplv3WGdW537Zjc21YcFzs55MGLK7LqFvwWgvf0AmxkgTDngawbL4I7U",
+	"uk1lX5oE8TDgpOUSq53Weu7TKt5f4+xUx3IoWe/iWfvlb/LpP0+Gkew9G4b/PHnz298vd+XZv+RYXO6L",
+	"59bvTxpO+v7FzC2ZrbXRDl/zpTf9X/55GB28+uVff0Xnk3+/f/f84OT1uz9ORPs1fU3PJtnv4gkgLQ54",
+	"wAfaK4slUrcZ8caZeX/JtS9c8s3H2ufJxlAoCavj2rXXGnHcbgPh9uMAt9XGNCOXU0JlD+uhZnrD1WW2",
+	"94FuNtN2ZhGbwIcACH8xz37JmK/59o3TOBdXy6bYmWQwfLPhvr5qfxjty9+nfxweXz7zX/RfDU/+/Uv4",
+	"hr8d/zOyKvUC3jja2VPiWvYEUi0MQUZeMW5O4FNGI7ZE0grOvyqr1nSdtIj7jPaGbOuZ4HEkwkW0gofN",
+	"sxm9TrFnxAoYFpCeA6BhF6h7KfqoHy7ys6/ChbPbh+oSpsDEuoo5vcsPsBzVMUlpHulttDS97Az3QqlS",
+	"PA5oiLnGk0jwwfpEJczwfBiJOA5X3amy4EvFdpnwAOqU+dXLn0gcTQl0+SAhxb7J1k4t+e66NmkmopHC",
+	"UdrnBdK48a++HzEpMVXSVNGVvZIOaFbW5bCmdQZFbncs1pA7CprfbObo3s5Bh1xOYybvQtMMkKahmvya",
+	"r8p7LpPxWETxbdlalrBZwdfIMxx763w6ZsRgL9pf+bQ1mUy2+iIabSVRqBtgzVQsrDjMGnmc2RNQ/qFF",
+	"zzo35c7OqNs52N3f+/ZOqXhD+bQI7Hf7NJiW69rHRlpIEybMXAWw+mWLM+1Jr53OK7hubBK3XONoyENu",
+	"KUlPYzIR0dVPhMorLdkglyPr0DfCSu2AB3KYr92wYvMp/uB90twsyspjWDvpz4z9u47TvWtMyqzTqpOl",
+	"T2B5UJwyiVxRFuO+VJtVZf3CODwrFEpTswJJxkJC6+jSvTMG/j3vXdHGhqZomm5Eql2dmPVoCshYjKV5",
+	"b337/P70RLF3gWkYq3L396evZ5n7QeuwfSecXX1NkTarRjlw0m+tkTScJvFQRMF/Vk+5yo2xXiqgbh5I",
+	"MgqkBAyihF9xMeEOQSsXWiFE7FpczeShffjwYes4UVcmVstgiyjz4cOH3OO3U3zf88zpc4tDh4WeRucx",
+	"IzqZkbLuHEAa00sqZz+Jt1dXOabXAJI0R9Rn6GQhYxpBKX4Q68LH1CId0Ssm046uXX66qImlV6gI8hzc",
+	"auqnrdZ1k8rZJDksmrm4TKR6DQo9dR0NcKsZS8ySLvlGlxNq3Ej+V2BMWTbDG+YH9BxcOKsfroUaPYyw",
+	"3gM2UhOHdgkmo8/W6tP1rYvDpZNHRx940l6zaxaWt6zWNaxYZ6lUPm7To0nOGCM4iGldHfA4En7Sg9+V",
+	"EcaTUePoT+1qM2Wa2EUCqzwbH602cPYThebhTqG5VH62xyAhTLmxGkXXykFCpiZvzhFq1mMS3caRGLMo",
+	"1vCjdjrQZzX7t31wbM/N3eFTzMmAdhofncanLRH56kJ0dARvlZ6Su6VdyFdoa63n0rZQDpZYmT5Gb/DN",
+	"3Op2bnQu1OcKwZ3fltzy6gKC2a1b3c5BWbM2PZvWzY3dLPBPmJpj8Hp18wVrez+mY4nLfzPE3C3mkpWd",
+	"N84mervIW6jGxJpYTMXFJu2OblIPYW3FP4Gr0pHO+1VLXs/Jqzh2Oyts9Zx9bmf7XHcsbGz2/vR1fqSK",
+	"PVp+e55r3JFyyY0Hj2YN1gYshibDcNegWx7BAwTiWmovCrBgEPC6BJoL3dbmik3l7I5lwa6F9/uvhCVW",
+	"cm12DRCozTrlLXfOGe+o/y408v/4ueW03Ju/pXmWacZxGXkys6TYJbVJ3kUMKhwU+/Sy+JynH8tPvDSb",
+	"edlGy3pZezfFUOESDCqXFpo/bPko47Jjzt6r9k0xpLisiDjD92Zua7H8t2zr+kkYQtcVs3sW7tSczYOn",
+	"8ntXFvhccet2izc6t4+5DSjQzsnuz/y7nqZazmlQSHkmQvOX1ODyzfb0n5JcIyuN3UqOL4GOganLsKp7",
+	"MgoubN9YJGclAdWZkuWNac+DEXqtwC+YTXYA8Dh209ZsYnOC4cv1PtXfbxQOqjSbseS5x5zXubIg7TIL",
+	"1KhxJjBbFSbj+wF2Kn1nbb5uBVR1bGJBJCs5MXJeam9FB83faJhgr9vZFdVYCb5e84gTTx9J76hQ5wQF",
+	"ak3imYag3lHZEUfTLohllxde19Vulvquv9RwsiajObU9+32O1p7tUwlTQ+XJWh8Kb11mqTbo61Oz6vTI",
+	"vQN1bMnPrkFtW/KLcKXLz/qvpWLtZcQYiQHtqU9a6ka2d3eVnRbRXswibAktkpj0MBfC+mmxREv5nfrA",
+	"Qglna1X/p9v95Lpb3e6nVr/b/bTf//j4b5VHPCtkqczAsSzODACW9fusF5eAlJQpmevWi9L2o7NikWEj",
+	"x2GQ1mIa10/qcEry1McWppo6l0KEjPK8jpDP7CqVc6au0cIPw6yETNQlskmemo7g2umlX8DYQjwjMBH7",
+	"ckJll+ucsfsTl52bfL/W4rJ/TVVxiw1rDDSb+CXzbi1s463nsH8nGivoLGk6XOnBz6e51d3d1zRmUZo4",
+	"B9dmqvcQ/KwDoAU4d2Szy92sQXz+OBSJNetHqUU9rfCErOY9mWivqghhaRgh4fqm5+akOWf1ndlboFcX",
+	"VOl0N3I3LbvnZh25E1mpmOSSDUtcIHl/WgE1ssRQthr71jp7+WTHIu9iaelkWZY5TCHtSqtBklNkQXOW",
+	"gJfxJnkByZCo66u/csFZ7ZxMuB9vda/cYk5m4bpE4OdnS2kA+o0VdY7C+dF7kJJvweZr2NA5RFbXU3BG",
+	"GI+j6VEaeIDwBDYJ9UzwAx7RMJ190yFjZV8K7iEdCT6wikkeSNOxyu4QnmcEO3vrd6mu18MA59uAsNVU",
+	"TvPhhlUOS+cmC5fXXsOMenHbE5pzFSz2DeC3V7IBUw5WZQKuqHRl09L2YIXapbWgeqMiG/SP49WNj9U0",
+	"gKL4L5Hy8GNeuEMUUoyCOFYGmkfHAYCzWndmnmCrtdsnMRvdbsedTGhVxIG+cX603qO7syqfq2ZyX+Am",
+	"7H5lN6FTjwE6S92QBZ6kvDHaJF6a2OAdEQScioXxbELcTppUbB3EaBIvK4uBl+BZQHUuf8GOBlsFQFZx",
+	"Tc6lZD9TbnGbeP/sEtUVsxd4RAQHDdy4180OvXv6O3nogWtcw3DhgyKJZeCnZstDD0MfCK9lVmGqlfA3",
+	"a0dmzcK5Z1Oth0/vIxi/OMyu5qypdBmyrXrhe9v6tZehF7a8d2SdB5Jw0eWVB7LGcasiSeUZzpFjhqFm",
+	"NPli5zddtDnBtRY8e9xnFoo8HlZoWgjVitpk3YeIpzuGeUdEd1UC7H4r35V46J+2npgFkutyE68hXloy",
+	"7R2RnuD9IBoxn1xOiR29aRIPi0rg6PTRQS4iSMNJBzBlvE3i9SjvsRCfBx86flkZNz4gqhQ8TGm1dy1a",
+	"Z23TcK2ZwQ7/nQ6WzqK4HXny45bY4qt8Q1LpRfO2fRPF1hEqMMfvThxEycbVEUom7JIAS+vTnnoaKiy9",
+	"I0JJT4xGlPtd7geYlCN4pi09kASeLFzFJfgSPIr1nAUK5IS1tf5looj3EmJZGESpWHt5TGbmTs4EpzJa",
+	"VDMgkzFlUcLCRNKLRYX3kvXEiEmbY9tPIzMO0ue63GbThY3PwS7VOwC5V+yvlp4Hi0FhhcHLFLmhLCYV",
+	"xrrUIQVpqW8fnA9njIM0qAwg7qGO2cu7NQZ21uWcqBZTdRZYkjyxmGr67BUGzbqC3V2WXGdOOB5SLiYs",
+	"IpciQQJ4WSG655CA98JEBtfMTiKwCmL5/Fi9jRWyevBhBaNILmKNqfvUYmZDuiZBV0e+WYajxkYom2wy",
+	"HldvDvu0+ubsf6HN2ZuNp+YHzvEyw97swHEpnX4+P39HMCDdJN6rF+ear0PqXCDL8uSaxHv39uwcObqu",
+	"UMtS5nKEQ4y8WocAH1UDF5l2IfztNKz6u5KIRM4iOsrVeKfVxcfvTkrYOFgtyzFH29ApeklsYIrF6Ty5",
+	"AnkqyaIQZR72c00hyno+LsvgzM2u02/13N5+/6C/Rzv+Hjvs71y2act3e4fsoL9P83H3nfa8BN6S5Ea6",
+	"1f/4eaeN2Y3VqXF2VlzlVJ+dvlkuMavgngFfDMzBMecmt+GlnplsMllG8VJ+S84mxSVVHeG5BzdvnhtS",
+	"zn0l+ypkbxTpkSfFgtX/uuzeObVzP3Bf7yHbI5tcBog0jxFlTmYs/bMqfOVQTDiBjluC99jdMqbOt8eY",
+	"djeMqXI6kJVQcQAx90L9dkRa7QMSUe6LEbkM4mLCFG1dtns7foft9vfc/dZB+3CHdi53e3v+PjvoHy5B",
+	"nvZ88pRx0RQ4Zll2mvWBza/7Lc+abucdS7M3SzeQLSPdJRsEHIp107QsjKuCnuMQKnO+I2wIEMRYFJjz",
+	"01rd7DKYQ8mYejq3ERMsNRjSa/XZMOG9YZ72Hfdwbw71928KXXBLiyL0A+lR1KQKOBkFYRhYiHGZaQXd",
+	"dLObLBL0eZakzuiCg2LU0cSxi5kzitWAzwygd/LqeEZx4DtCzaWY45zbghQFD7Y1Q8GTS1Fxb13FUWWV",
+	"furHAuVNQ8z0nD6Q5sFhVmuJ+a05K/rgJutwvLi+I/0aeMBbq+WQtW7ynZRriI+0/f2A8joJd+21CI12",
+	"Lo2hwu7Jgg72aZs1Cie0xCrcdXfqUk0J3TiiPTamUWnl4nnWCdKzHvTQ2lafhwk9/LDzjJyr37FO9VP8",
+	"yJ6sXaELo/jFxNitzmX/sN3f2d3fv9zp+HSP7vTYYfvQd5nLOvs7e1uu23f39il1L+mh277c33Jb+csz",
+	"Vxy13EVlgIuPvqnynzn3C+oFRegvXSd4eGP1+K5713/TL+T0qpnal5QPWtclz52zT5eJtyzAXSdHVgcy",
+	"3j39/YEkvVD0rpwUj2GXjAKexEwSqs6YeROrvx9Iq+2IlUGpXfNdDu2ITGKtiOxnQgr9VSDTdhBcM27B",
+	"d2Ut501CpG73pFOdTeZzyuKhnawHmYlePlpuTxbXhuqTWlA6SorxxhkIYzXOOtN71Y5ALsdxryeS8upj",
+	"0yc3DcvNKhy6Ee68HFJW0d/lQQ7hDCMIJoWOPM+cccpECnghtLkwx3SnrpJteuRQKYMBz2JoerlWNWOh",
+	"CHCvs4xafbz1B936j7t12LzY+vi55ex1llGvcZJFdcJCZ5n18Z1CtcDtnQJmh0vvNEwg7aFTPD8A5WSi",
+	"RSSRJaZgWP7u+QzYTF68u+5c13i71dnvHOzsdfaX0QMM/GQJDI7uIK6nQk5i3V0YVWZcp94U/IcSWeBP",
+	"L8isTttdOWN7Zn+QeHriC/ZnxVxCXE1VKuFqu7e7vt2rlYlyM58yFQoVrA0TONKGVMidg6j8LFPTQqZm",
+	"xpd1ecq1ayS+0PkS0jFFsdw3xc2xGACbbZZnyrHru5oRhqsc3VPMZAOWTqelT62SABdjFl1AP7a7mFQ9",
+	"OTNmEfRdy54SvasmNHL3AVpG5zR2OXRnayxO60Uya6I3yla74HLKlas9S05pscSw+pzWJLue3OypWvr9",
+	"0mOw5CjVt3llIlp1mrWJeFeKzzlgKGmlUhv8gjONe19TB6qZoLeM7jHXZU2ODfS2Rp5Q7OkamghWKCWL",
+	"PNpL+7BvJQ1MYlG57y1fEWTwdypK8pfLnbjTJInO2is4IO0CLd25NX/mGVPEnLWBZVkDUtsZUdRe6/tv",
+	"WkvUX+Y20imxMYmIHHQ8oBGopgaGYPpwamTeW6Vla/kIh8ZBi1hPjeHPrv0eZ7+zbGaMCSRxxvysf07a",
+	"bfhuM2SyNPp1oWTt3WRg/fV2L70h2CrY1O+hlx3A+NKskop9bN3BPirKGPDYpRei30vtV/S53MMpXLbG",
+	"f6+u18AOwWTG3X5rbj1ua5EFqnjkBc3iQDUPn35hNViDw7VDp6kROfuUrqTmcQG821ycS+dR5ZpW+wlz",
+	"bN8w6GGzisbsadptttr3fJoOQOWdD9Ezc0kckvAQ6h1iiULT0EQOxWR2pVmCuJWmvYzbp7WPJbwGmrpK",
+	"qKeyGxyV/ZhFprA4vd/2xNzaInzlivtqmXbouqvfxP2VoIAKyekVGHMVWILCZE+krdjvGlDQvXEaE3Y5",
+	"FOKqUjKbCI5+bivwPScDb4VkeTi6+oDmpzySg4v2z6/fnuz+fPqv17+93v2jfXry7umzn8/ab9+fL+FK",
+	"PSiPsmtApaq6slTnyAn0HJiAtXwLpg9R+1ItN7saOS2sAEVgSfiPc+yL5yymZQmexxkbyGo39QxS/2k1",
+	"ikqlRn5u9G7A40+Vco3ErYF1X9AoDDTuhEYGjMkVG9dvlpcKoPkwAb5lZdW7VqldNlNiaTpi1IddYDzW",
+	"Mms2gUiX3NQf7YN+YT3F4SlhCucOZzvvQP3ghUi3KSxauawxj0lQKthpDjWlEheCmT5k1REHeARgfvMi",
+	"UOoqb6/PmH8RMR2ULdSeHPYP9nz3oHVw0Ont+3u7jXlgh1WZTq09jFRByksFk9GNarQnrTbjeKke1+1g",
+	"QCCc4Fst161mJYg4pjGuyyYDEzVNCLCoa8zEOCzNtMnirCImsIilcmsUL0J2ejFfhUm7H9i+JIMhrLht",
+	"bkPjKOE9JWs8YP9zd7nTdndW1nU6C9JKkJY94RtCahS6khonq71ufeE+E9MyO1vG9XKYNAvQW+hybjvD",
+	"Imt4KTJuWlFrASxVnykSCj4AkN2CfnQrW9FC35perFVV3f2m3DVw+6rOg9cPorSGUZ8CrcFZMtHMf0Sn",
+	"1nZdMtwxSxoGMfED3yGXSZyriuxyuyzSmKVai09lpw22Sjy4KXp2OK56sVByFET1K47Mw6n8S7/Q+DgD",
+	"1lRukOL1Ub8BmPQ4hB5CIipkTjZyFaFpfozWrpfI8y3ce0tfNzuazrWSF3yhul+iy367vLLut7yUd345",
+	"sFnVOZNxFUTVMYEUpTkZwAt9LUGWgHd/fuB2FjlY1bG1bFnPDKGyBIRbOenWZ3rslFq21AohZxZB9SX4",
+	"Sgqea9Uu1yuLViszoBAnz2tF0h7IDEeiAHNdmh61uwZBdOM0XjLmnymlrDQObMAblWgE1U2ZV6gIKvPK",
+	"tMJZqBoqiQFN7BUTAscb+kvVn7q8wHJwNCUC4PdbmTqWfl5WDpTT+mdZEfx5cXwZHlM605hGdMRiSLAC",
+	"wA9Q/dUW9kUYionU+C8++3REPLdpvD0Foyf15OSE0SIlvtKi+KA3AhL6wWid6L9QNaliEMa02MHGe0fk",
+	"1Ytzh0AV6DJmxYxajLR05qrHr0WPhseDilYyNqD+PQDxdnLA/8ESwQX76q+9l4BD+iks823wl1fsKNCu",
+	"XfpVwF2zllDIJrnbHILWMgj+OOkcgn8i77OurkycFk6MUwSbrUbkz+7TLcpb5167e7kgS8DZYSlsaZLd",
+	"fVyqJa5JrZuRy7qnOEnFlxXv1tned317ilZOfnfmn7q15LNZ5Fmc1FY8j0uqXb+qM1KR+rWSwsWTUHdX",
+	"zMGwV6BDfsVHn5zqQ4B4L4ozdHlJx6TyW7GWTgV2A4TS2u5LKcIkZmQYx2Ol5kDMsawDXdrR1RyBnOaq",
+	"e8AOhYyRaCM6BZLQgHd5yGLofaDhz3EOP2kHyYiOxxg7eH9+Rjp7TfIs65YAkzh9+YzsHB7sKTJeBj7A",
+	"eVAypvFQzRhBPQyQVZePWdRTVoZuU44eGing/hPvv3U1Gv4qjeumSc7GtMekU7KPGIvj1wF4X3I/RKzL",
+	"LUf/0qHb9HIkUVAWyZ2nYMDujkTMKpW/XC+sCu1vtc5aq/D+dbbXat9Je6070l5XUv1sas/T/fY3ml/B",
+	"kWIf6yX0Pusu3ULxW+7KrUdS3cM1rZC493RF6t2KZfW+/TvW+nKbveDErUXps4lTsx7k6zuLJTpTWZPJ",
+	"ilO6tM7kfNPab7nGl7XlyK/l1NSlwNmQLM6yurQuB33HTWxMMu5n+tFsFSBmrc7PvYc0pEUogYdHrfZa",
+	"Qw7qtblJjTLpDdMyndzc2vVLRwvXHT+aZvNW3PhxSKflqpr6Jc36ShNzZhvPLFUToIfFfBRY7rx2UQdr",
+	"FtAHN07DF5wt0ygKEGUj0WOyqFO33drJpZi2buBQl8hutrEHizJqyTx4Tfqls+BxE1r3ngV/WFdTzfBj",
+	"0wXs3DK0luVtLXlSrFfzPp3Dg7pnZU9pvFeBskGX/ToX8ZEuDca8OwvwA2IG8ZBNTdtlOyWEuDpFIB6C",
+	"AQknRb1cmlPdXqY1mqyRG2jtIvEmIrrC3MB8QqCZincEtb5F0OfSK9rQg9VNYMgeN1+bSVyIRUzDZTZm",
+	"ROPesEnech1N0yOnGKAWOlShUyH4LC4Zob7PfIAFiWar+OtC5czLXtasySxOM8n8RcgO5UIIsSL881JG",
+	"S4YMnRGySazUZAhtAVHhHGS5fnUrIN/ycGrvUs7g1eHQQJLAT3U/mWv3/JViSs8BlC5ZsWl/kG+dM7Ng",
+	"HdZcyLxRNawJRF26AYHMkuK+CPZ0cVaYB2kBHCtxqkwAHfoOJKYJf0t408U1AgtKu1znm+noTOnyDOfF",
+	"ic21UKsXg04v3pUUOclsCHmjg9+4Ux7st/dNQE8D8/wy4NKleNHzIadvnMbZQpBMY90FA17EN7eQDmb5",
+	"9zhi14GoSgg2v+qPFHJtMjRI9dXSJNDGZChZ7+JZ++Vv8uk/T4aR7D0bhv88efPb3y935dm/5Fhc7ovn",
+	"1u9P8t7hVvtgCcBO/FoGv/T37Y9/f/IYEtrNUi6qYNdnNPnC4omMxVjCWoMZsMeF2OutL1fnughlFVOH",
+	"UrBVD4nopfBkV2yqzvollWyvU7a7b/q//PMwOnj1y7/+is4n/37/7vnByet3f5yI9mv6mp5Nst/FUrvb",
+	"qr+7elcu9GUoMbXDsOSmcDFxzPqhQMoxtxqmoHUWpecHA07jJEJmntbIpX/2aldBnOFM9Y2eU0Q1o0um",
+	"ULPFxZYph3YaYqnfAVXfWIADEYOFgAqrE0ZFRCYiCX30I5ZxDsXSKlJyDMfDXFvF5coqCND59CTNQewm",
+	"rtvey5SyJ6Zdk31g9nYO5lUYAHxCZfUl+LzM0qm0cnzR6fju7dnJ70QOWRgWmo0lUUge1Anu/aN8bQ8K",
+	"VRK7uzuLQFyVmFlSL4UM0efqvXIv7ZgGkdVCOEWeHbBYOsRnEDhtFj0qWBgqq02Mz7MCq6q8NDPWQLsT",
+	"+boxm+afG1kh6uIC09LuErkSonXWvLcWlPjiuX/14jxL+0TSiz7Jb9Ty0eOKA7bcNSkpxMkVxJot16dQ",
+	"36lSPpNjZ2UdtlF4pjxX2gbnDFOpgwa+vIC6K/VjCQFVW+soUzaOSLsDKGZZKb5ET06PjYr9heKiSP/6",
+	"NJJ2hWgrPWALOrjrDGrL1n5gh6S/WrymnTtJZdhbOwpUewnIpW8La+lgLVBL942xdLhy799C/8TcLu/P",
+	"BYgz18rLJ9150CDfDiiD8wb1ixmfTZ3E6rl6nQj9td6V3WWRSJrkNVXcV6e+mbQ2dPAN6TUjAzhOiK6w",
+	"PoiS1iy7TGEtqhAxdPqzRbOZnJjcKSpAXCxwPZ+LK1bRvQpbR8TqgapeMBdx+etQxQQvkjMGEVGlpHvH",
+	"STwUUfAf3RLrKaMRi8j5219e/FpwN7mvr9ofRvvy9+kfh8eXz/wX/VfDk3//Er7hb8f/jAqNQNyVAJ0/",
+	"ft5xdYW8RgEJeKW6IriPVZMZC4H1kUBi9Xk+mrYHkU4jUvQ/a8UdwMTvibLSsONwQqeSeDQMvZLuHrMd",
+	"XZQdEPhM6soXzCbxRcGCC8NlGi8Xs+2ACqmIKp8w7nNhh/GPdT+tn/44t2m/fSRzM8ttsaFv5W14UdUj",
+	"BCqNcdutBkTk4enLZ2Rvv3PoqJMChN9tth+VpGmXD1y/Xl8Xbl2gC7Au7WbeMn/IihUTLpPxWEB/gEFE",
+	"Mz4U0ZhdAFjtBSJnl3Q/hLlf5NZ0O3gH44Kb7Vul40zaXgiMQ2/JGq0FOBTgW0jnqb1IWO2GgeMwxMVk",
+	"gZjjdycgNu55KbPV2HDCyrZkfgkanPtKJxMAm1jtC2f7vc8mucBZq6Of57qrAXN9q8SEbqvupQN5AN+u",
+	"AT/Um9ZPGnaOxsOl+23N+Dv0qIvN14UttGq0s5r5unX5KtmpnqG1I7mY0+zP+cBEye8lE6mQQScDLmYA",
+	"LMtESPFk5rhKdjqK9C47nO8lixa1tcvuqYhGZmdEFAwCTkN1PR9AI4NoXlO7Em0Z5WvJRtu9tDCWZAlh",
+	"ihUUTeL1kzD0jnRRafaY2kQahhd0HHhOl4NER8AYNTMai6KwVOPUxpTAZ9P5NWasSn8U8PkA2Da3CiQ0",
+	"8dcTK5h1C/t57N44i5hBvl1JjsqQmwkeXXsG+Y2HjDt8N/ANg6Cl7SfaJYp7/WzNHfCG0pBFpUvR11ON",
+	"12zc6kOdhUmt6/vWfkXS2HGxa5e9LXlGHPgo0cpbNaZY6qA45U9P53aoqwBCcI+9VzEv9T+l+ZCGOb8/",
+	"f1a4u+/Pn9W9uurRjwshFA34gs1Fs3Np7rfVwDB3lqxFlDHb37IuVHNhmniKHlkBJQcsMo4UexzRKZFJ",
+	"T6mPOinLgpXrUQ6BZ/y92eXeAGFbcnEN7KTHfNJpuXnywkfqEtjOwjAvptkWA6DJjdP4kMEKlmDEcZJw",
+	"k+yWg7jFboo8JlMW6+RBpS3yrLOhzGXoLQ9mlX4NQy+JjMlAaDzIAkiVu/LV2lkT2FDWcA/STSA5Ekjt",
+	"pO5+gA7WFR5+AqgbfCkI3GXc8RMaxIRxX4L78oqLCf/6sIdnjNpKKCVMBUiiIJ6e9YZM58tfop1chj8E",
+	"div0XITMFrItaBIPt+HvnoMnt46TBhxyIO0LFvwwjseNGzWxgPcFWAGCxxSZCbok0XGFTWh0iCqLlQ2C",
+	"eJhcQqTMesz+79l4pPWjLnfQsUaJ5a6U/JWwhGWpexQMC9JjPI4YCcUA7qSIiEjiZpd3ud0+jZJeKBKf",
+	"vHv6u7b2QRd6/DgL/T1+TB56SRR6DvEw9Kb+K4Ou9R5BIyBdewyx6VyFGfkwZLzLkVWU1uXajef0Gu0J",
+	"PKcxffzYBGDfn74+KktnIg9fvTh/BN+XhIKW3OWXwp+Sh+owPIKlnw+ZZHid0QmqruaIUWg+azLffNFL",
+	"RozHR+qNx+TxYyTX48cAtJXIWIwyreHd09+b5PFjSwSr5ypb4eOAVpk2jJomXgK4TCrMCt+wqVrymkhi",
+	"Gfip/xe/xK6zhzOKNskxARmryIUYSLkEUChDfvw4t0uPH+shjcRSo8K+wW1xsK5a8b2xiGIb3Ak7Teq3",
+	"DYNXb4sFLUyUFjbEHhxqoiPFZB8/NkC01oT0oGrMiKkDBK/MiDAUWdHUAnBXz3ExQfKOQzrFMfQbZET5",
+	"VH8FsPTUr34gleJpYVedxLKYe674fArRp0ewjTVDPPX9yVBIRsbJZRj01BcTGhLkAZdMWrsmQSIFMVBr",
+	"HLOIdBv/hLsPzxB8qNtoknN93LqcAAGhXIfGQ+mYYjzs1IVIsRKuxn/9F3kmuBoiEFzi0X8BohiK2MF9",
+	"E10zrQmr902FnBo9jmgQKoLKkMph1pJH8QI/iFgvBiK85yCV9MVNYZWQZoG2vNWDx+Td+3MSMnrNpJlz",
+	"wk2jUisrBPNjxCgACCtlFXipxxo7vU/AR0W1f0sqHVYK+Ij3PyPmqRNoXN/xjK2mXfzHOeMMBY3usqmT",
+	"FdV4SiQCs00pC+sCaICdnUP1y/vzZ0jAXANokpa9KY12jCCV6WtKGKNG4f3ddV3XU3NVW6v+eeS6Hlxn",
+	"RsfajU+gbaY0bbMDrlYYp9F4mCoGh65ZJKHRk9Jfqe8rsiVMLdDQHCgter0kQmLaiwMPfcQc4s1ooh4J",
+	"A6ziSwGD1YRx+GZ2tOyepMT7fUvTYetEyZhiLPOBVLzKIDaoWeI2HnPteQ0k8T53jRuw23BIV0PIdhv/",
+	"UP9An2a38Y8boJlGRUhP0cPOp0+PiIxFZIEuqC+cGOcbCWnvSjFHFIROvrFqIEnH3dX5yMdhKCZe9roi",
+	"CCwT2JgSzoGRfAbN/nXArzx4Js738AUtckwHDD3xB+2Dg0fm0h6DDQRyPecvIuyTif2pC6r9sNqxhylk",
+	"eI5pXKYuAfNFWZyFgmBlgKzf5ZpoRwvUKfKC9oa5ean1UZ6L7ODpZupJdDIFvBcmPpTLKN54yUIx6fLA",
+	"iOTMiXSE04Gtcizgf1NvDZxQJzfngkggUwsU05xNgJMIn1Zf5gOpDm8sgFtbHRclg3NC4AXkKBS8Ydmc",
+	"iq3KcGGgbcQy7Z6Y1WclGaq+3YkNB089akdpl0Nb7HAfHPcRoz4m/WIFetYb0shatEcvTT4Actycu+/V",
+	"i3O4703ytm8Oo8RWGyj8pVMh9wHjZKgsD0WzszQV1ZnpQ1wcT70Zsn6c6qloD6a6sHocjghuPhxxUIdN",
+	"2hruWKwjgdrEwKbLUu0ITYMairRTR0c9IqktNFBSA6nTaQNJIhYnEWf+EUm03DJ4Lrpp/MOO23HUnX/k",
+	"kFEgZYpaj+IHL83Djtt6pHZeJv1+0MPToy/tw46788ghJvBEIhqbrpEPO+1DeA3HyniU6zqk09pR/2/X",
+	"IZ12O2UFWWti9YfnluFOYyUgYKE9dpTVVGcVVEoARFFwzUg8CXrMycgKD9qdNprkLKe+q40RnGnYIHX+",
+	"1I3PPBugZvoswoiu+fMDmTHOXBRXQyrqq97+9OnIaiul/rT76ZMi+oFaPFDgUCP2k55Qhm5ss2QE7lc6",
+	"nWK4mDybJqiBrVjSfw2PaazYHCGTgPtKQ/RO1V+2jpUY9YhkWrz5DGoUPyhywVTgAMJf0+bZscCQ2vUs",
+	"JAQmocBh04mlaok7uMSW+n9qp/Uxyy+jlbYbN93sLKLDhoJLiYTBla6F8ROwlCjx2TgU05FmkYy0dtVK",
+	"TfPyS6ZMg+wA5ImT/j1rmafBJzX4UrbxklzS3pXWPNBEoQMGnOENo3wyDELmoMOspPoODp7GnNGZOunQ",
+	"ExrESm1C3TLrDoKHRx+UTss9mvHIpAjRCI6tNYgpMvH04DhYf0+VRM/uWye7dGZgkJMaw8KqjTwC/QzE",
+	"6v////5/24ZQ258tD9jNdvqC19QC3Ag2GBI8jYMEzQnJ4CSjsg5C1fbM6Q7h6d6k/TxR4DtQE0S28c/b",
+	"n1PH6s02PrDtQUL9n2dKGaaR3+UftJfh40PjvZhMJk2pfzc+CPBlPCJyzHpBPzAQW0pQXYKmJPoWFYD0",
+	"26gbgojTqbvwUpf/OUiU/aqOdioWsq8v9p1sX4bicntEA76tp7d9+uL4+ZsXzZH/SPeoGoqJuo3qoPWn",
+	"it+zrFxCH22TmKB4h5EbIeWDhA409T+g32XROXdgjaZXScFAjJhMRnrHACoML59DxmEC/ougHw9NsM3p",
+	"cvizElN2H7KYjAT00CGpJXGmDVvFb/AejUgMnVv7SYTRLyiIO+nbK8CGfmr49FBdJnGX45twNbSuiozN",
+	"BAHTpweRom4yNloSNCjWYsmgfaSBEjjrSCuyq/ibkpmQb5nybZRFec/QCArQr9XxioAJiiRnBTaheiNT",
+	"D7T1gm6tLpdCSW2gDRpZtup94rPRWMSM96Zbv7ApNINRs85ZmXmReMWmM8j6JmEGZGizy1+KSDOWbFYO",
+	"aGgpZ2XGfTwVSclHDRGxG7P6B/4X6jDGKUYzVS8TMjTVOoH3iZnGv0Uts6IBdZdXMg9QVbY9fbngsBki",
+	"YS9y/Da1GZtWGtTDqIGjDyvSnJleimuGN1N3r0/71ODYHfewaJAr1SxdGIgCFqASr0aA9g8RWsXMt4xt",
+	"C6IBxu9y/QGUu2pOnfZhKlvMAMCA8+YrGCjE26bjYPuaRa2m66UmLY0ZbNkW/H/Pyf/xlCmGFfCBDo/n",
+	"f5MsxsZmXW5S9FJQBtwpBrf+pF9YfzZdW82NJwJ+zvrYNwlU0+bM2Fh0+YiGfQH9ktQJBj/BfyxL2RTI",
+	"oDkMW5nzLKdXteW62cxy4A3HKUPS4ZH8JrcPyUMvFuJiRPnU5HFJ7xGsNWMKXQ7mshDgqiv9lIPWgBpc",
+	"2t/UlsOuu0MeejjaxWUip+obb/XZyrXABqSgZpen5yf9e6pgFWifOpWAHZKXzGKCePogZPPQU//jPUpf",
+	"twml6Hpi6jbBtWgW2xOcYzYetrsH6eD7ESR0RLoBfo6D9kIh8erBwzADRT/o3Rr4IUMEEFglCIjsE5gP",
+	"qN73CehthVZSEhhNCdME57QwRLcuD9hS2tkhTb944/VRC+0NWe9KERG7wR0bj8gIa7spJwdO67BNLqdK",
+	"aZ05Qa2Oeked1C5/aGYTBopI3Dcn+FF+wJ02+SV4qqinDq72gc2MvNNKTyEEGEwLXBRaRqZ3eSaXyxxF",
+	"B80ubziNMOgx3a5LR5DenJzPRI7EmHHMfm6KaLCtX9oeBViWGcThbOxJe/caR41W02266kE1DB0HjaPG",
+	"TtNt7kBflngIcTXD3tV/D8rywl6DRw9CS/CkrCg/DXw8tCluRC6H18r/geWncvHE19/AlvkSe8Zo/3Bl",
+	"7nz2yDbwzMaNs/BBUD3wK5Bknzok1Jrbrmviehqx1JKQ2//WMeM0pPqn1W9fRzqhBLDVNnntaWt59SlM",
+	"9Z+l7bOFFK1bsosjHfeAA82U7ELssio/SYIiRk3DfHij2cjVVL4O+FXVDPRj2/CM+k4Y8CvdbiEy21r1",
+	"Mjy7/dJ6EKbawd0oeyPdte2n1E+bmKhXWotfec+pdloyH1/aWfzSS0D29RmHN1qdGp85PTkX4rXAhMPO",
+	"To2Z/QxUVG/RaMDUa7t1aHDCYxZxGqYt63brrOg9z2oyIdyejEY0muqLaBmSkEBJBzLLvsQsHpNa2DC3",
+	"GoYp0RR18gcrQyB5Dn+Xqb5qdRrV/lGt04IqaXtFIfKGWVe6/4vxlzlWc1JokqoUpWaXa59oqvlZXWXg",
+	"36gnYQcZZV8YeWRi4zYA0bt8E2hj2ck4gPp9rsy2BXZ5XmsyaNboEDG2RN7qCHwih9QKUGS/6/6TIGZN",
+	"6FRRQGnHxg1Aud/l6o/Q+gUcPdLq3MJ0x9UUMDurvteqDEqvNFlJi1o3vxCMcKVStb3rGgslSNtkgnkd",
+	"s7H6iG0LKjMtNU7wJfBlhcpqAuwr02dTiZgZdSMW+ncjceOVhRGey2empqAgJjpVB9lvNr5uzuXW4Fy4",
+	"6l9F/BLaJn7/DA/3LuVB9fmdU64tnULsIGNq805hFnkpO4avWFx1Bt26G7k5kfpEtg8Xv5Ia4Ho939Ap",
+	"fsXi2kc4S5+/WVbVxr3QINnjpOT4P9Py0gp0pHIKS62VVAp88rAN0TERkQTwpQHU5WHbdR+hKxkMLA16",
+	"6H2+8Vbm5u8S+xrBEX+qUWHqKvufixq9rdAvVso1gPZNPgEyjhJ2c7ub3a5zTb9nRuAe1LjVuJrzYMRE",
+	"gotq1ZiffaVXYTit3TqES2sT3zA/oAhs8G1xHrzw2T1eQZKWWw4Y4dmGlMlFzon5XZfI5ZRQ2dNae+Cv",
+	"LpLV17JuSMu7Kqw+A7KOx2I518Y6nBp5tI9G1lJztm9ZOVpC4GscEg2tWd1lY55fRJtrxY2r6wyx+g7W",
+	"9IQYi/MOHSH5ZogLnCH2Cm42StwPocSlvpciKythqfDjXSl2Qs7R7Gi+2Zju4CxJrv0uOekTL/AhJTeF",
+	"kQ1iAHEzlXWZ9wERSXQ3BvKr6HI7xUH7Q+ZxbcCNKOHXOGfrLi1LFys8/Aubaga7og65DPusrWHOdISs",
+	"pWXWuBN5FrpRHbXq6NZgQc8E74dB7xvRNdvtGpwudw1OWSL1dn3nHFkrtzmWt4AJ0zCspdF+NjhI9Vzk",
+	"Jl3CeLfRM56GI9PyHcuv7Wh85yVc212+0Le9ChvGVeTY8A/lVMXGVBvlp5YfdsmrttANa7ebTQNMGnvx",
+	"Nr7ZecfZ/cHk6+aA13XR1j/da9Hma7gY0nNY162ba46yhFf3OOuXlxZpzKA16pRgnXouYzqVaQzUZF2S",
+	"NVkH75LiJb47zX4FhX7NbuM8w9nYAHdrAwDVgFO9MOBy34Y18EMo9La3+i5Ve135UMN7nS8RQiZ5R27r",
+	"F9f3kGa3Dl90BjVhUhy3DEAQuEl23QwzXzelySdPzm1wPs/9jCRa2f2ckbmu+9mUdd6L+xlntowPWq/l",
+	"ZqOp/lB+aLukpJxNwhNfi+Kq3dZpEVoKpp8e+M9/M9U1l8Kf/td2EoU3lcz5zDQrMIAfmc6ry4BfvTjH",
+	"ZIWKxhm6KtEUUms1GTAwtJ7bj+hgpF03fiTGY6tiMQVYhb5cJWxdMu4X7ujT6StW4uUu7adk6jsr2wk0",
+	"7MYdgXoTpp4lOBewuvNKal2Ft4h+rrZ+dr5XAZ/T+KBhuvBUz9Kg/t5qjqgmlc8Qs/TTGla7drZA1XFQ",
+	"MdMC2PnKc80h6M/OdqZrrgUklZ9qa2dvLlEDf+407R4lbgmMamlfpiQMcyCHFuNZjNVfStW8dVZzwgDP",
+	"Ngp4uoDS+S/gUaYUX9fU1mNshZcAXCamo/EK76YwDMu8e2aA+5d458VY9IbLvIC9UvzjeJmXjrEEdqmJ",
+	"XafXtv5LuhX6Em+cg6ozo/L+/nupX1tjGmR5bhpSiPX7rBeDx3un7NXTChAAAJ0yZelzauNBESkb+CW8",
+	"+xPptFxCQymwRt6yTJpEmbHwuDxKMRhAUplKSYNQAEVxu7//jnIsxTLo8o7b0X/aLawAJrY7Z8XQgMVn",
+	"fZqEcQ7JoZlDC2wc/fnRVmROscwZcA9MdfOU6PaVeQ3mpirsvVgLePf27NzJwOdQXBPdZYtcMTbO0vFR",
+	"9teV5e+EXD5kveE5Px7PqeO3/LQ1mUy21AndSqKQceijV3BkZq2ntOiflw5mt3BKFbB815/GeIjdw9fp",
+	"IS12EazhH93w4a+QD0Nj4VlGXOIheZYBlMJTR8BPFXcNJGCOQG2yRqFB35mBP33oWY4j75GGQ7X/LJJY",
+	"V5dr0I8u13avbiyfAuDY0Br9IGJYn6ahyvLVWu9PX2ciYKR7UKel1xo2Bmd+1OXeMI7H2KgKXFdeGukI",
+	"gxhwSEx5t6kU6xvHRx41ZZ6LMAURq5MohRbzF82Wqnb+3cLntzyPubO0Kmt0/7sMAd9hdAVo9y1GVza5",
+	"VgtzrYyavaTX0bC31SI0n5Hd1M/G0pg13FfMvMdCjbU7kz21Mkcu5kwZjvxDJU7Bojfe+lqJU7e+N4sy",
+	"qawPZF7Y9WRQVRxut6bYSUNtm+P+Y6RRrXjWv0hkqubzsPfzUrDe64SqDH4eE6oAHClFprWQRy0wYmM2",
+	"5Pu4ZJjEaDOuLqxwbmX3eUXt/251+jVnVn3nPOh7LbL9zhnle53g9IX16W3AuqwMshvtYmK16EuRehlX",
+	"6/INyvFkyLgNJ06l4CTo6zKHFNZ3bQrJGcz8dhwBx9ioJj+KapKhu1qNcL5nteQdeqgfero9jo9OVoQ5",
+	"Vn/Xl9h7ZGkuHwBI0r63TqE1lK44wuzuvD2NvZxoxAi22QGOAGB8aU8Gic2n8txEIy87lsMWYfeCCEHf",
+	"NeI7FjwZiPQpgiHr58Yh7TFyOS123Sd0JEDPUiPj1LUvAKG0NNyybpsnJyySZU5+7XpeWQ/LZbQXeNiK",
+	"mphm3w29jauoWzCHO9O5vl8Ou1G8vkkxABwx44F1pcDaFK5YdzpfhJeCJffw/2Z7MMBwjjIwAQMwiGTs",
+	"WLjz7lqT0c+ZjGXj9tglcWmrSw034jQ0gj4MBTy4cdQQVw2n4Sc4v4uRbBy12s1dp4FsHdK+ZEzVGb6Y",
+	"M3xbDW+i5G3XBQxebDZrNWbV/Yh3U24M60NTV/0P2fodGvBs/UweWIi+WzG0W1Ks8gH8lrVkOSIjObho",
+	"//z67cnuz6f/ev3b690/2qcn754++/ms/fb9+QOyNSBbW2MaD7eo3AokeVDHpv6HHfZ/kp7zbuK67b0s",
+	"7P8EziL+1Y77P6HjwH428J+4+qlcGsATtbAHiv40poX0A3c2+cDORq2Te4B5ljOZB7Hm/VZWfZHY6qko",
+	"Ud/JSN04asyntRpz5cjkfVK8cTOv9OE8zw/yLKB2BUR6rU+hr3LdMoi4+PGSeoiNLfVD1SCUyKfvzayq",
+	"yjv0JaG59adtP6z2qjoJJeiXNTlydL9P9LHEaZ9zAxPc5V7GMLDhBOZee+qzXuprMd1SiozSsxvmRyZH",
+	"yJhwXNit7cBCk11u1e8q20hZQb5AWGOctZXttKodpDjPOqJLKRvbcJ0fguuoS1e8c3ekthu1ZoFfNI20",
+	"Zs2zzaXUrZPBpxAyaPQTxE3i6eaOgL1FwwmdSgIdCrDPTMZKPeKuyVt6llUArWTHm9KfTXXhD+YlTeYW",
+	"F+or8hXDYpwZOLv8Fc16FRXa3ecarVltw7L+tbMpFiazlMZdrnRo3WkPL7+BgyrANQlO/EBemQ5jdg+a",
+	"AmSUgdc3zYdxxo4S0xg6NsK80PBsVSionIfyzK4cXNo7CUwGc0KPPlsH7LyYBNxwGtCAOjMxS2xKdUgx",
+	"W71iMD/ARGOsSYPW+T3hs59QSw1GzLQbBkCUOd/MJdFrZj3rXDiwoVIr8urBilrCG4v0vgtP7HfMwTde",
+	"2G9UlbuVmFkB6wPHucAbXQfzo6DXpVIi73S1+iqi8SaPNICfLlPoqwtsQP38ANg0Gn6T4bTZ5V6k+3B6",
+	"2J7O9JnJN6SThl7K/DOa5oAG3IyMPeGz7vhrcf8i38DCrOUhSd7RAasNS/IUZGElLkltJmcmu9FWfyg/",
+	"lJxpff4NqK1zGVjERiKuxajwyXvA1j+FD33n4PomtNT4+z55eNBqPyI7O3tbnfZWp72g4jLwG0f7XxZZ",
+	"39qhrwha357VYlyj3Bo24Po/GCOfYWZfGbq+Pb9vAl7fvk5fsmK0DncFDlrbaLZWtuYy0AIb3UBrbuD1",
+	"f2R4fZvn3RqEU+u1Px7Afp4RbxD2NxpQOcL+srdtIcS+PeBaMfbnnmj3RxOzm0NeF2V/iRN+T44Z6yR+",
+	"GZx9Wzu+b5T94jW+MwV/Fc1+zeGwAsvZWAMboP0N0P49KPlfEdS+dZ03WPs/JNZ+8QQs55TeoO3/8Gj7",
+	"FbzyC6a5lyiwPyLefvGa/qiA+3hAN4j760bc379vvH1dv67nZfOd/MTKwymVM9VW2gZsfwN8vQHb34Dt",
+	"f31g+7OCfIO2v2E6Xwptfz/N/Fo9OyxXE5/qZ+WFAxus/Q3W/gZr/0ti7c/4ezZg+3eZZbVB29+g7W9S",
+	"rxag7S/hdaxZ9l4Vpvla8fZLuPIGcH/jsF8MuL/S1bl3xP3Fx3sDd7058Ish97/68FTdF74D1P3SO72B",
+	"3d+gv24Sn74a2P0voVh/S8D7RR62Qd7faCjfEfL+XSknG+z9rwt7v5qNbcD3N+rXRv365sH3a2hd3wD6",
+	"fpFNbeD3N/D7G/j9Dfz+Bn5/Y1B9c/D767CtNgD8dwHAv5Zg0waBf4PAf1e6+7cPwW9dsQ0G/6bm8FYY",
+	"/BUxii+JZloTNGODwn87TI4NDP8Ghn8Dw7/xx94XDP8ykmYVJJANEP8KnuANEv9GZ/12kfi/AeW1iolZ",
+	"mlUdVpU9XkDid4gI/QK7UtoRcizJehGL5e3YxbH18TXEi2YMeKehVfEZPSyPb4+BnEan3+q5vf3+QX+P",
+	"dvw9dtjfuWzTlu/2DtlBf59mmATPTt/MB8W3FpanY30comyI2sD4+a+WwRHlYYXsbyxGFMrNaANz/4Nx",
+	"ySKjKEO5xwv4RWDuuT3BPCNrkmPTXKRHORnSawYxb/KWh1MSDzGdCChBFLuhgXbSIY870v8dXbOoy2Us",
+	"gNORKzZlvjKwh+prQbw63r19r74o3n0J/7T5XW2bNPvM0vWXt5vtHXJ7KJCOlCxtuLR12e7t+B22299z",
+	"91sH7cMd2rnc7e35++ygf7gSpc5w9MWc3cJDhldyXN16DquKanP443lv3jj2yK9YvMqwhde+Uwlyh2Wz",
+	"50K8oXyaU5o2dbPfTd0szYmBuTJ1rhPDYpufrX8s07gge6tJPmBqreAgDwX3EUtBMaBYXDEuySXriREj",
+	"Ab+mYeCv3m4gLwd/rHYD2dI3+ujc+3LKrsXVSvdlcXFspQaZGb+W3L1NnHXuUXe/akVoFeWmhlqzucU/",
+	"YAXwElf4npxs1hbOc7KZaG8dD9tsNrZhKrlUTHKcxZABdEgjGIUh6QdhvAAgaLGv7Xk6jaWNTCjKeAmT",
+	"qEVDg7O65Csnz+u/oNPt6r9wFtTEp3vP4yCs8+D9hSisrdt43X4sr1shU3bW55bmtN2F120R94uY/k+1",
+	"1rX79s5iGsXYDmoc0ikQIAxtkkB8c4ZPEi4mBac7OYlJlHBAlVNkvaS9q0GkDiCh3O9ymUTXwbVulwkF",
+	"Ik3ivRYoCLw0jeb96WsdUx2KiUYMisQgYhKZ84cURw7qRj1dNmjycNmnmOiiFSMKYPKF9m2BJCPqM0Jj",
+	"IniPATqpl5Law+Tavoi6HPpvvsPCyUKukMGIKHd+apICPcwKfiKUQ8El2HrgFO0rKxwdTh33cOXk3VMz",
+	"9zeUT7+oi7Ok03FrN68SmxJJhIJsOI0EBEL+nf1cd+T6TYIU0Y3MquMTbddxJqlBj3s9Nv4+oOi+iFMN",
+	"qbjxp30H/gGQFb6t7S6QlQvzvVN599n8l3GmLehjmCr0qc9es39p0ngYN/k8mYjQ7FfJgKZi/HCuPZOG",
+	"GFIZmwwfnT86oTpz0ySBpt9FTFwlBXkgh7qpc2AKR7IxyEQkoU8usVZeCdBbuTeeZ4n2K2u70+cspqCJ",
+	"f+sMzSxoo/PW6LRYUqNxlypufbzuWgpxjkGsRz1ecoZVyvQpk7r+zPCClNROAf/Yy6pk5xeMoRKJJWMD",
+	"gXBlGfDFA0l6SRQpfoLgZk6+pk1xLQxG+I4pgzNT0p12AIn5JCYxvWJa3S5idnR5AbSDlYB4orZNY5Md",
+	"r5megfJAZgwab4YNTiUJ1YjQGoCzCTa7P+l3eWlZXo7twt9BKwflsRQLCRhskV8HKQSpA8vNmQyzdgF0",
+	"5Gc0CgMWlfiZYDdzS+5ys+YmOR8G0lT6GRvLIVIo/g7KkFdo5IklCulsBhwyIVCUxBHIXDo1B6bLC3vp",
+	"naqHtqDBnDcLpKIkFarcJBaCiH7MOFY7SUFwV9J1X+qsDchwApNFycAgtjZ9qkFjghSiBbcIEWU0mrv2",
+	"udEpTgFXoielpWNq/rQPEQqmyzU2X5Mc84wYmRkFKSQBTzQOX9kOw9FwcvUb6u9rMbEaq9gQabeE78eK",
+	"KBW6dQyCX0X8gqeQ1BspPaNf64O2lKxeqGKHihrbtUon4dGCLx24zlBMyCjpQT4Wo72hulOAJIeszui7",
+	"OlU+FuJWOi7s32r1kSjc9QAbj+4PVSGZnd4SZ67+wx0lUM4tddTzsgShuS2YEAm2JcXH1MW6ZKYxolHy",
+	"Eskcu5YwYiNxDW1HkrjLqe8HmDuKfU76eDMR/NZ8DEdHbQ/7uBhktyz9ZN6lxUsqoqoaRevO3qplODP9",
+	"KGHCjaNd13Xr1+zZ13/NRXvfP2f5Xsv2vj1E2tW4mbmilZoAGh91AusmhjEnqp4rssuFam5R4oae4q+3",
+	"os32ZW80ix8nVmzdh68kUKzv8mf835pOcx3tTV3mt7+2AGwC/flWv07fwW3ChWxuUw0vdGSOy9fhg8ad",
+	"m3fTMCe1ngGtSzd1JkMw4Jb4fJADHbnEqNRZTLlPI5/oHqGSyDHrBf00R/wYCdZjvh68y9W40rQZHImI",
+	"Ya9BcDDqXn2QkADf1569JvHUPwM+uNBz9EhoxP1oZd/YKxbr6ppVrr8pzNkI0x8KyAjPoT7OFSJVV4RV",
+	"d2NatzzVtzwSYXhJe1d3knX1BqxviKNE7DoQiUl41wFqUK4NfoSS0VwQxn2AysEIQfo4uPX9jDcEMZGx",
+	"GMuUuup9jKdAoCONSAtgwSZQcWbzqwmLWDaiiX1cMTbWWr6Zi2yS9wA9GEgTd+Js0uV6dkOqmAe9Yj4R",
+	"EfwrYrQ3ZNC5M/22Yjm6StRE3kWMBQK6D6jaC+ZDQhmGkZQ00NzsWLssiNmwsqyqLn/omUEvYnrF+IV6",
+	"1HtkxY6QOvoh8MRwMbM9yHEpnwK7LQ0vqG9xcWHe1FzWe4RVPoRy4ll5I1u/sKnnoDREQCuzQQPjNQIj",
+	"KwOhWqH051SE4VPau0o59BqSwzYsftmQxzt9IixKrCIbNnlJ1XETEYbAJUpYiQnX5mTOIjkzrwYwlROm",
+	"Y8/d1d2D/zY/8yZ5AaHOgk6om+mbZ+0O1KQfiREYe/qdEWQzPU8i0/asyxVPdzCukwZTezTCeDdH6kHj",
+	"ejJmBp4EtM20wTKwbOqLcSrKzMygkccURZjiYccaGb8fXGfqcl5TBYapfi9ltOShFwtxMaJ8mqqyNkPX",
+	"yckgDVFXhu4iSnqOmJR0wIhUprxujA1t31bjruoEbHjrl+OtOr9U6zAbznoXnDU27ujVtfa53BRAn7Zv",
+	"y0crw2/JWGm8Lcd1XY1FxaSD4KEYeCI0BaqK9KrkMOjHkAADOUCUE5HEdKA18JQbKb1WMUfEl+tyxRoZ",
+	"j6OpYyohROSzyEggrd81yQseVyUSKQYbCUU2pdFzEieR9gCgXgvDEwrROwQHh5ybnzR7V/OAaXlM7b9H",
+	"Ai5jRn31KQ9X7zXJC8XmcSQdrk8XgjNUvNBMElo8xSLC+cgRDUMyiEQyRm/DTEgzBSfHPlOmydQxUpLs",
+	"ujuOpdwy/EqXj+gUE2TjJjkFjRiemgxFmJ/X8tipZ3rXV49M/ml322jt7N2624ZGInXscffrj4r4aXMx",
+	"ss5T6DXMHJTYzNSkdvksqo+VVURBPYnZCBp40E8nOEDLdd0yFK1aQdfb7kKB1BlO+BxyagRZnNccQNlC",
+	"Uxwr8f2oVbGrTsNkT5qGOGryACh+U7Hj+W11GnB51Qq0utI4aqhrxDChMAefR/bV3dZ5Oq22tX49Nhfx",
+	"RR+F6qLzonEy53OvFU5N/bYmb1NuSmoy000cfgOf+xXD5yobBS+qvA127tIYuSWom2GoJ1JI7rucEip7",
+	"Oqu70KzR8vL1GXZM6EFBaDLu8oJyBJiIlr4xMeGMoE+mIsHiSC7IOLkMgx5knyt5/pg8ZYNAA295oIR5",
+	"R8RDG84zqd99moSxk7ZmUYsxa8PU84iRKzbWAL4eOlI9dBcibK/gkDP8WKlwXKco53LvXwf8ynMyjGCw",
+	"sTNNr0lOYkk8WHS+XEinyGuqjkFP/FXo+XU5Aej3q2A8hrT0x2jcehMamOXZ5i1UCFFJpBCcYGEs8n2q",
+	"B8QyJCHwaMmkN8wQidWYTn571fdFZA4A/k0pBAPoI2wqlqTOYscMcON41nj56N810oczMtX4LCf9DOke",
+	"zgIY/rpgAKpkIckfPMhqa2ZM+ZZLHnrqYF3EUcJ7ALb8SBMaD8CFOZCK5OjM1ta9/o7p2q6+gN4FDSao",
+	"Hdrgetb6K/hBKPiJkjEJae/KYDrbgP0RMz1Gg0h/RWKdhCIC9Aa4VCdWu2e6nI1Fb2gOjn2ijq1qjhfq",
+	"oazgw2P474Drgwd9hLIeCLgEpcmbsmF4QS2KIxn0ps+lqq62Rqo+D2SPRj6ZKLqoCxmpiwo0AX2cmf5H",
+	"sDoMQugYAl7LJ+mdNHg95jbAncMV3S7953aw1mBjnBnlqw7OhZry2tEoPtB6z71kzIcq/FWdP98ZrHZZ",
+	"CLXGghQZX6E5tYm5zuokLzNJVwbFPevAuTMQboi7CnWUtgHbDlw+pf7vF58y4c5I4Kds03I95QHFoKYM",
+	"IfPIw7fHSTwk7abrpOAMEfMZjwMaSoecvnxG9vY7h4+a5Bhf6fJAEsDXg4GUjBuKJMIiJOsrwI+zvq4a",
+	"ou+nrISNsOugp1Uw5JZN4smeGIP80lVdmGSNDpFY6SI0CBPFLQNO/kqC3pWS6orwZmFq4NxiFc+GP/p+",
+	"xKR0CCWTSGSuOaUuQF2WjoR2ead9qJ1XwWAYW89hB26qS5NwZvlFQziybRZr/P8IVch97V/ruJnz/vhS",
+	"XGOXrRLh1D40MiVfsfYWhFwOBtkAbaC3S0/uXSQGER1JMomCGKgnIm0dBoOA05AcvzvBWEQIyTD65PQD",
+	"Fvrg6PJGSRgHYxrF230RjbZ8GlNPK6/w6F+J0v1kHAV80OUasB6dW0bwUXIp/Cl2PcdEG/UdfVA1cS+n",
+	"5Ofz83fkKZVBT9NKMuLZV8AzzsdICHWsUbRD31PyK5tgdp5arRxCCbkvUANDFa8YE+YCN6m8hA2tRbh4",
+	"dR1hn7Ymk8kWUCmJQsZ7wmd+IWc/tVLqYd3px+vD/TqNQUQzH4l+37rQ9RFCYPGp8FtTUQBStK701VPo",
+	"p+GDO7X0rxi/D3MfPmTZ/LXFKs5wGIk4Dr8Zycp6SRTE08bRnx8roGZR6Y31VZsLvMexI5XT2E4ki+pl",
+	"GJYAacK3UkeZurDmF5stPoCKvahJTjjxcAqeQ7x+EoZQjcx9adhpl4POLtGx7lg5gKjs27VAq+cNv5dl",
+	"JbWrInSqdTScBvVHAdcOV8dmT6220/AZDVkE/+RJGNodr7O/qf/qOKZLmgYoj4MR+w90Omu8P39Wn+nA",
+	"GmsAj9s72bxP1XyjMlelKZrau9WANAvM4nPjktGIRYpvgCMeTHxUoUtCN5YPA9xvvuglIwPskFruzbRv",
+	"+jYdB9vXLGo1XTAn9SxnxgYlzkkV6pzCBV/THYVhaA1Mq1enTNpCnop2J+mz++7p78YNQiUmzKEXJfCl",
+	"NZw2OWaH+2fCEh3WkA6BeI72yIxEzCDxRX3tkgF0BIJa5OY5KB83a2osjwzSnFWMqWmtOJw0oEEVTcas",
+	"j2GV4uzHzvPt02AxkKxoD6SbWNrp4NbQ0vQFLMHkNsnjVuVVhnqUQqJMNd2gZMUaOU20r5j3TO56+fx0",
+	"1snHm/8bAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -965,7 +965,8 @@ type ClientInterface interface {
 
 	// GetUser Get the current application
 	//
-	// Returns the application of the token, in the form of a user of the PBX.
+	// Returns the application of the token, in the form of the original API's user. In `access`, `full` stands for the
+	// levels `all`, `call_api` and `operator`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -2587,7 +2588,8 @@ func (c *HTTPClient) RequestTokenWithFormdataBody(ctx context.Context, body Requ
 
 // GetUser Get the current application
 //
-// Returns the application of the token, in the form of a user of the PBX.
+// Returns the application of the token, in the form of the original API's user. In `access`, `full` stands for the
+// levels `all`, `call_api` and `operator`.
 //
 // Requires access level `read_only`.
 //
@@ -6734,7 +6736,8 @@ type ClientWithResponsesInterface interface {
 
 	// GetUserWithResponse Get the current application
 	//
-	// Returns the application of the token, in the form of a user of the PBX.
+	// Returns the application of the token, in the form of the original API's user. In `access`, `full` stands for the
+	// levels `all`, `call_api` and `operator`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -18939,7 +18942,8 @@ func (c *ClientWithResponses) RequestTokenWithFormdataBodyWithResponse(ctx conte
 
 // GetUserWithResponse Get the current application
 //
-// Returns the application of the token, in the form of a user of the PBX.
+// Returns the application of the token, in the form of the original API's user. In `access`, `full` stands for the
+// levels `all`, `call_api` and `operator`.
 //
 // Requires access level `read_only`.
 //
@@ -32865,17 +32869,17 @@ type CallbackInitiatorInterface interface {
 	SendLocalAgentEventByGet(ctx context.Context, targetURL string, params *SendLocalAgentEventByGetParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendLocalAgentEventByPostWithBody fires the agentEvent callback with any body
-	SendLocalAgentEventByPostWithBody(ctx context.Context, targetURL string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendLocalAgentEventByPostWithBody(ctx context.Context, targetURL string, params *SendLocalAgentEventByPostParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	SendLocalAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, body SendLocalAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendLocalAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, params *SendLocalAgentEventByPostParams, body SendLocalAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendRemoteAgentEventByGet fires the agentEvent callback
 	SendRemoteAgentEventByGet(ctx context.Context, targetURL string, params *SendRemoteAgentEventByGetParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendRemoteAgentEventByPostWithBody fires the agentEvent callback with any body
-	SendRemoteAgentEventByPostWithBody(ctx context.Context, targetURL string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendRemoteAgentEventByPostWithBody(ctx context.Context, targetURL string, params *SendRemoteAgentEventByPostParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	SendRemoteAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, body SendRemoteAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendRemoteAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, params *SendRemoteAgentEventByPostParams, body SendRemoteAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 func (p *CallbackInitiator) SendLocalAgentEventByGet(ctx context.Context, targetURL string, params *SendLocalAgentEventByGetParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -32890,8 +32894,8 @@ func (p *CallbackInitiator) SendLocalAgentEventByGet(ctx context.Context, target
 	return p.Client.Do(req)
 }
 
-func (p *CallbackInitiator) SendLocalAgentEventByPostWithBody(ctx context.Context, targetURL string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL, contentType, body)
+func (p *CallbackInitiator) SendLocalAgentEventByPostWithBody(ctx context.Context, targetURL string, params *SendLocalAgentEventByPostParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -32902,8 +32906,8 @@ func (p *CallbackInitiator) SendLocalAgentEventByPostWithBody(ctx context.Contex
 	return p.Client.Do(req)
 }
 
-func (p *CallbackInitiator) SendLocalAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, body SendLocalAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendLocalAgentEventByPostCallbackRequestWithFormdataBody(targetURL, body)
+func (p *CallbackInitiator) SendLocalAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, params *SendLocalAgentEventByPostParams, body SendLocalAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendLocalAgentEventByPostCallbackRequestWithFormdataBody(targetURL, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -32926,8 +32930,8 @@ func (p *CallbackInitiator) SendRemoteAgentEventByGet(ctx context.Context, targe
 	return p.Client.Do(req)
 }
 
-func (p *CallbackInitiator) SendRemoteAgentEventByPostWithBody(ctx context.Context, targetURL string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL, contentType, body)
+func (p *CallbackInitiator) SendRemoteAgentEventByPostWithBody(ctx context.Context, targetURL string, params *SendRemoteAgentEventByPostParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -32938,8 +32942,8 @@ func (p *CallbackInitiator) SendRemoteAgentEventByPostWithBody(ctx context.Conte
 	return p.Client.Do(req)
 }
 
-func (p *CallbackInitiator) SendRemoteAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, body SendRemoteAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendRemoteAgentEventByPostCallbackRequestWithFormdataBody(targetURL, body)
+func (p *CallbackInitiator) SendRemoteAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, params *SendRemoteAgentEventByPostParams, body SendRemoteAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendRemoteAgentEventByPostCallbackRequestWithFormdataBody(targetURL, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -33015,22 +33019,115 @@ func NewSendLocalAgentEventByGetCallbackRequest(targetURL string, params *SendLo
 		return nil, err
 	}
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "webhook-id", params.WebhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-id", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "webhook-timestamp", params.WebhookTimestamp, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-timestamp", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "webhook-signature", params.WebhookSignature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-signature", headerParam2)
+
+		var headerParam3 string
+
+		headerParam3, err = runtime.StyleParamWithOptions("simple", false, "agentevents-sequence", params.AgenteventsSequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-sequence", headerParam3)
+
+		var headerParam4 string
+
+		headerParam4, err = runtime.StyleParamWithOptions("simple", false, "agentevents-epoch", params.AgenteventsEpoch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-epoch", headerParam4)
+
+		var headerParam5 string
+
+		headerParam5, err = runtime.StyleParamWithOptions("simple", false, "agentevents-changed-at", params.AgenteventsChangedAt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: "date-time"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-changed-at", headerParam5)
+
+		var headerParam6 string
+
+		headerParam6, err = runtime.StyleParamWithOptions("simple", false, "agentevents-attempt", params.AgenteventsAttempt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-attempt", headerParam6)
+
+		var headerParam7 string
+
+		headerParam7, err = runtime.StyleParamWithOptions("simple", false, "agentevents-event-type", params.AgenteventsEventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-event-type", headerParam7)
+
+		var headerParam8 string
+
+		headerParam8, err = runtime.StyleParamWithOptions("simple", false, "agentevents-replay", params.AgenteventsReplay, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-replay", headerParam8)
+
+		var headerParam9 string
+
+		headerParam9, err = runtime.StyleParamWithOptions("simple", false, "agentevents-test", params.AgenteventsTest, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-test", headerParam9)
+
+	}
 	return req, nil
 }
 
 // NewSendLocalAgentEventByPostCallbackRequestWithFormdataBody builds a application/x-www-form-urlencoded POST request for the agentEvent callback
-func NewSendLocalAgentEventByPostCallbackRequestWithFormdataBody(targetURL string, body SendLocalAgentEventByPostFormdataRequestBody) (*http.Request, error) {
+func NewSendLocalAgentEventByPostCallbackRequestWithFormdataBody(targetURL string, params *SendLocalAgentEventByPostParams, body SendLocalAgentEventByPostFormdataRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	bodyStr, err := runtime.MarshalForm(body, nil)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = strings.NewReader(bodyStr.Encode())
-	return NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL, "application/x-www-form-urlencoded", bodyReader)
+	return NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL, params, "application/x-www-form-urlencoded", bodyReader)
 }
 
 // NewSendLocalAgentEventByPostCallbackRequestWithBody builds a POST request for the agentEvent callback with any body
-func NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL string, contentType string, body io.Reader) (*http.Request, error) {
+func NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL string, params *SendLocalAgentEventByPostParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 	_ = err
 
@@ -33046,6 +33143,99 @@ func NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL string, conte
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "webhook-id", params.WebhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-id", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "webhook-timestamp", params.WebhookTimestamp, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-timestamp", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "webhook-signature", params.WebhookSignature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-signature", headerParam2)
+
+		var headerParam3 string
+
+		headerParam3, err = runtime.StyleParamWithOptions("simple", false, "agentevents-sequence", params.AgenteventsSequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-sequence", headerParam3)
+
+		var headerParam4 string
+
+		headerParam4, err = runtime.StyleParamWithOptions("simple", false, "agentevents-epoch", params.AgenteventsEpoch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-epoch", headerParam4)
+
+		var headerParam5 string
+
+		headerParam5, err = runtime.StyleParamWithOptions("simple", false, "agentevents-changed-at", params.AgenteventsChangedAt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: "date-time"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-changed-at", headerParam5)
+
+		var headerParam6 string
+
+		headerParam6, err = runtime.StyleParamWithOptions("simple", false, "agentevents-attempt", params.AgenteventsAttempt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-attempt", headerParam6)
+
+		var headerParam7 string
+
+		headerParam7, err = runtime.StyleParamWithOptions("simple", false, "agentevents-event-type", params.AgenteventsEventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-event-type", headerParam7)
+
+		var headerParam8 string
+
+		headerParam8, err = runtime.StyleParamWithOptions("simple", false, "agentevents-replay", params.AgenteventsReplay, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-replay", headerParam8)
+
+		var headerParam9 string
+
+		headerParam9, err = runtime.StyleParamWithOptions("simple", false, "agentevents-test", params.AgenteventsTest, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-test", headerParam9)
+
+	}
 	return req, nil
 }
 
@@ -33114,22 +33304,115 @@ func NewSendRemoteAgentEventByGetCallbackRequest(targetURL string, params *SendR
 		return nil, err
 	}
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "webhook-id", params.WebhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-id", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "webhook-timestamp", params.WebhookTimestamp, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-timestamp", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "webhook-signature", params.WebhookSignature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-signature", headerParam2)
+
+		var headerParam3 string
+
+		headerParam3, err = runtime.StyleParamWithOptions("simple", false, "agentevents-sequence", params.AgenteventsSequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-sequence", headerParam3)
+
+		var headerParam4 string
+
+		headerParam4, err = runtime.StyleParamWithOptions("simple", false, "agentevents-epoch", params.AgenteventsEpoch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-epoch", headerParam4)
+
+		var headerParam5 string
+
+		headerParam5, err = runtime.StyleParamWithOptions("simple", false, "agentevents-changed-at", params.AgenteventsChangedAt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: "date-time"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-changed-at", headerParam5)
+
+		var headerParam6 string
+
+		headerParam6, err = runtime.StyleParamWithOptions("simple", false, "agentevents-attempt", params.AgenteventsAttempt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-attempt", headerParam6)
+
+		var headerParam7 string
+
+		headerParam7, err = runtime.StyleParamWithOptions("simple", false, "agentevents-event-type", params.AgenteventsEventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-event-type", headerParam7)
+
+		var headerParam8 string
+
+		headerParam8, err = runtime.StyleParamWithOptions("simple", false, "agentevents-replay", params.AgenteventsReplay, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-replay", headerParam8)
+
+		var headerParam9 string
+
+		headerParam9, err = runtime.StyleParamWithOptions("simple", false, "agentevents-test", params.AgenteventsTest, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-test", headerParam9)
+
+	}
 	return req, nil
 }
 
 // NewSendRemoteAgentEventByPostCallbackRequestWithFormdataBody builds a application/x-www-form-urlencoded POST request for the agentEvent callback
-func NewSendRemoteAgentEventByPostCallbackRequestWithFormdataBody(targetURL string, body SendRemoteAgentEventByPostFormdataRequestBody) (*http.Request, error) {
+func NewSendRemoteAgentEventByPostCallbackRequestWithFormdataBody(targetURL string, params *SendRemoteAgentEventByPostParams, body SendRemoteAgentEventByPostFormdataRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	bodyStr, err := runtime.MarshalForm(body, nil)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = strings.NewReader(bodyStr.Encode())
-	return NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL, "application/x-www-form-urlencoded", bodyReader)
+	return NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL, params, "application/x-www-form-urlencoded", bodyReader)
 }
 
 // NewSendRemoteAgentEventByPostCallbackRequestWithBody builds a POST request for the agentEvent callback with any body
-func NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL string, contentType string, body io.Reader) (*http.Request, error) {
+func NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL string, params *SendRemoteAgentEventByPostParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 	_ = err
 
@@ -33145,5 +33428,98 @@ func NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL string, cont
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "webhook-id", params.WebhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-id", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "webhook-timestamp", params.WebhookTimestamp, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-timestamp", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "webhook-signature", params.WebhookSignature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-signature", headerParam2)
+
+		var headerParam3 string
+
+		headerParam3, err = runtime.StyleParamWithOptions("simple", false, "agentevents-sequence", params.AgenteventsSequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-sequence", headerParam3)
+
+		var headerParam4 string
+
+		headerParam4, err = runtime.StyleParamWithOptions("simple", false, "agentevents-epoch", params.AgenteventsEpoch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-epoch", headerParam4)
+
+		var headerParam5 string
+
+		headerParam5, err = runtime.StyleParamWithOptions("simple", false, "agentevents-changed-at", params.AgenteventsChangedAt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: "date-time"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-changed-at", headerParam5)
+
+		var headerParam6 string
+
+		headerParam6, err = runtime.StyleParamWithOptions("simple", false, "agentevents-attempt", params.AgenteventsAttempt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-attempt", headerParam6)
+
+		var headerParam7 string
+
+		headerParam7, err = runtime.StyleParamWithOptions("simple", false, "agentevents-event-type", params.AgenteventsEventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-event-type", headerParam7)
+
+		var headerParam8 string
+
+		headerParam8, err = runtime.StyleParamWithOptions("simple", false, "agentevents-replay", params.AgenteventsReplay, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-replay", headerParam8)
+
+		var headerParam9 string
+
+		headerParam9, err = runtime.StyleParamWithOptions("simple", false, "agentevents-test", params.AgenteventsTest, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-test", headerParam9)
+
+	}
 	return req, nil
 }
