@@ -538,7 +538,7 @@ type Attempt struct {
 	// Example: the receiver did not answer within 10s
 	Error string `json:"error,omitempty"`
 
-	// Answer The beginning of the response body, as the receiver sent it.
+	// Answer The beginning of the response body, as the receiver sent it. The access level `read_only` does not see it.
 	//
 	// Example: we are having lunch
 	Answer string `json:"answer,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -44,12 +45,14 @@ type revokeCommand struct {
 	ID string `arg:"" help:"${revoke_id}"`
 }
 
-func (c createCommand) run(ctx context.Context, stdout io.Writer) error {
+func (c createCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return c.withStore(ctx, func(st *store.Store) error {
 		created, err := c.create(ctx, st)
 		if err != nil {
 			return err
 		}
+		audit(stderr, "createApplication", slog.String("created", created.ID), slog.String("client", c.Client),
+			slog.String("access", string(created.Access)))
 		_, err = fmt.Fprintf(stdout, "id     %s\nsecret %s\n", created.ID, created.Secret)
 		return err
 	})
@@ -93,11 +96,12 @@ func (c listCommand) run(ctx context.Context, stdout io.Writer) error {
 	})
 }
 
-func (c revokeCommand) run(ctx context.Context, stdout io.Writer) error {
+func (c revokeCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return c.withStore(ctx, func(st *store.Store) error {
 		if err := st.RevokeApplication(ctx, c.ID); err != nil {
 			return err
 		}
+		audit(stderr, "deleteApplication", slog.String("deleted", c.ID))
 		_, err := fmt.Fprintf(stdout, "revoked %s\n", c.ID)
 		return err
 	})

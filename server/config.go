@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -31,6 +29,7 @@ type settings struct {
 	Keep               string `group:"Store" default:"720h" help:"${keep}"`
 	KeepRows           string `group:"Store" default:"1000000" help:"${keep_rows}"`
 	AllowNetworks      string `group:"Deliveries" placeholder:"CIDR,..." help:"${allow_networks}"`
+	DenyNetworks       string `group:"Deliveries" placeholder:"CIDR,..." help:"${deny_networks}"`
 	Timeout            string `group:"Deliveries" default:"10s" help:"${timeout}"`
 	RetryWindow        string `group:"Deliveries" default:"24h" help:"${retry_window}"`
 	RetrySchedule      string `group:"Deliveries" default:"5s,30s,2m,10m,30m,1h" help:"${retry_schedule}"`
@@ -68,6 +67,7 @@ type config struct {
 	metricsAddr    string // empty for none
 	databaseURL    string
 	networks       []netip.Prefix
+	denied         []netip.Prefix
 	trustedProxies []netip.Prefix
 	timeout        time.Duration
 	retryWindow    time.Duration
@@ -96,6 +96,8 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("database-url", checkDatabaseURL(s.DatabaseURL))
 	c.networks, err = parseNetworks(s.AllowNetworks)
 	wrong.add("allow-networks", err)
+	c.denied, err = parseNetworks(s.DenyNetworks)
+	wrong.add("deny-networks", err)
 	c.trustedProxies, err = parseNetworks(s.TrustedProxies)
 	wrong.add("trusted-proxies", err)
 	c.timeout, err = parseDuration(s.Timeout, 100*time.Millisecond, time.Minute,
@@ -116,8 +118,7 @@ func (s settings) validate() (c config, err error) {
 	c.keepRows, err = parseRows(s.KeepRows)
 	wrong.add("keep-rows", err)
 	c.operatorID, c.operatorSecret = s.OperatorID, s.secret(&wrong, operatorSecret, s.OperatorSecretFile)
-	c.encryptionKey, err = parseKey(s.secret(&wrong, encryptionKey, s.EncryptionKeyFile))
-	wrong.add(encryptionKey+"-file", err)
+	c.encryptionKey = s.key(&wrong)
 	wrong.add("operator-id", checkOperator(c.operatorID, c.operatorSecret))
 	c.logLevel, err = parseLevel(s.LogLevel)
 	wrong.add("log-level", err)
@@ -138,6 +139,13 @@ type problems []string
 func (p *problems) add(flag string, err error) {
 	if err != nil {
 		*p = append(*p, fmt.Sprintf("\n  %s (--%s) %v", variable(flag), flag, err))
+	}
+}
+
+// addFlag is add for a flag of a command, which has no variable.
+func (p *problems) addFlag(flag string, err error) {
+	if err != nil {
+		*p = append(*p, fmt.Sprintf("\n  --%s %v", flag, err))
 	}
 }
 
@@ -181,17 +189,12 @@ func (s settings) secret(wrong *problems, name, file string) string {
 	if file == "" {
 		return secret
 	}
-	text, err := os.ReadFile(file) //nolint:gosec // the path is a setting
-	switch {
-	case secret != "":
+	text, err := readSecret(file)
+	if secret != "" {
 		err = fmt.Errorf("must not be set together with %s", variable(name))
-	case err != nil:
-		err = fmt.Errorf("cannot be read: %w", err)
-	case len(bytes.TrimSpace(text)) == 0:
-		err = errors.New("is empty")
 	}
 	wrong.add(name+"-file", err)
-	return strings.TrimSpace(string(text))
+	return text
 }
 
 var (
@@ -211,8 +214,21 @@ func checkOperator(id, secret string) error {
 	case !validSecret.MatchString(secret):
 		return fmt.Errorf("needs a secret in %s of 16 to 128 characters of A-Z a-z 0-9 . _ ~ -",
 			variable(operatorSecret))
+	case isGuessable(secret):
+		return fmt.Errorf("has a secret in %s that is easy to guess: it must have %d different characters, and be "+
+			"neither repeated nor a series, such as what `openssl rand -hex 32` prints", variable(operatorSecret),
+			minDistinct)
 	}
 	return nil
+}
+
+// key is the encryption key, nil for none.
+func (s settings) key(wrong *problems) []byte {
+	key, err := parseKey(s.secret(wrong, encryptionKey, s.EncryptionKeyFile))
+	if err != nil {
+		wrong.add(encryptionKey+"-file", fmt.Errorf("or %s %w", variable(encryptionKey), err))
+	}
+	return key
 }
 
 // parseKey parses the encryption key, nil for none. Its error does not contain the key.
@@ -222,8 +238,7 @@ func parseKey(s string) ([]byte, error) {
 	}
 	key, err := hex.DecodeString(s)
 	if err != nil || len(key) != store.KeySize {
-		return nil, fmt.Errorf("or %s must be 64 hexadecimal digits, such as `openssl rand -hex 32` prints",
-			variable(encryptionKey))
+		return nil, errors.New("must be 64 hexadecimal digits, such as `openssl rand -hex 32` prints")
 	}
 	return key, nil
 }

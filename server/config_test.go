@@ -26,7 +26,8 @@ func TestConfig(t *testing.T) {
 			[]string{
 				"AGENTEVENTS_ADDR=:0", "AGENTEVENTS_DATABASE_URL=sqlite:/var/lib/a.db", "AGENTEVENTS_TIMEOUT=100ms",
 				"AGENTEVENTS_RETRY_WINDOW=720h", "AGENTEVENTS_LOG_LEVEL=debug", "AGENTEVENTS_LOG_FORMAT=json",
-				"AGENTEVENTS_ALLOW_NETWORKS=10.1.2.3/8, fd00::/8", "ADDR=ignored",
+				"AGENTEVENTS_ALLOW_NETWORKS=10.1.2.3/8, fd00::/8", "AGENTEVENTS_DENY_NETWORKS=10.1.2.3/16",
+				"ADDR=ignored",
 				"AGENTEVENTS_RETRY_SCHEDULE=100ms, 24h", "AGENTEVENTS_RETRY_JITTER=0%", "AGENTEVENTS_DEPLOY_WINDOW=90s",
 				"AGENTEVENTS_KEEP=1h", "AGENTEVENTS_KEEP_ROWS=1000", "AGENTEVENTS_METRICS_ADDR=:9090",
 				"AGENTEVENTS_DRAIN=1m",
@@ -38,6 +39,7 @@ func TestConfig(t *testing.T) {
 				drain: time.Minute, keep: time.Hour, keepRows: 1000,
 				schedule: webhook.Schedule{Delays: []time.Duration{100 * time.Millisecond, 24 * time.Hour}},
 				networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
+				denied:   []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
 
 				trustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 			},
@@ -79,7 +81,8 @@ func sameNetwork(a, b netip.Prefix) bool { return a == b }
 
 func withDefaults(c config) config {
 	d := config{
-		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, c.trustedProxies, 10 * time.Second,
+		"127.0.0.1:8080", c.metricsAddr, "sqlite:agentevents.db", c.networks, c.denied, c.trustedProxies,
+		10 * time.Second,
 		24 * time.Hour, 15 * time.Minute, webhook.DefaultSchedule(),
 		5 * time.Second, 720 * time.Hour, 1_000_000, c.operatorID, c.operatorSecret, c.encryptionKey, c.logLevel,
 		c.logJSON,
@@ -131,6 +134,7 @@ func TestConfigRejectsInvalidValues(t *testing.T) {
 		"allow-networks": {
 			"10.0.0.0", "10.0.0.0/33", "banana", "10.0.0.0/8;192.168.0.0/16", "10.0.0.0/8 192.168.0.0/16",
 		},
+		"deny-networks":   {"10.0.0.0", "banana"},
 		"trusted-proxies": {"127.0.0.1", "::1", "all", "*"},
 		"timeout":         {"10", "99ms", "61s", "-1s", "soon"},
 		"retry-window":    {"59s", "721h", "1d", "0"},

@@ -58,7 +58,7 @@ func TestGuideHasEachSetting(t *testing.T) {
 
 // The program logs each line that the guide has, at that level.
 func TestGuideHasLogLinesOfTheProgram(t *testing.T) {
-	source := strings.Split(sourceOf(t, "serve.go", "internal", "../store", "../webhook"), "\n")
+	source := strings.Split(sourceOf(t, ".", "../store", "../webhook"), "\n")
 	rows := guideRows(t, "\\| `[^`]+` \\| `(?:INFO|WARN|ERROR)` \\|")
 	if len(rows) == 0 {
 		t.Fatal("README.md has no log lines")

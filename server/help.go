@@ -21,6 +21,7 @@ var helpTexts = kong.Vars{
 	"keep":                 "Time to keep finished deliveries.",
 	"keep_rows":            "Number of deliveries, and of changes, to keep.",
 	"allow_networks":       "Private networks that receivers may be in.",
+	"deny_networks":        "Networks that receivers must not be in.",
 	"timeout":              "Longest time of one attempt.",
 	"retry_window":         "Time after its change in which a delivery is tried.",
 	"retry_schedule":       "Delays between attempts. The last one repeats.",
@@ -39,6 +40,7 @@ var helpTexts = kong.Vars{
 	"command_backup":      "Copy an SQLite store to a file. The server may run meanwhile.",
 	"command_copy":        "Copy an SQLite store to PostgreSQL.",
 	"command_new_epoch":   "Give a restored store a new epoch.",
+	"command_rotate_key":  "Encrypt the signing secrets with another key.",
 
 	// The commands of application.
 	"application_create": "Create an application and print its id and secret.",
@@ -56,6 +58,10 @@ var helpTexts = kong.Vars{
 
 	// The flag of backup.
 	"backup_to": "File to write, which must not exist yet.",
+
+	// The flags of rotate-key.
+	"old_key_file": "File with the key of the store.",
+	"new_key_file": "File with the key to use from now on.",
 
 	// The flags of copy.
 	"copy_from": "Store to copy, sqlite:PATH. Stop its server first.",
@@ -119,4 +125,10 @@ func (newEpochCommand) Help() string {
 		`"agentevents serve". Readers of the feed then start again.
 
   agentevents new-epoch --database-url=sqlite:agentevents.db`
+}
+
+func (rotateKeyCommand) Help() string {
+	return `Stop the server first, and start it with the new key. A server that runs meanwhile sends nothing until then.
+
+  agentevents rotate-key --old-key-file=old.key --new-key-file=new.key`
 }

@@ -31,6 +31,16 @@ func (on listeners) close() error {
 	return errors.Join(on.api.Close(), on.metrics.Close())
 }
 
+// secretPorts are the ports that no receiver may have at this machine: metrics and profiles require no token. The API's
+// port is none of them, because the API requires one.
+func (on listeners) secretPorts() []uint16 {
+	if on.metrics == nil {
+		return nil
+	}
+	port := on.metrics.Addr().(*net.TCPAddr).Port
+	return []uint16{uint16(port)} //nolint:gosec // a port has 16 bits
+}
+
 // urlOf returns the URL at which this machine reaches a listener.
 func urlOf(on net.Listener) string {
 	return "http://" + strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(on.Addr().String())

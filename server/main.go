@@ -27,6 +27,7 @@ type commands struct {
 	Backup      backupCommand       `cmd:"" group:"Store" help:"${command_backup}"`
 	Copy        copyCommand         `cmd:"" group:"Store" help:"${command_copy}"`
 	NewEpoch    newEpochCommand     `cmd:"" group:"Store" help:"${command_new_epoch}"`
+	RotateKey   rotateKeyCommand    `cmd:"" group:"Store" help:"${command_rotate_key}"`
 }
 
 const (
@@ -49,13 +50,15 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	case "backup":
 		err = line.Backup.run(ctx, stdout)
 	case "new-epoch":
-		err = line.NewEpoch.run(ctx, stdout)
+		err = line.NewEpoch.run(ctx, stdout, stderr)
+	case "rotate-key":
+		err = line.RotateKey.run(ctx, stdout, stderr)
 	case "application create":
-		err = line.Application.Create.run(ctx, stdout)
+		err = line.Application.Create.run(ctx, stdout, stderr)
 	case "application list":
 		err = line.Application.List.run(ctx, stdout)
 	case "application revoke <id>":
-		err = line.Application.Revoke.run(ctx, stdout)
+		err = line.Application.Revoke.run(ctx, stdout, stderr)
 	case "verify":
 		err = line.Verify.run(ctx, stdout)
 	case "copy":

@@ -21,7 +21,7 @@ func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, s
 // allCommands are the commands, without groups of commands.
 var allCommands = []string{
 	"serve", "version", "application create", "application list", "application revoke", "verify", "backup", "copy",
-	"new-epoch",
+	"new-epoch", "rotate-key",
 }
 
 func TestHelpListsEveryCommand(t *testing.T) {
@@ -68,7 +68,8 @@ func TestHelpOfServeExplainsEverySetting(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "serve", "--help")
 	for _, part := range []string{
 		`--addr="127.0.0.1:8080"`, "--metrics-addr", `--database-url="sqlite:agentevents.db"`, "sqlite:PATH",
-		"--allow-networks", "--trusted-proxies", "X-Forwarded-For", `--timeout="10s"`, `--retry-window="24h"`,
+		"--allow-networks", "--deny-networks", "--trusted-proxies", "X-Forwarded-For",
+		`--timeout="10s"`, `--retry-window="24h"`,
 		`--retry-schedule="5s,30s,2m,10m,30m,1h"`, `--deploy-window="15m"`, `--retry-jitter="20%"`, `--drain="5s"`,
 		`--keep="720h"`, `--keep-rows="1000000"`, "--operator-id", "--operator-secret-file",
 		"AGENTEVENTS_OPERATOR_SECRET ", "--encryption-key-file", "AGENTEVENTS_ENCRYPTION_KEY ", `--log-level="info"`,

@@ -28,6 +28,7 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	for _, name := range unknown {
 		log.Warn("unknown variable", "name", name)
 	}
+	warnOfExposedFiles(log, s.OperatorSecretFile, s.EncryptionKeyFile)
 	tr, err := telemetry.NewTraces(ctx, build().version, log)
 	if err != nil {
 		return err
@@ -82,7 +83,7 @@ func bootstrap(ctx context.Context, c config, st *store.Store, stdout io.Writer)
 func serveAndDeliver(
 	signalled context.Context, c config, st *store.Store, on listeners, tr *telemetry.Traces, log *slog.Logger,
 ) error {
-	guard := webhook.NewGuard(c.networks)
+	guard := webhook.NewGuard(webhook.GuardOptions{Allow: c.networks, Deny: c.denied, OwnPorts: on.secretPorts()})
 	b := build()
 	sender := webhook.NewSender(webhook.SenderOptions{
 		Guard: guard, Timeout: c.timeout, UserAgent: "agentevents/" + b.version,

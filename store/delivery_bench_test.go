@@ -69,7 +69,7 @@ func benchAgents(b *testing.B, f *fixture, url string) (keys []store.AgentKey) {
 
 // dispatch runs a dispatcher until stop is called.
 func dispatch(b *testing.B, f *fixture) (stop func()) {
-	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	guard := webhook.NewGuard(webhook.GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	d := webhook.NewDispatcher(webhook.DispatcherOptions{
 		Outbox: f.Store, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}),
 		Schedule: webhook.DefaultSchedule(),

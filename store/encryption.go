@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,12 +18,16 @@ import (
 // KeySize is the length of an encryption key in bytes.
 const KeySize = 32
 
-// encryptedPrefix is the beginning of an encrypted secret in the database. Nonce and ciphertext of AES-256 in Galois
-// counter mode follow it, in base64.
+// encryptedPrefix is what an encrypted secret in the database begins with. Behind it are the id of the key, a colon
+// and, in base64, nonce and ciphertext of AES-256 in Galois counter mode. The client's id is authenticated with them:
+// the secret of one client is none in the row of another. Earlier versions wrote neither of the two ids.
 const encryptedPrefix = "sealed:"
 
 // secretCipher encrypts secrets at rest. A nil cipher leaves them in plain text.
-type secretCipher struct{ cipher.AEAD }
+type secretCipher struct {
+	cipher.AEAD
+	id string // of its key
+}
 
 // newSecretCipher returns nil if there is no key.
 func newSecretCipher(key []byte) (*secretCipher, error) {
@@ -32,18 +39,41 @@ func newSecretCipher(key []byte) (*secretCipher, error) {
 		return nil, fmt.Errorf("encryption key: %w", err)
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
-	return &secretCipher{aead}, err
-}
-
-func (s *secretCipher) encrypt(secret string) string {
-	if s == nil || secret == "" {
-		return secret
+	if err != nil {
+		return nil, fmt.Errorf("encryption key: %w", err)
 	}
-	return encryptedPrefix + base64.StdEncoding.EncodeToString(s.Seal(nil, nil, []byte(secret), nil))
+	id, err := hkdf.Key(sha256.New, key, nil, "agentevents: the id of an encryption key", 4)
+	return &secretCipher{aead, hex.EncodeToString(id)}, err
 }
 
-var errWrongKey = errors.New(
-	"the encryption key is missing or wrong: it must be the one that encrypted the signing secrets of this store",
+// keyID is empty for no key.
+func (s *secretCipher) keyID() string {
+	if s == nil {
+		return ""
+	}
+	return s.id
+}
+
+// seal encrypts a text for an owner, and open decrypts it.
+func (s *secretCipher) seal(text, owner string) string {
+	return base64.StdEncoding.EncodeToString(s.Seal(nil, nil, []byte(text), []byte(owner)))
+}
+
+func (s *secretCipher) open(sealed, owner string) (string, error) {
+	data, err := base64.StdEncoding.DecodeString(sealed)
+	if err != nil {
+		return "", fmt.Errorf("read a secret: %w", err)
+	}
+	plain, err := s.Open(nil, nil, data, []byte(owner))
+	return string(plain), err
+}
+
+var (
+	errWrongKey = errors.New(
+		"the encryption key is missing or wrong: it must be the one that encrypted the signing secrets of this store",
+	)
+	errForeign = errors.New("a signing secret in the database is not encrypted, or is another client's: another " +
+		"program has written it; restore this row of the table secrets from a backup")
 )
 
 // ErrLocked is returned by each method that needs a secret, in a process without the key.
@@ -51,40 +81,90 @@ var ErrLocked = &Error{
 	Kind: Unavailable, Message: "this server cannot read the signing secrets, try again", cause: errWrongKey,
 }
 
-// decrypt returns a plain secret unchanged.
-func (s *secretCipher) decrypt(stored string) (string, error) {
-	text, is := strings.CutPrefix(stored, encryptedPrefix)
-	if !is {
-		return stored, nil
+// encrypt returns a secret of a client as it is stored.
+func (s *secretCipher) encrypt(secret, client string) string {
+	if s == nil || secret == "" {
+		return secret
 	}
-	if s == nil {
-		return "", errWrongKey
-	}
-	data, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return "", fmt.Errorf("read a secret: %w", err)
-	}
-	plain, err := s.Open(nil, nil, data, nil)
-	if err != nil {
-		return "", errWrongKey
-	}
-	return string(plain), nil
+	return encryptedPrefix + s.id + ":" + s.seal(secret, secretOwner(client))
 }
 
-// decryptAll decrypts stored secrets. If it cannot, another process encrypted them with a key that this process lacks.
-// This process then sends no deliveries, which the other one does, and is not ready.
-func (s *Store) decryptAll(secrets ...*string) error {
+// secretOwner is the id that a client was created with: renameEarlierClient appends to it.
+func secretOwner(client string) string {
+	owner, _, _ := strings.Cut(client, " ")
+	return owner
+}
+
+// decrypt returns a stored secret of a client. With a key, a secret that is not encrypted is refused.
+func (s *secretCipher) decrypt(stored, client string) (string, error) {
+	sealed, encrypted := strings.CutPrefix(stored, encryptedPrefix)
+	id, text, bound := strings.Cut(sealed, ":")
+	switch {
+	case stored == "" || !encrypted && s == nil:
+		return stored, nil
+	case encrypted && (s == nil || bound && id != s.id):
+		return "", errWrongKey
+	case !bound:
+		return "", errForeign
+	}
+	plain, err := s.open(text, secretOwner(client))
+	if err != nil {
+		return "", errForeign
+	}
+	return plain, nil
+}
+
+// decryptEarlier is decrypt before the first encryption by this version: a secret may not be encrypted yet, or be so by
+// an earlier version.
+func (s *secretCipher) decryptEarlier(stored, client string) (string, error) {
+	sealed, encrypted := strings.CutPrefix(stored, encryptedPrefix)
+	switch {
+	case !encrypted:
+		return stored, nil
+	case strings.Contains(sealed, ":"):
+		return s.decrypt(stored, client)
+	}
+	plain, err := s.open(sealed, "")
+	if err != nil {
+		return "", errWrongKey
+	}
+	return plain, nil
+}
+
+// decryptAll decrypts stored secrets of a client. If it cannot, another process encrypted them with a key that this
+// process lacks. This process then sends no deliveries, which the other one does, and is not ready.
+func (s *Store) decryptAll(client string, secrets ...*string) error {
 	for _, secret := range secrets {
-		plain, err := s.cipher.decrypt(*secret)
+		plain, err := s.cipher.decrypt(*secret, client)
 		if err != nil {
-			if !s.locked.Swap(true) {
-				s.Log.Error("signing secrets unreadable, deliveries stopped", "error", err)
-			}
-			return ErrLocked
+			return s.lock(err)
 		}
 		*secret = plain
 	}
 	return nil
+}
+
+// lock stops the deliveries of this process, which is not ready any more.
+func (s *Store) lock(why error) error {
+	if !s.locked.Swap(true) {
+		s.Log.Error("signing secrets unreadable, deliveries stopped", "error", why)
+	}
+	return ErrLocked
+}
+
+// checkKey refuses to store a secret if the store is encrypted with another key, or with none. Until the transaction
+// ends, no other process encrypts the store.
+func (s *Store) checkKey(tx *sqldb.Tx) error {
+	id, err := storeKeyID(tx)
+	if err == nil && id != s.cipher.keyID() {
+		return s.lock(errWrongKey)
+	}
+	return err
+}
+
+// storeKeyID is the id of the key that the store is encrypted with, empty for none.
+func storeKeyID(q sqldb.Querier) (string, error) {
+	return sqldb.Value[string](q, "SELECT key_id FROM epochs"+q.ForUpdate(true))
 }
 
 // decrypted returns the row with its secrets in plain text.
@@ -93,15 +173,20 @@ func (r headRow) decrypted(s *Store) (h headRow, err error) {
 	return r, err
 }
 
-// encryptSecrets checks the key, and encrypts the secrets that are in plain text.
+// encryptSecrets checks the key. With the first key that a store has, it encrypts the secrets that are there. From then
+// on each of them must be encrypted.
 func (s *Store) encryptSecrets(ctx context.Context) error {
-	stored, err := sqldb.Value[string](s.read(ctx),
-		"SELECT coalesce((SELECT secret FROM secrets WHERE secret LIKE ? LIMIT 1), '')", encryptedPrefix+"%")
+	id, err := storeKeyID(s.read(ctx))
 	if err != nil {
 		return err
 	}
-	if _, err := s.cipher.decrypt(stored); err != nil || s.cipher == nil {
-		return err
+	switch {
+	case id != "" && id != s.cipher.keyID():
+		return errWrongKey
+	case id != "":
+		return s.findSecrets(ctx, "secret NOT LIKE ?", encryptedPrefix+id+":%", errForeign)
+	case s.cipher == nil:
+		return s.findSecrets(ctx, "secret LIKE ?", encryptedPrefix+"%", errWrongKey)
 	}
 	if err := s.write(ctx, s.encryptPlain); err != nil {
 		return err
@@ -109,33 +194,82 @@ func (s *Store) encryptSecrets(ctx context.Context) error {
 	return s.engine.eraseOverwritten(ctx)
 }
 
-// encryptPlain encrypts the secrets that are in plain text, and overwrites them in the file.
-func (s *Store) encryptPlain(tx *sqldb.Tx) error {
-	return s.engine.overwrite(tx, func() error { return s.encryptRows(tx) })
-}
-
-func (s *Store) encryptRows(tx *sqldb.Tx) error {
-	rows, err := sqldb.Select[secretRow](tx,
-		"SELECT s.client_id, "+clientSecretsSQL+" FROM secrets s WHERE s.secret NOT LIKE ? OR "+
-			"s.previous NOT LIKE ? AND s.previous <> '' OR s.older NOT LIKE ? AND s.older <> ''"+tx.ForUpdate(true),
-		encryptedPrefix+"%", encryptedPrefix+"%", encryptedPrefix+"%")
-	for i := 0; err == nil && i < len(rows); i++ {
-		k := rows[i].clientSecrets
-		k.Secret, k.Previous, k.Older = s.encryptOnce(k.Secret), s.encryptOnce(k.Previous), s.encryptOnce(k.Older)
-		err = k.save(tx, rows[i].ClientID)
+// findSecrets returns an error if there is a secret of a kind.
+func (s *Store) findSecrets(ctx context.Context, kind, pattern string, found error) error {
+	client, is, err := sqldb.Get[string](s.read(ctx),
+		"SELECT client_id FROM secrets WHERE "+kind+" ORDER BY client_id LIMIT 1", pattern)
+	if err == nil && is {
+		err = fmt.Errorf("client %s: %w", secretOwner(client), found)
 	}
 	return err
 }
 
-// secretRow is a row of secrets.
-type secretRow struct {
-	ClientID string
-	clientSecrets
+// encryptPlain encrypts all secrets of a store without a key, and overwrites them. Another process may be quicker.
+func (s *Store) encryptPlain(tx *sqldb.Tx) error {
+	id, err := storeKeyID(tx)
+	switch {
+	case err != nil || id == s.cipher.id:
+		return err
+	case id != "":
+		return errWrongKey
+	}
+	_, err = s.reseal(tx, s.cipher.decryptEarlier, s.cipher)
+	return err
 }
 
-func (s *Store) encryptOnce(stored string) string {
-	if strings.HasPrefix(stored, encryptedPrefix) {
-		return stored
+// reseal encrypts all secrets with a key, which is the store's from then on, and overwrites them.
+func (s *Store) reseal(
+	tx *sqldb.Tx, decrypt func(stored, client string) (string, error), key *secretCipher,
+) (clients int, err error) {
+	err = s.engine.overwrite(tx, func() error {
+		rows, err := sqldb.Select[clientSecrets](tx, "SELECT "+clientSecretsSQL+" FROM secrets s"+tx.ForUpdate(true))
+		clients = len(rows)
+		for i := 0; err == nil && i < len(rows); i++ {
+			k := rows[i]
+			for _, secret := range []*string{&k.Secret, &k.Previous, &k.Older} {
+				if *secret, err = decrypt(*secret, k.Owner); err != nil {
+					return err
+				}
+			}
+			err = k.encrypted(key, k.Owner).save(tx, k.Owner)
+		}
+		return errors.Join(err, tx.Exec("UPDATE epochs SET key_id = ?", key.id))
+	})
+	return clients, err
+}
+
+// RotatedKey is what RotateKey has done.
+type RotatedKey struct {
+	Clients int    // with secrets
+	ID      string // of the new key
+}
+
+// RotateKey encrypts the secrets of a store, which has the key of its options, with another key. It does so in one
+// transaction: at no time does the store have two keys. A process that serves the store with the old key sends nothing
+// any more, and is not ready, until it is restarted with the new one.
+func RotateKey(ctx context.Context, o Options, newKey []byte) (r RotatedKey, err error) {
+	key, err := newSecretCipher(newKey)
+	if err != nil {
+		return r, err
 	}
-	return s.cipher.encrypt(stored)
+	s, err := OpenAlongside(ctx, o)
+	if err != nil {
+		return r, err
+	}
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
+		id, err := storeKeyID(tx)
+		if err == nil && (id == "" || id != s.cipher.keyID()) {
+			err = fmt.Errorf("the old key is not the store's: %w", errWrongKey)
+		}
+		if err != nil {
+			return err
+		}
+		r.ID = key.id
+		r.Clients, err = s.reseal(tx, s.cipher.decrypt, key)
+		return err
+	})
+	if err == nil {
+		err = s.engine.eraseOverwritten(ctx)
+	}
+	return r, errors.Join(err, s.Close())
 }

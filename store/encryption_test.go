@@ -180,6 +180,7 @@ func TestReplicaWithoutTheKeyIsNotReady(t *testing.T) {
 		"claim":  func() error { _, _, err := f.Claim(f.ctx, anyRoom); return err },
 		"secret": func() error { _, err := f.Secret(f.ctx, k.Client); return err },
 		"rotate": func() error { _, err := f.RotateSecret(f.ctx, k.Client); return err },
+		"client": func() error { _, _, err := f.PutClient(f.ctx, "14", gen.ClientUpdate{}); return err },
 		"test":   func() error { _, err := f.NewTestDelivery(f.ctx, k, 1); return err },
 		"log":    func() error { _, err := f.Delivery(f.ctx, k.Client, 1); return err },
 		"ready":  func() error { return f.Ready(f.ctx) },

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -115,7 +116,7 @@ func (k Idempotency) readAnswer(storeKey []byte, stored string, answer any) erro
 		if err != nil {
 			return err
 		}
-		if text, err := key.decrypt(stored); err == nil {
+		if text, err := key.open(strings.TrimPrefix(stored, encryptedPrefix), ""); err == nil {
 			return json.Unmarshal([]byte(text), answer)
 		}
 	}
@@ -140,7 +141,7 @@ func (s *Store) saveAnswer(tx *sqldb.Tx, k Idempotency, answer any) error {
 		return err
 	}
 	return tx.Exec("UPDATE idempotency_keys SET answer = ? WHERE application = ? AND hash = ?",
-		key.encrypt(string(text)), k.Application, k.hash())
+		encryptedPrefix+key.seal(string(text), ""), k.Application, k.hash())
 }
 
 // hash returns the hash by which the record of a key is found. It reveals nothing about the key that encrypts answers.

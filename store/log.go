@@ -70,6 +70,9 @@ func attemptAttrs(a webhook.Attempt) (attrs []slog.Attr) {
 	if a.Error != "" {
 		attrs = append(attrs, slog.String("error", a.Error))
 	}
+	if a.Detail != "" {
+		attrs = append(attrs, slog.String("detail", a.Detail))
+	}
 	return attrs
 }
 

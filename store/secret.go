@@ -29,12 +29,13 @@ type clientSecrets struct {
 	Previous      string
 	PreviousUntil int64
 	Older         string // the other signers in JSON, the newest first; empty if there are none
+	Owner         string // the client's id in the row
 
 	olderSigners []signer // the decoded Older
 }
 
 // clientSecretsSQL lists the columns of secrets s.
-const clientSecretsSQL = "s.secret, s.previous, s.previous_until, s.older"
+const clientSecretsSQL = "s.secret, s.previous, s.previous_until, s.older, s.client_id AS owner"
 
 // signer is a secret that signs until a time in milliseconds. The newest one has no such time.
 type signer struct {
@@ -60,16 +61,17 @@ func newClientSecrets(list []signer) (k clientSecrets, err error) {
 
 // decrypted returns the secrets in plain text.
 func (k clientSecrets) decrypted(s *Store) (clientSecrets, error) {
-	err := s.decryptAll(&k.Secret, &k.Previous, &k.Older)
+	err := s.decryptAll(k.Owner, &k.Secret, &k.Previous, &k.Older)
 	if err == nil && k.Older != "" {
 		err = json.Unmarshal([]byte(k.Older), &k.olderSigners)
 	}
 	return k, err
 }
 
-// encrypted returns the secrets for the database.
-func (k clientSecrets) encrypted(s *secretCipher) clientSecrets {
-	k.Secret, k.Previous, k.Older = s.encrypt(k.Secret), s.encrypt(k.Previous), s.encrypt(k.Older)
+// encrypted returns the secrets for the row of a client.
+func (k clientSecrets) encrypted(s *secretCipher, client string) clientSecrets {
+	k.Secret, k.Previous = s.encrypt(k.Secret, client), s.encrypt(k.Previous, client)
+	k.Older = s.encrypt(k.Older, client)
 	return k
 }
 
@@ -170,6 +172,9 @@ func (s *Store) changeSecrets(
 		if _, err := findClient(tx, client); err != nil {
 			return m, err
 		}
+		if err := s.checkKey(tx); err != nil {
+			return m, err
+		}
 		k, err := s.readSecrets(tx, client)
 		if err != nil {
 			return m, err
@@ -185,7 +190,8 @@ func (s *Store) changeSecrets(
 		if k, err = newClientSecrets(list); err != nil {
 			return m, err
 		}
-		return k.model(s.now()), errors.Join(k.encrypted(s.cipher).save(tx, client), noteRollback(tx, client, back))
+		err = errors.Join(k.encrypted(s.cipher, client).save(tx, client), noteRollback(tx, client, back))
+		return k.model(s.now()), err
 	})
 }
 
@@ -218,7 +224,10 @@ func rotationRolledBack(client string) error {
 // newSecret gives a new client its first secret. It overwrites the secret of an earlier client with the same id, which
 // either is not needed any more or was renamed by renameEarlierClient.
 func (s *Store) newSecret(tx *sqldb.Tx, client string) error {
+	if err := s.checkKey(tx); err != nil {
+		return err
+	}
 	return tx.Exec("INSERT INTO secrets (client_id, secret) VALUES (?, ?) ON CONFLICT (client_id) "+
 		"DO UPDATE SET secret = excluded.secret, previous = '', previous_until = 0, older = '', taken_back = 0",
-		client, s.cipher.encrypt(webhook.NewSecret()))
+		client, s.cipher.encrypt(webhook.NewSecret(), client))
 }

@@ -62,12 +62,14 @@ func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 	return c, publicError(err)
 }
 
+// CheckCredentials returns ErrCredentials unless an application has this id and this secret. It uses no writer.
+func (s *Store) CheckCredentials(ctx context.Context, id, secret string) error {
+	return s.checkCredentials(s.read(ctx), id, secret)
+}
+
 // IssueToken issues a token of an application for TokenLife, or returns ErrCredentials. It deletes the oldest of more
-// than 100 tokens.
+// than 100 tokens. Call CheckCredentials before, so that a wrong secret costs no transaction.
 func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string, err error) {
-	if err := s.checkCredentials(s.read(ctx), id, secret); err != nil {
-		return "", err // without using the writer
-	}
 	token = newToken()
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
 		if err := s.checkCredentials(tx, id, secret); err != nil {

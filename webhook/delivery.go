@@ -47,6 +47,7 @@ type Attempt struct {
 	Duration   time.Duration
 	Status     int    // HTTP status of the answer, 0 when there was none
 	Error      string // in plain words, without the URL's user info or query; empty after a complete answer
+	Detail     string // what Error leaves out about the network of this machine, for the operator's log alone
 	Excerpt    string // beginning of the answer's body, as valid UTF-8
 	Verdict    Verdict
 	RetryAfter time.Duration // delay that the receiver asked for, 0 for none

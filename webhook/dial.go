@@ -2,8 +2,11 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -20,8 +23,20 @@ func newGuarded(dialer *net.Dialer, guard *Guard) *guarded {
 	return d
 }
 
+// unresolvedError means that a name has no allowed address. Whether it has forbidden ones is for the operator alone:
+// that would tell which names of the inner network exist.
+type unresolvedError struct {
+	name   string
+	detail string // for the operator alone
+}
+
+func (e *unresolvedError) Error() string {
+	return "the host name " + e.name + " could not be resolved to an allowed address: " + allowedAddresses
+}
+
 // dial connects to an address of the form host:port. Addresses that are not allowed are left out. If none is left, its
-// error is a *RefusedError; otherwise it is the error of the first allowed address.
+// error is a *RefusedError for an address or localhost, and an *unresolvedError for another name. Otherwise it is the
+// error of the first allowed address.
 func (d *guarded) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
 	defer cancel()
@@ -29,14 +44,7 @@ func (d *guarded) dial(ctx context.Context, network, address string) (net.Conn, 
 	if err != nil {
 		return nil, err
 	}
-	found, err := d.Resolver.LookupIPAddr(ctx, host)
-	if err == nil && len(found) == 0 {
-		err = &net.DNSError{Name: host, Err: "no address", IsNotFound: true}
-	}
-	if err != nil {
-		return nil, err
-	}
-	allowed, err := d.guard.allowed(addrsOf(found))
+	allowed, err := d.resolve(ctx, host, port)
 	if err != nil {
 		return nil, err
 	}
@@ -44,6 +52,43 @@ func (d *guarded) dial(ctx context.Context, network, address string) (net.Conn, 
 	return d.race(ctx, preferred, others, func(ctx context.Context, a netip.Addr) (net.Conn, error) {
 		return d.DialContext(ctx, network, net.JoinHostPort(a.String(), port))
 	})
+}
+
+// resolve returns the allowed addresses of a host.
+func (d *guarded) resolve(ctx context.Context, host, port string) ([]netip.Addr, error) {
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	if isLocalhost(host) {
+		return d.guard.allowed(loopback, uint16(number)) // needs no resolver (RFC 6761, section 6.3)
+	}
+	found, err := d.Resolver.LookupIPAddr(ctx, absolute(host))
+	if err != nil {
+		return nil, &unresolvedError{name: host, detail: err.Error()}
+	}
+	allowed, err := d.guard.allowed(addrsOf(found), uint16(number))
+	if refused, ok := errors.AsType[*RefusedError](err); ok && !isAddress(host) {
+		return nil, &unresolvedError{name: host, detail: refused.detail}
+	}
+	if len(allowed) == 0 && err == nil {
+		return nil, &unresolvedError{name: host, detail: "no address"}
+	}
+	return allowed, err
+}
+
+// absolute is a host as it is looked up. A name is absolute, with a dot at its end: otherwise the resolver would search
+// the domains of the inner network for it.
+func absolute(host string) string {
+	if isAddress(host) || strings.HasSuffix(host, ".") {
+		return host
+	}
+	return host + "."
+}
+
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 func addrsOf(found []net.IPAddr) []netip.Addr {

@@ -30,7 +30,7 @@ func send(receiver http.HandlerFunc, method gen.RequestMethod, secret string) we
 	server := httptest.NewServer(receiver)
 	defer server.Close()
 	sender := webhook.NewSender(webhook.SenderOptions{
-		Guard: webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}),
+		Guard: webhook.NewGuard(webhook.GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 	})
 	defer sender.Close()
 	return sender.Send(context.Background(), loggedIn(server.URL+"/hook?crm=7", method, secret))
@@ -78,7 +78,7 @@ func ExampleVerify_post() {
 
 // A guard refuses private networks, except those that the operator allows.
 func ExampleGuard() {
-	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")})
+	guard := webhook.NewGuard(webhook.GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}})
 	for _, url := range []string{"https://crm.example/hook", "http://10.1.2.3/hook", "http://169.254.169.254/latest"} {
 		fmt.Println(url, guard.CheckURL(url) == nil)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/agentevents/agentevents/gen"
 )
 
 func guardOf(prefixes ...string) *Guard {
@@ -16,7 +18,7 @@ func guardOf(prefixes ...string) *Guard {
 	for _, p := range prefixes {
 		allow = append(allow, netip.MustParsePrefix(p))
 	}
-	return NewGuard(allow)
+	return NewGuard(GuardOptions{Allow: allow})
 }
 
 // dial calls the guard as net.Dialer does.
@@ -160,11 +162,94 @@ func TestGuardAllowedNetworkAndNoMore(t *testing.T) {
 		if !addr.IsValid() {
 			return
 		}
-		got := NewGuard([]netip.Prefix{prefix}).check(addr) == nil
-		if want := prefix.Contains(addr) || NewGuard(nil).check(addr) == nil; got != want {
+		to := netip.AddrPortFrom(addr, 443)
+		got := NewGuard(GuardOptions{Allow: []netip.Prefix{prefix}}).check(to) == nil
+		if want := prefix.Contains(addr) || NewGuard(GuardOptions{}).check(to) == nil; got != want {
 			t.Fatalf("allowed %s: %s passes: %v, want %v", prefix, addr, got, want)
 		}
 	})
+}
+
+// ownGuard has an interface of the machine with two public addresses.
+func ownGuard(o GuardOptions) *Guard {
+	g := NewGuard(o)
+	g.interfaces = func() ([]net.Addr, error) {
+		_, v6, _ := net.ParseCIDR("2606:4700::1111/64")
+		v6.IP = net.ParseIP("2606:4700::1111")
+		return []net.Addr{&net.IPNet{IP: net.IPv4(8, 8, 8, 8), Mask: net.CIDRMask(24, 32)}, v6}, nil
+	}
+	return g
+}
+
+func prefixesOf(texts ...string) (prefixes []netip.Prefix) {
+	for _, text := range texts {
+		prefixes = append(prefixes, netip.MustParsePrefix(text))
+	}
+	return prefixes
+}
+
+// The machine's own addresses are forbidden unless they are allowed, denied networks are forbidden in any case, and the
+// program's own ports are at any address of the machine.
+func TestGuardForbids(t *testing.T) {
+	everything := prefixesOf("0.0.0.0/0", "::/0")
+	cases := []struct {
+		options GuardOptions
+		to, why string
+	}{
+		{GuardOptions{}, "8.8.8.8:443", "is this machine"},
+		{GuardOptions{}, "[::ffff:8.8.8.8]:443", "is this machine"},
+		{GuardOptions{}, "[64:ff9b::808:808]:443", "is this machine"},
+		{GuardOptions{}, "[2606:4700::1111]:443", "is this machine"},
+		{GuardOptions{}, "8.8.8.9:443", ""},
+		{GuardOptions{Allow: prefixesOf("8.8.8.8/32")}, "8.8.8.8:443", ""},
+		{GuardOptions{Deny: prefixesOf("1.1.0.0/16")}, "1.1.1.1:443", "is in a denied network"},
+		{GuardOptions{Deny: prefixesOf("::ffff:1.1.0.0/112")}, "1.1.1.1:443", "is in a denied network"},
+		{GuardOptions{Deny: prefixesOf("1.1.0.0/16")}, "[64:ff9b::101:101]:443", "is in a denied network"},
+		{GuardOptions{Deny: prefixesOf("1.1.0.0/16")}, "1.2.1.1:443", ""},
+		{GuardOptions{Allow: everything, Deny: prefixesOf("10.1.0.0/16")}, "10.1.0.1:443", "is in a denied network"},
+		{GuardOptions{Allow: everything, OwnPorts: []uint16{9090}}, "8.8.8.8:9090", "is a port of this program"},
+		{GuardOptions{Allow: everything, OwnPorts: []uint16{9090}}, "127.0.0.2:9090", "is a port of this program"},
+		{GuardOptions{Allow: everything, OwnPorts: []uint16{9090}}, "[::]:9090", "is a port of this program"},
+		{GuardOptions{Allow: everything, OwnPorts: []uint16{9090}}, "0.0.0.0:9090", "is a port of this program"},
+		{GuardOptions{Allow: everything, OwnPorts: []uint16{9090}}, "8.8.8.8:8080", ""},
+		{GuardOptions{Allow: everything, OwnPorts: []uint16{9090}}, "10.0.0.1:9090", ""},
+	}
+	for _, c := range cases {
+		if why := ownGuard(c.options).forbids(netip.MustParseAddrPort(c.to)); why != c.why {
+			t.Errorf("%+v, %s: got %q, want %q", c.options, c.to, why, c.why)
+		}
+	}
+}
+
+// A name that leads to the machine itself, to a forbidden network or to nothing looks the same to the client. The
+// operator sees the addresses.
+func TestSendTellsNothingOfTheInnerNetwork(t *testing.T) {
+	for addr, detail := range map[string]string{
+		"10.0.0.1": "10.0.0.1:80 is not public", "8.8.8.8": "8.8.8.8:80 is this machine", "": "lookup db. on ",
+	} {
+		var addrs []netip.Addr
+		if addr != "" {
+			addrs = addrsFrom(addr)
+		}
+		resolver, asked := namingDNS(t, addrs...)
+		got := resolvingSender(t, ownGuard(GuardOptions{}), resolver).Send(t.Context(),
+			to("http://db/", gen.RequestMethodPOST))
+		wantAttempt(t, got, 0, Retry, unresolved("db"))
+		if !strings.Contains(got.Detail, detail) || asked() != "db." {
+			t.Errorf("%q was asked for, the detail is %q, want %q", asked(), got.Detail, detail)
+		}
+	}
+}
+
+// No search domain is tried.
+func TestNamesAreAbsolute(t *testing.T) {
+	for host, want := range map[string]string{
+		"db": "db.", "db.": "db.", "somehost.com": "somehost.com.", "10.0.0.1": "10.0.0.1", "::1": "::1",
+	} {
+		if got := absolute(host); got != want {
+			t.Errorf("%s is looked up as %s, want %s", host, got, want)
+		}
+	}
 }
 
 func TestGuardAnyPort(t *testing.T) {
@@ -189,7 +274,7 @@ func TestGuardRefusesWhatIsNoTCPAddress(t *testing.T) {
 
 func TestGuardSpeaksPlainly(t *testing.T) {
 	err := dial(guardOf(), "10.0.0.1")
-	const want = "the address 10.0.0.1 is not allowed: a receiver must have a public address, " +
+	const want = "the receiver's address is not allowed: a receiver must have a public address, " +
 		"or one in a network that the operator of this server allows"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %q", err, want)
@@ -259,7 +344,7 @@ func TestCheckURLRefuses(t *testing.T) {
 			"http://1.2.3.4.5/", "http://256.0.0.1/", "http://host.1/", "http://0x/", "http://0X7F.1:80/",
 		}},
 		{
-			"the address 127.0.0.1 is not allowed: a receiver must have a public address",
+			"the receiver's address is not allowed: a receiver must have a public address",
 			[]string{"http://127.0.0.1/", "https://user:pw@127.0.0.1:8443/x?y"},
 		},
 		{"is not allowed", []string{

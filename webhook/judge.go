@@ -80,8 +80,8 @@ func describe(err error) string {
 	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		return refused.Reason
 	}
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return fmt.Sprintf("the host name %s could not be resolved", dns.Name)
+	if unresolved, ok := errors.AsType[*unresolvedError](err); ok {
+		return unresolved.Error()
 	}
 	switch {
 	case errors.Is(err, errCutOff), is[timeoutError](err):
@@ -92,6 +92,19 @@ func describe(err error) string {
 		return describeTLS(err)
 	}
 	return describeConnection(err)
+}
+
+// detail returns what describe leaves out because it is about the inner network.
+func detail(err error) string {
+	refused, isRefused := errors.AsType[*RefusedError](err)
+	unresolved, isUnresolved := errors.AsType[*unresolvedError](err)
+	switch {
+	case isRefused:
+		return refused.detail
+	case isUnresolved:
+		return unresolved.detail
+	}
+	return ""
 }
 
 // isTLS checks the text too, because not all errors of crypto/tls have a type.

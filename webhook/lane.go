@@ -111,6 +111,9 @@ func (d *Dispatcher) log(delivery Delivery, o Outcome) {
 	if id := TraceID(delivery.Traceparent); id != "" {
 		log = log.With("trace_id", id)
 	}
+	if o.Detail != "" {
+		log = log.With("detail", o.Detail)
+	}
 	log.Log(context.Background(), level, "attempt", "delivery", delivery.ID, "sequence", delivery.Sequence,
 		"attempt", delivery.Attempt, "verdict", o.Verdict, "status", o.Status, "error", o.Error,
 		"duration", o.Duration, "delay", o.Delay)

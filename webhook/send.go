@@ -41,11 +41,15 @@ func NewSender(o SenderOptions) *Sender {
 		transport: o.Transport,
 	}
 	if s.transport == nil {
-		guard := cmp.Or(o.Guard, NewGuard(nil))
-		s.transport = newRotatingTransport(&net.Dialer{Timeout: s.timeout + time.Second}, guard)
+		guard := cmp.Or(o.Guard, NewGuard(GuardOptions{}))
+		dialer := &net.Dialer{Timeout: s.timeout + time.Second, Resolver: ownResolver()}
+		s.transport = newRotatingTransport(dialer, guard)
 	}
 	return s
 }
+
+// ownResolver is Go's own: those of C libraries do not find a name with a dot at its end in the file of hosts.
+func ownResolver() *net.Resolver { return &net.Resolver{PreferGo: true} }
 
 // Render returns the request that was sent for a delivery at a time, with its signature. If signature is empty, it
 // signs the request that would be sent. An invalid URL is shown as it is.
@@ -79,7 +83,7 @@ func (s *Sender) Send(ctx context.Context, d Delivery) Attempt {
 	err := s.exchange(exchange, d, &attempt)
 	if err != nil {
 		err = ended(ctx, exchange, err)
-		attempt.Error = describe(err)
+		attempt.Error, attempt.Detail = describe(err), detail(err)
 		attempt.CutOff, attempt.LeaseOver = errors.Is(err, errCutOff), errors.Is(err, errLeaseOver)
 	}
 	attempt.Verdict = d.judge(attempt.Status, err)

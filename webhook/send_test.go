@@ -762,6 +762,9 @@ func answerDNS(packet []byte, answers []netip.Addr, given *atomic.Int32) []byte 
 }
 
 // resolvingSender is a sender as NewSender makes it, except for the resolver.
+// unresolved is the error of an attempt at a name without an allowed address.
+func unresolved(name string) string { return (&unresolvedError{name: name}).Error() }
+
 func resolvingSender(t *testing.T, g *Guard, resolver *net.Resolver) *Sender {
 	t.Helper()
 	transport := newRotatingTransport(&net.Dialer{Timeout: ample, Resolver: resolver}, g)
@@ -819,7 +822,7 @@ func TestSendDNSThatChanges(t *testing.T) {
 		t.Errorf("%d look-ups, %d and %d connections", given.Load(), allowed.Load(), forbidden.Load())
 	}
 	got := s.Send(t.Context(), to(url, gen.RequestMethodPOST))
-	wantAttempt(t, got, 0, Failed, refuse("the address 127.0.0.1").Error())
+	wantAttempt(t, got, 0, Retry, unresolved("rebinding.example"))
 	wantNoSecret(t, got)
 	if given.Load() != 2 || allowed.Load() != 1 || forbidden.Load() != 0 {
 		t.Errorf("%d look-ups, %d and %d connections", given.Load(), allowed.Load(), forbidden.Load())
@@ -832,7 +835,7 @@ func TestSendAllowedNetworkAndItsNeighbour(t *testing.T) {
 	defer s.Close()
 	wantAttempt(t, s.Send(t.Context(), to("http://127.0.0.2:"+port, gen.RequestMethodGET)), 204, Delivered, "")
 	wantAttempt(t, s.Send(t.Context(), to("http://127.0.0.1:"+port, gen.RequestMethodGET)), 0, Failed,
-		refuse("the address 127.0.0.1").Error())
+		"the receiver's address is not allowed: "+allowedAddresses)
 	if allowed.Load() != 1 || neighbour.Load() != 0 {
 		t.Errorf("%d and %d connections, want 1 and 0", allowed.Load(), neighbour.Load())
 	}
@@ -842,7 +845,7 @@ func TestSendUnknownHost(t *testing.T) {
 	resolver, _ := fakeDNS(t)
 	s := resolvingSender(t, guardOf(), resolver)
 	got := s.Send(t.Context(), to("http://us3r:s3cret@nowhere.example/?token=s3cret", gen.RequestMethodPOST))
-	wantAttempt(t, got, 0, Retry, "the host name nowhere.example could not be resolved")
+	wantAttempt(t, got, 0, Retry, unresolved("nowhere.example"))
 	wantNoSecret(t, got)
 }
 

@@ -935,6 +935,9 @@ type ClientInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
+	// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+	// `Retry-After`. Other applications are not affected.
+	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
 	// the host. New programs should do none of these.
@@ -953,6 +956,9 @@ type ClientInterface interface {
 	//
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
+	//
+	// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+	// `Retry-After`. Other applications are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -2540,6 +2546,9 @@ func (c *HTTPClient) ListStatusChanges(ctx context.Context, clientID ClientID, p
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
+// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+// `Retry-After`. Other applications are not affected.
+//
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
 // the host. New programs should do none of these.
@@ -2568,6 +2577,9 @@ func (c *HTTPClient) RequestTokenWithBody(ctx context.Context, contentType strin
 //
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
+//
+// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+// `Retry-After`. Other applications are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -6710,6 +6722,9 @@ type ClientWithResponsesInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
+	// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+	// `Retry-After`. Other applications are not affected.
+	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
 	// the host. New programs should do none of these.
@@ -6728,6 +6743,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
+	//
+	// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+	// `Retry-After`. Other applications are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -18906,6 +18924,9 @@ func (c *ClientWithResponses) ListStatusChangesWithResponse(ctx context.Context,
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
+// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+// `Retry-After`. Other applications are not affected.
+//
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
 // the host. New programs should do none of these.
@@ -18930,6 +18951,9 @@ func (c *ClientWithResponses) RequestTokenWithBodyWithResponse(ctx context.Conte
 //
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
+//
+// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+// `Retry-After`. Other applications are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of

@@ -19,7 +19,7 @@ import (
 // withBounds has the server keep other bounds, of requests in progress and of polls. Nil stands for the default.
 func (ls *liveServer) withBounds(requests, polls *Bounds) *liveServer {
 	ls.Helper()
-	guard := webhook.NewGuard(nil)
+	guard := webhook.NewGuard(webhook.GuardOptions{})
 	router, err := NewRouter(Options{
 		Store: ls.store, Guard: guard, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}),
 		Log: telemetry.NewLog(ls.log, slog.LevelInfo, false), Heartbeat: ls.heartbeat,

@@ -71,8 +71,8 @@ func newTestServer(t testing.TB) *testServer {
 	ts.addTokens(ts.db)
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: ts.receivers})
 	o := Options{
-		Store: ts.store, Guard: webhook.NewGuard(nil), Sender: sender, Log: log, Heartbeat: time.Now,
-		Stopping: ts.stopping,
+		Store: ts.store, Guard: webhook.NewGuard(webhook.GuardOptions{}), Sender: sender, Log: log,
+		Heartbeat: time.Now, Stopping: ts.stopping,
 	}
 	h := newHandlers(o)
 	h.tokens = auth.NewTokenCache(ts.store, 0)

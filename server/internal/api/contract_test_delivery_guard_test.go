@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -39,20 +40,27 @@ func (ls *liveServer) sendTest() (m gen.EventTestResult) {
 	return m
 }
 
-// The guard of deliveries also guards test deliveries: the answer reports the forbidden URL, and no request is sent.
+// The guard of deliveries also guards test deliveries: the answer reports the forbidden URL, and no request is sent. It
+// does not have the address. The log has it.
 func TestContractTestDeliveryToForbiddenURLFails(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
-		"http://10.0.0.1/x":              "the address 10.0.0.1 is not allowed",
-		"http://169.254.169.254/latest":  "the address 169.254.169.254 is not allowed",
-		"http://[::ffff:192.168.0.1]/":   "is not allowed",
+		"http://10.0.0.1/x":              "the receiver's address is not allowed",
+		"http://169.254.169.254/latest":  "the receiver's address is not allowed",
+		"http://[::ffff:192.168.0.1]/":   "the receiver's address is not allowed",
 		"ftp://example.com/":             "http or https",
-		"http://u:secret@10.0.0.1/?k=v1": "the address 10.0.0.1 is not allowed",
+		"http://u:secret@10.0.0.1/?k=v1": "the receiver's address is not allowed",
 	} {
 		ls := newLiveServerWithEvent(t, url)
 		m := ls.sendTest()
 		if !strings.Contains(m.Attempt.Error, want) || m.Attempt.Status != 0 || m.Attempt.Verdict != "failed" {
 			t.Errorf("the test of %s: %+v, want %s", url, m.Attempt, want)
+		}
+		if strings.Contains(m.Attempt.Error, "0.") {
+			t.Errorf("the test of %s shows the address: %s", url, m.Attempt.Error)
+		}
+		if log := ls.log.String(); url[:4] == "http" && !strings.Contains(log, "is not public") {
+			t.Errorf("the log of the test of %s has no detail:\n%s", url, log)
 		}
 		if m.Request.Curl == "" || m.Request.URL == "" {
 			t.Errorf("the test of %s has the request %+v", url, m.Request)
@@ -95,7 +103,7 @@ func TestContractTestDeliveriesAreLimited(t *testing.T) {
 	defer receiver.Close()
 	ls := newLiveServerWithEvent(t, receiver.URL)
 	var tests sync.WaitGroup
-	for range testBounds.PerClient {
+	for range maxTestDeliveriesPerClient {
 		tests.Go(func() { ls.expect(ls.call("POST", testEventPath, ""), http.StatusOK, "") })
 		<-reached
 	}
@@ -109,6 +117,38 @@ func TestContractTestDeliveriesAreLimited(t *testing.T) {
 	tests.Wait()
 	go func() { <-reached }()
 	ls.sendTest()
+}
+
+// If other clients take all places with tests that hang, a client's test is sent nevertheless. The test that it evicts
+// is answered 429.
+func TestContractTestDeliveryOfQuietClient(t *testing.T) {
+	t.Parallel()
+	reached := make(chan struct{}, maxTestDeliveries)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hang" {
+			reached <- struct{}{}
+			<-r.Context().Done()
+		}
+	}))
+	defer receiver.Close()
+	ls := newLiveServerWithEvent(t, receiver.URL+"/hang")
+	evicted := make(chan liveResponse, 1)
+	go func() { evicted <- ls.call("POST", testEventPath, "") }()
+	<-reached
+	for i := range maxTestDeliveries - 1 {
+		if _, ok := ls.tests.acquire(fmt.Sprint("other", i), func() {}); !ok {
+			t.Fatal("there is no room")
+		}
+	}
+	ls.expect(ls.call("PUT", "/client/13", `{}`), http.StatusCreated, "")
+	ls.expect(ls.call("PUT", "/client/13/agent/local/1", `{"extension_name":"a"}`), http.StatusCreated, "")
+	event, err := ls.store.CreateEvent(t.Context(), store.AgentKey{Client: "13", Type: gen.AgentTypeLocal, ID: 1},
+		gen.AgentEventCreate{URL: receiver.URL, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ls.expect(ls.call("POST", fmt.Sprintf("/client/13/agent/local/1/event/%d/test", event.ID), ""), http.StatusOK, "")
+	ls.expect(<-evicted, http.StatusTooManyRequests, "")
 }
 
 // A test delivery is stored even if the client closes the connection.

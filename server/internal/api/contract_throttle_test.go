@@ -38,7 +38,28 @@ func TestTokenFailuresAreThrottled(t *testing.T) {
 	fail(created.ID, http.StatusTooManyRequests)
 }
 
-// failTokenRequests sends as many wrong secrets of an application as the throttle allows.
+// An application that requests token after token is limited, and no other one. Requests with a wrong secret do not use
+// up the limit of an application.
+func TestTokenRate(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t)
+	ts.withClient()
+	made, other := ts.application(gen.AccessLevelAll), ts.application(gen.AccessLevelAll)
+	ts.failTokenRequests(made.ID)
+	for range 40 {
+		ts.token(made)
+	}
+	resp := ts.send(scenario{request: "POST /oauth/token", body: credentials(made).Encode(), header: formType})
+	if resp.status != http.StatusTooManyRequests || resp.header.Get("Retry-After") != "1" {
+		t.Errorf("%d %s, Retry-After %q", resp.status, resp.body, resp.header.Get("Retry-After"))
+	}
+	ts.wantJSON("the answer", `{"error":"rate_limit_exceeded","error_description":"the application requests too many `+
+		`tokens; use each of them until it expires","message":"the application requests too many tokens; use each of `+
+		`them until it expires"}`, resp.body)
+	ts.token(other)
+}
+
+// failTokenRequests sends as many wrong secrets of an application as are not throttled.
 func (ts *testServer) failTokenRequests(id string) {
 	ts.Helper()
 	for range tokenFailures {

@@ -65,7 +65,7 @@ func (h handlers) GetDelivery(
 	l.Sent.URL = redactURL(ctx, l.Sent.URL)
 	sent, err := h.sender.Render(l.Sent, at, l.Signed)
 	return api.GetDelivery200JSONResponse{DeliveryDetailJSONResponse: api.DeliveryDetailJSONResponse{
-		Delivery: redactDelivery(ctx, l.Delivery), Attempts: l.Attempts, Waiting: l.Waiting,
+		Delivery: redactDelivery(ctx, l.Delivery), Attempts: redactAttempts(ctx, l.Attempts), Waiting: l.Waiting,
 		Request: redactRequest(ctx, sent),
 	}}, err
 }

@@ -11,12 +11,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// testBounds limit concurrent test deliveries: each may take as long as a receiver hangs. An operator's count as those
-// of the client.
-var testBounds = Bounds{All: 64, Clients: 64, PerClient: 4}
-
 // sendTest sends a test delivery to the URL of an event, and stores its result. It completes both even if the client
-// closes the connection.
+// closes the connection. A test that is evicted is not stored.
 func (h handlers) sendTest(
 	ctx context.Context, k store.AgentKey, event int64,
 ) (result gen.EventTestResult, err error) {
@@ -24,15 +20,24 @@ func (h handlers) sendTest(
 	if err != nil {
 		return result, err
 	}
-	if h.tests.acquire(k.Client) != nil {
-		return result, request.RefuseAs(http.StatusTooManyRequests, "too_many_tests",
-			"too many test deliveries are in progress; try again")
-	}
-	defer h.tests.release(k.Client)
 	ctx = context.WithoutCancel(ctx)
+	exchange, cancel := context.WithCancel(ctx)
+	defer cancel()
+	release, ok := h.tests.acquire(k.Client, cancel)
+	if !ok {
+		return result, tooManyTests()
+	}
+	defer release()
 	traced := h.traces.TestAttempt(ctx, &d)
-	attempt := h.sender.Send(ctx, d)
+	attempt := h.sender.Send(exchange, d)
 	traced(webhook.Outcome{Attempt: attempt})
+	if attempt.CutOff {
+		return result, tooManyTests()
+	}
+	if attempt.Detail != "" {
+		h.log.InfoContext(ctx, "test delivery not sent", "client", k.Client, "event", event, "webhook_id", d.WebhookID,
+			"error", attempt.Error, "detail", attempt.Detail)
+	}
 	stored, err := h.store.SaveTestDelivery(ctx, event, k.Type, d, attempt)
 	if err != nil {
 		return result, err
@@ -40,16 +45,24 @@ func (h handlers) sendTest(
 	return h.testResult(ctx, stored)
 }
 
+func tooManyTests() error {
+	return request.RefuseAs(http.StatusTooManyRequests, "too_many_tests",
+		"too many test deliveries are in progress; try again")
+}
+
 // testResult converts a stored test delivery to the form that the caller may see.
 func (h handlers) testResult(ctx context.Context, s store.TestDelivery) (gen.EventTestResult, error) {
 	at := gen.Time{Time: s.Attempt.StartedAt}
 	s.Sent.URL = redactURL(ctx, s.Sent.URL)
 	sent, err := h.sender.Render(s.Sent, s.Attempt.StartedAt, s.Attempt.Signature)
-	return gen.EventTestResult{ID: s.ID, At: at, Request: redactRequest(ctx, sent), Attempt: gen.Attempt{
+	attempt := gen.Attempt{
 		Number: 1, StartedAt: at, DurationMs: float64(s.Attempt.Duration.Microseconds()) / 1000,
 		Status: s.Attempt.Status, Verdict: string(s.Attempt.Verdict), Error: s.Attempt.Error, Answer: s.Attempt.Excerpt,
 		Traceparent: s.Sent.Traceparent,
-	}}, err
+	}
+	return gen.EventTestResult{
+		ID: s.ID, At: at, Request: redactRequest(ctx, sent), Attempt: redactAttempt(ctx, attempt),
+	}, err
 }
 
 func (h handlers) testResults(ctx context.Context, k store.AgentKey, event int64) ([]gen.EventTestResult, error) {

@@ -92,7 +92,8 @@ func TestReadersAreShared(t *testing.T) {
 func TestRequestsWaitForRoom(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	o := Options{
-		Store: ls.store, Guard: webhook.NewGuard(nil), Log: slog.New(slog.DiscardHandler), Heartbeat: ls.heartbeat,
+		Store: ls.store, Guard: webhook.NewGuard(webhook.GuardOptions{}), Log: slog.New(slog.DiscardHandler),
+		Heartbeat: ls.heartbeat,
 	}
 	h := newHandlers(o)
 	router, err := h.router(o)

@@ -111,7 +111,7 @@ func serveGrown(t testing.TB, filled benchfill.Grown) *grownServer {
 		t.Fatal(err)
 	}
 	router, err := NewRouter(Options{
-		Store: s, Guard: webhook.NewGuard(nil), Sender: webhook.NewSender(webhook.SenderOptions{}),
+		Store: s, Guard: webhook.NewGuard(webhook.GuardOptions{}), Sender: webhook.NewSender(webhook.SenderOptions{}),
 		Log: slog.New(slog.DiscardHandler), Heartbeat: time.Now,
 	})
 	if err != nil {

@@ -29,6 +29,7 @@ type liveServer struct {
 	store        *store.Store
 	closeStore   func()
 	log          *lab.Log
+	tests        *testDeliveryLimiter
 	heartbeatAge atomic.Int64 // nanoseconds since the simulated heartbeat of the dispatcher
 }
 
@@ -37,11 +38,14 @@ func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
 	ls := &liveServer{TB: t, log: &lab.Log{}}
 	log := telemetry.NewLog(ls.log, slog.LevelDebug, false)
 	ls.openStore(log)
-	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
-	router, err := NewRouter(Options{
+	guard := webhook.NewGuard(webhook.GuardOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	o := Options{
 		Store: ls.store, Guard: guard, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}), Log: log,
 		Heartbeat: ls.heartbeat, TrustedProxies: proxies,
-	})
+	}
+	h := newHandlers(o)
+	ls.tests = h.tests
+	router, err := h.router(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,34 +11,29 @@ import (
 
 // redactURL returns a receiver's URL without its secret parts, if the caller has access level read_only.
 func redactURL(ctx context.Context, raw string) string {
-	if request.Caller(ctx).Access == gen.AccessLevelReadOnly {
+	if isReadOnly(ctx) {
 		return stripURL(raw)
 	}
 	return raw
 }
 
-// redactedText replaces redacted text.
-const redactedText = "xxxxx"
+func isReadOnly(ctx context.Context) bool {
+	return request.Caller(ctx).Access == gen.AccessLevelReadOnly
+}
 
-// stripURL replaces the user and the query of a URL.
+// stripURL returns scheme, host and port of a URL. A URL without them is empty.
 func stripURL(raw string) string {
 	u, err := url.Parse(raw)
-	if err != nil {
-		return redactedText
+	if err != nil || u.Host == "" {
+		return ""
 	}
-	if u.User != nil {
-		u.User = url.User(redactedText)
-	}
-	if u.RawQuery != "" {
-		u.RawQuery = redactedText
-	}
-	return u.String()
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
 }
 
 // redactRequest removes the signature of a request, if the caller has access level read_only: with the signature a
 // caller could send the request without the secret.
 func redactRequest(ctx context.Context, r gen.SentRequest) gen.SentRequest {
-	if request.Caller(ctx).Access == gen.AccessLevelReadOnly {
+	if isReadOnly(ctx) {
 		r.Curl = strings.Replace(r.Curl, " -H 'webhook-signature: "+r.Headers["webhook-signature"]+"'", "", 1)
 		delete(r.Headers, "webhook-signature")
 	}
@@ -59,5 +54,26 @@ func redactEvents(ctx context.Context, events []gen.AgentEvent) []gen.AgentEvent
 
 func redactDelivery(ctx context.Context, d gen.Delivery) gen.Delivery {
 	d.URL = redactURL(ctx, d.URL)
+	if d.LastAttempt != nil {
+		last := redactAttempt(ctx, *d.LastAttempt)
+		d.LastAttempt = &last
+	}
 	return d
+}
+
+// redactAttempt removes the receiver's answer, if the caller has access level read_only: many servers quote the path
+// that they do not know.
+func redactAttempt(ctx context.Context, a gen.Attempt) gen.Attempt {
+	a.URL = redactURL(ctx, a.URL)
+	if isReadOnly(ctx) {
+		a.Answer = ""
+	}
+	return a
+}
+
+func redactAttempts(ctx context.Context, attempts []gen.Attempt) []gen.Attempt {
+	for i := range attempts {
+		attempts[i] = redactAttempt(ctx, attempts[i])
+	}
+	return attempts
 }

@@ -45,18 +45,20 @@ func NewRouter(o Options) (http.Handler, error) { return newHandlers(o).router(o
 
 // handlers has a method for each operation of openapi.yaml.
 type handlers struct {
-	store    *store.Store
-	guard    *webhook.Guard
-	sender   *webhook.Sender
-	traces   *telemetry.Traces
-	stopping <-chan struct{}
-	tokens   *auth.TokenCache
-	throttle *auth.Throttle
-	requests *clientLimiter
-	polls    *clientLimiter
-	tests    *clientLimiter
-	bodies   *fairRoom
-	readers  *fairRoom
+	store     *store.Store
+	guard     *webhook.Guard
+	sender    *webhook.Sender
+	log       *slog.Logger
+	traces    *telemetry.Traces
+	stopping  <-chan struct{}
+	tokens    *auth.TokenCache
+	throttle  *auth.Throttle
+	tokenRate *auth.TokenRate
+	requests  *clientLimiter
+	polls     *clientLimiter
+	tests     *testDeliveryLimiter
+	bodies    *fairRoom
+	readers   *fairRoom
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -65,10 +67,10 @@ func newHandlers(o Options) handlers {
 	return handlers{
 		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
 		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
-		throttle: auth.NewThrottle(o.Store.Now),
+		throttle: auth.NewThrottle(o.Store.Now), tokenRate: auth.NewTokenRate(o.Store.Now), log: o.Log,
 		requests: newClientLimiter(*cmp.Or(o.Requests, &defaultRequests)),
 		polls:    newClientLimiter(*cmp.Or(o.Polls, &defaultPolls)),
-		tests:    newClientLimiter(testBounds),
+		tests:    newTestDeliveryLimiter(),
 		bodies:   newBodyRoom(cmp.Or(o.BodyRoom, defaultBodyRoom)),
 		readers:  newReaderRoom(o.Store.Readers()),
 	}

@@ -64,7 +64,8 @@ func newBenchmarkRouter(b *testing.B, log *slog.Logger) http.Handler {
 	ts.withAgents()
 	ts.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	router, err := NewRouter(Options{
-		Store: ts.store, Guard: webhook.NewGuard(nil), Sender: webhook.NewSender(webhook.SenderOptions{}), Log: log,
+		Store: ts.store, Guard: webhook.NewGuard(webhook.GuardOptions{}),
+		Sender: webhook.NewSender(webhook.SenderOptions{}), Log: log,
 		Heartbeat: time.Now, Metrics: telemetry.NewMetrics(ts.store, "test", "test"),
 	})
 	ts.must(err)

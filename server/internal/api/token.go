@@ -19,7 +19,7 @@ func (h handlers) RequestToken(
 	case form.GrantType != gen.TokenRequestGrantTypeClientCredentials:
 		return nil, auth.RefuseToken(auth.CodeUnsupportedGrantType, "grant_type must be client_credentials")
 	}
-	token, err := h.store.IssueToken(ctx, r.Body.ClientID, r.Body.ClientSecret)
+	token, err := h.issueToken(ctx, r.Body.ClientID, r.Body.ClientSecret)
 	if errors.Is(err, store.ErrCredentials) {
 		return nil, auth.RefuseCredentials(err, r.Body.ClientID)
 	}
@@ -32,4 +32,15 @@ func (h handlers) RequestToken(
 		AccessToken: token, TokenType: "Bearer", ExpiresIn: int(store.TokenLife.Seconds()), Scope: "all",
 	}
 	return answer, nil
+}
+
+// issueToken refuses the secret first, then an application with too many requests.
+func (h handlers) issueToken(ctx context.Context, id, secret string) (string, error) {
+	if err := h.store.CheckCredentials(ctx, id, secret); err != nil {
+		return "", err
+	}
+	if err := h.tokenRate.Allow(id); err != nil {
+		return "", err
+	}
+	return h.store.IssueToken(ctx, id, secret)
 }

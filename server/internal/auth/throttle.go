@@ -5,11 +5,11 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/labstack/echo/v4"
-	"golang.org/x/time/rate"
 
 	"github.com/agentevents/agentevents/server/internal/request"
 )
@@ -19,29 +19,36 @@ const (
 	// failureInterval.
 	maxFailures     = 10
 	failureInterval = 6 * time.Second
-	// maxThrottled is the number of pairs of address and application whose failures are counted. The pair with the
-	// oldest failure is evicted.
-	maxThrottled = 10_000
+	// maxAddresses is the number of addresses whose failures are counted. The one with the oldest failure is evicted.
+	maxAddresses = 10_000
+	// maxApplications is the number of applications for which the failures of one address are counted separately.
+	maxApplications = 20
 )
 
 // Throttle answers 429 after too many failed token requests. A request with the right secret always succeeds: many
 // clients may share an address, and a guess learns nothing from the answer 429.
 type Throttle struct {
-	now      func() time.Time
-	failures *lru.Cache[failureKey, *rate.Limiter]
+	now func() time.Time
+
+	mu       sync.Mutex
+	failures *lru.Cache[netip.Prefix, *addressFailures]
 }
 
-// failureKey is the key of a failure counter: the address and the id in the request. Unknown applications are counted
-// too, so that the answers do not reveal which applications exist.
-type failureKey struct {
-	address     netip.Prefix
-	application [sha256.Size]byte // the hash of its id
+// addressFailures are the failures from one address, by the hash of the id that was sent. Whether there is such an
+// application makes no difference, so that the answers do not reveal it. A count is never dropped while it matters.
+// When an address has failed with too many ids, further ones share a count.
+type addressFailures struct {
+	byID   map[[sha256.Size]byte]failureCount
+	others failureCount
 }
 
-// NewThrottle returns a throttle without failures.
+// failureCount is the time at which the last failure is forgotten, one each failureInterval.
+type failureCount time.Time
+
+// NewThrottle returns a throttle that has counted nothing.
 func NewThrottle(now func() time.Time) *Throttle {
-	failures, _ := lru.New[failureKey, *rate.Limiter](maxThrottled) // fails only for a size below 1
-	return &Throttle{now, failures}
+	failures, _ := lru.New[netip.Prefix, *addressFailures](maxAddresses) // fails only for a size below 1
+	return &Throttle{now: now, failures: failures}
 }
 
 // LimitFailures answers 429 instead of invalid_client after too many failures.
@@ -62,15 +69,49 @@ func (t *Throttle) LimitFailures(next echo.HandlerFunc) echo.HandlerFunc {
 
 // allow counts a failure, and reports whether it is within the limit.
 func (t *Throttle) allow(address, application string) bool {
-	key := failureKey{networkOf(address), sha256.Sum256([]byte(application))}
-	limiter, ok := t.failures.Get(key)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	network := networkOf(address)
+	f, ok := t.failures.Get(network)
 	if !ok {
-		limiter = rate.NewLimiter(rate.Every(failureInterval), maxFailures)
-		if other, ok, _ := t.failures.PeekOrAdd(key, limiter); ok { // a concurrent request was first
-			limiter = other
+		f = &addressFailures{byID: map[[sha256.Size]byte]failureCount{}}
+		t.failures.Add(network, f)
+	}
+	return f.add(sha256.Sum256([]byte(application)), t.now())
+}
+
+// add counts a failure, and reports whether it is within the limit.
+func (f *addressFailures) add(id [sha256.Size]byte, now time.Time) bool {
+	count, ok := f.byID[id]
+	if !ok && len(f.byID) == maxApplications && !f.forget(now) {
+		return f.others.add(now)
+	}
+	allowed := count.add(now)
+	f.byID[id] = count
+	return allowed
+}
+
+// forget makes room for an id, if there is a count without failures that still matter.
+func (f *addressFailures) forget(now time.Time) bool {
+	for id, count := range f.byID {
+		if !time.Time(count).After(now) {
+			delete(f.byID, id)
+			return true
 		}
 	}
-	return limiter.AllowN(t.now(), 1)
+	return false
+}
+
+func (c *failureCount) add(now time.Time) bool {
+	until := time.Time(*c)
+	if until.Before(now) {
+		until = now
+	}
+	if until.Sub(now) > (maxFailures-1)*failureInterval {
+		return false
+	}
+	*c = failureCount(until.Add(failureInterval))
+	return true
 }
 
 // networkOf is request.NetworkOf for an address as text, zero if it is invalid.

@@ -40,13 +40,42 @@ func TestThrottleCountsByAddressAndApplication(t *testing.T) {
 	})
 }
 
+// A guesser cannot have its failures forgotten by sending other ids meanwhile.
+func TestThrottleKeepsItsVictim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := NewThrottle(time.Now)
+		for range maxFailures {
+			th.allow("1.2.3.4", "victim")
+		}
+		for i := range maxAddresses + 1000 {
+			th.allow("1.2.3.4", fmt.Sprint(i))
+		}
+		if th.allow("1.2.3.4", "victim") {
+			t.Error("the failures of one id are forgotten after those of many others")
+		}
+		f, _ := th.failures.Get(networkOf("1.2.3.4"))
+		if n := len(f.byID); n != maxApplications {
+			t.Errorf("the failures of %d ids are counted apart", n)
+		}
+		if !th.allow("1.2.3.5", "victim") {
+			t.Error("another address has no failure left")
+		}
+		time.Sleep(maxFailures * failureInterval)
+		for i := range 2 * maxApplications {
+			if !th.allow("1.2.3.4", fmt.Sprint("later", i)) && i < maxApplications+maxFailures {
+				t.Errorf("the first failure of id %d is one too many", i)
+			}
+		}
+	})
+}
+
 func TestThrottleIsBounded(t *testing.T) {
 	th := NewThrottle(time.Now)
-	for i := range maxThrottled + 1000 {
-		th.allow("1.2.3.4", fmt.Sprint(i))
+	for i := range maxAddresses + 1000 {
+		th.allow(fmt.Sprintf("10.0.%d.%d", i/256, i%256), "a")
 	}
-	if n := th.failures.Len(); n != maxThrottled {
-		t.Errorf("the throttle has %d counters", n)
+	if n := th.failures.Len(); n != maxAddresses {
+		t.Errorf("the throttle has %d addresses", n)
 	}
 }
 

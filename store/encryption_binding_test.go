@@ -1,0 +1,138 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+)
+
+var (
+	oneKey     = bytes.Repeat([]byte{7}, store.KeySize)
+	anotherKey = bytes.Repeat([]byte{8}, store.KeySize)
+)
+
+// encrypted is a store with a key and clients 12 and 13.
+func encrypted(t *testing.T) *fixture {
+	t.Helper()
+	f := open(t)
+	f.key = oneKey
+	f.restart()
+	for _, client := range []string{"12", "13"} {
+		_, _, err := f.PutClient(f.ctx, client, gen.ClientUpdate{})
+		f.check(err)
+	}
+	return f
+}
+
+func (f *fixture) exec(statement string) {
+	f.t.Helper()
+	db := f.db()
+	defer db.Close()
+	_, err := db.Exec(statement)
+	f.check(err)
+}
+
+// isLocked checks that no secret can be read, or stored, and that the store is not ready.
+func (f *fixture) isLocked(client string) {
+	f.t.Helper()
+	_, err := f.Secret(f.ctx, client)
+	_, rotated := f.RotateSecret(f.ctx, client)
+	for what, err := range map[string]error{"secret": err, "rotation": rotated, "readiness": f.Ready(f.ctx)} {
+		var known *store.Error
+		if !errors.As(err, &known) || known.Kind != store.Unavailable {
+			f.t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// The secret of one client is none in the row of another.
+func TestSecretIsBoundToItsClient(t *testing.T) {
+	f := encrypted(t)
+	f.exec("UPDATE secrets SET secret = (SELECT secret FROM secrets WHERE client_id = '13') WHERE client_id = '12'")
+	f.isLocked("12")
+}
+
+// Once a store has a key, a secret that is not encrypted is refused, also at the next start.
+func TestPlainSecretIsRefused(t *testing.T) {
+	f := encrypted(t)
+	f.exec("UPDATE secrets SET secret = 'whsec_planted' WHERE client_id = '12'")
+	f.isLocked("12")
+	f.check(f.Close())
+	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Key: oneKey})
+	if err == nil {
+		f.check(s.Close())
+	}
+	if err == nil || !strings.Contains(err.Error(), "client 12: a signing secret in the database is not encrypted") {
+		t.Errorf("the next start: %v", err)
+	}
+	f.exec("DELETE FROM secrets")
+	f.open()
+}
+
+// Secrets that an earlier version has encrypted are encrypted again at the start. From then on none is taken.
+func TestEarlierEncryptionIsReplaced(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	plain := f.secret(k.Client).Secret
+	earlier := earlierEncryption(t, oneKey, plain)
+	f.exec("UPDATE secrets SET secret = '" + earlier + "' WHERE client_id = '12'")
+	f.key = oneKey
+	f.restart()
+	if got := f.secret(k.Client).Secret; got != plain {
+		t.Errorf("the secret is %s, it was %s", got, plain)
+	}
+	if f.count("SELECT count(*) FROM secrets WHERE secret LIKE 'sealed:%:%'") != 1 {
+		t.Error("it is not encrypted again")
+	}
+	f.exec("UPDATE secrets SET secret = '" + earlier + "' WHERE client_id = '12'")
+	f.isLocked("12")
+}
+
+// earlierEncryption encrypts as versions did that bound a secret to nothing.
+func earlierEncryption(t *testing.T, key []byte, secret string) string {
+	t.Helper()
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "sealed:" + base64.StdEncoding.EncodeToString(gcm.Seal(nil, nil, []byte(secret), nil))
+}
+
+// All secrets keep their value when the key is replaced. A process with the old key sends nothing from then on.
+func TestRotateKey(t *testing.T) {
+	f := encrypted(t)
+	_, err := f.RotateSecret(f.ctx, "13")
+	f.check(err)
+	before := []gen.Secret{f.secret("12"), f.secret("13")}
+	_, err = store.RotateKey(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Key: anotherKey}, oneKey)
+	if err == nil {
+		t.Error("a wrong old key is taken")
+	}
+	done, err := store.RotateKey(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Key: oneKey}, anotherKey)
+	if err != nil || done.Clients != 2 || done.ID == "" {
+		t.Fatalf("rotated: %+v, %v", done, err)
+	}
+	f.isLocked("12")
+	if _, _, err := f.PutClient(context.Background(), "14", gen.ClientUpdate{}); err == nil {
+		t.Error("a client is made with the old key")
+	}
+	f.key = anotherKey
+	f.restart()
+	for i, client := range []string{"12", "13"} {
+		if after := f.secret(client); after.Secret != before[i].Secret || after.Previous != before[i].Previous {
+			t.Errorf("client %s has %+v, it had %+v", client, after, before[i])
+		}
+	}
+}
