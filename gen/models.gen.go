@@ -1677,7 +1677,7 @@ type ListStatusChangesParams struct {
 	// Limit Maximum number of entries. If omitted, 100.
 	Limit *PageLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Wait Seconds to wait for a change if there is none yet. If omitted, 0.
+	// Wait Seconds to wait for a change if there is none yet. If omitted, 0. A server under load may answer earlier.
 	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
 
 	// Start Where the feed starts if `after` is omitted. `oldest` (default): with the oldest change that is kept.

@@ -14,7 +14,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// applicationCommands manage applications without the API. Their flags have no variables.
+// applicationCommands manage applications directly in the store. Environment variables do not set their flags.
 type applicationCommands struct {
 	Create createCommand `cmd:"" group:"Applications" help:"${application_create}"`
 	List   listCommand   `cmd:"" group:"Applications" help:"${application_list}"`
@@ -23,13 +23,13 @@ type applicationCommands struct {
 
 type createCommand struct {
 	storeSettings
-	Client   string          `command:"" placeholder:"ID" xor:"whose" help:"${create_client}"`
-	Operator bool            `command:"" xor:"whose" help:"${create_operator}"`
+	Client   string          `command:"" placeholder:"ID" xor:"owner" help:"${create_client}"`
+	Operator bool            `command:"" xor:"owner" help:"${create_operator}"`
 	Name     string          `command:"" required:"" help:"${create_name}"`
 	Access   gen.AccessLevel `command:"" enum:",all,call_api,read_only" default:"" help:"${create_access}"`
 }
 
-// Validate is called by kong. Its tag "required" would make the help ask for both flags.
+// Validate is the hook by which kong checks a command. The tag "required" would make the help demand both flags.
 func (c createCommand) Validate() error {
 	if c.Client == "" && !c.Operator {
 		return errors.New("either --client=ID or --operator is required")
@@ -46,11 +46,11 @@ type revokeCommand struct {
 
 func (c createCommand) run(ctx context.Context, stdout io.Writer) error {
 	return c.withStore(ctx, func(st *store.Store) error {
-		made, err := c.create(ctx, st)
+		created, err := c.create(ctx, st)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(stdout, "id     %s\nsecret %s\n", made.ID, made.Secret)
+		_, err = fmt.Fprintf(stdout, "id     %s\nsecret %s\n", created.ID, created.Secret)
 		return err
 	})
 }
@@ -63,7 +63,7 @@ func (c createCommand) create(ctx context.Context, st *store.Store) (gen.Applica
 			"--name must be 1 to 255 characters long, without control characters")
 	case c.Operator && c.Access != "":
 		return gen.ApplicationSecret{}, errors.New(
-			"--access is for a client's application: an operator's may do everything")
+			"--access is valid only with --client: an operator has full access")
 	case c.Operator:
 		return st.CreateOperator(ctx, c.Name)
 	}
@@ -81,8 +81,8 @@ func (c listCommand) run(ctx context.Context, stdout io.Writer) error {
 		w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "ID\tCLIENT\tACCESS\tCREATED\tNAME")
 		for _, a := range all {
-			created := a.CreatedAt.Format("2006-01-02T15:04:05.000Z")
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.Client, a.Access, created, a.Name)
+			at := a.CreatedAt.Format("2006-01-02T15:04:05.000Z")
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.Client, a.Access, at, a.Name)
 		}
 		return w.Flush()
 	})

@@ -18,10 +18,10 @@ func (b backupCommand) run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	made, err := store.Backup(ctx, o, b.To)
+	backup, err := store.Backup(ctx, o, b.To)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "path     %s\nsize     %d\nsequence %d\n", made.Path, made.Size, made.Sequence)
+	_, err = fmt.Fprintf(stdout, "path     %s\nsize     %d\nsequence %d\n", backup.Path, backup.Size, backup.Sequence)
 	return err
 }

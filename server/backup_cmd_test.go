@@ -11,9 +11,9 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-var madeBackup = regexp.MustCompile(`^path     (\S+)\nsize     [0-9]+\nsequence 0\n$`)
+var backupReport = regexp.MustCompile(`^path     (\S+)\nsize     [0-9]+\nsequence 0\n$`)
 
-func TestBackup(t *testing.T) {
+func TestBackupWritesAConsistentCopy(t *testing.T) {
 	dir := t.TempDir()
 	file, to := filepath.Join(dir, "agentevents.db"), filepath.Join(dir, "copy.db")
 	env := []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file, "AGENTEVENTS_TO=" + filepath.Join(dir, "else.db")}
@@ -23,24 +23,24 @@ func TestBackup(t *testing.T) {
 	}
 	defer s.Close()
 	code, out, stderr := runCommand(t, env, "backup", "--to="+to)
-	if made := madeBackup.FindStringSubmatch(out); code != 0 || stderr != "" || made == nil || made[1] != to {
+	if report := backupReport.FindStringSubmatch(out); code != 0 || stderr != "" || report == nil || report[1] != to {
 		t.Errorf("exit code %d, standard error %q\n%s", code, stderr, out)
 	}
 	code, out, stderr = runCommand(t, nil, "verify", "--database-url=sqlite:"+to)
-	if code != 0 || stderr != "" || !strings.HasSuffix(out, "copy.db is sound\n") {
+	if code != 0 || stderr != "" || !strings.HasSuffix(out, "copy.db is consistent\n") {
 		t.Errorf("verify: exit code %d, standard error %q\n%s", code, stderr, out)
 	}
 	code, out, stderr = runCommand(t, env, "backup", "--to="+to)
 	if code != exitFailed || out != "" || stderr != "agentevents: "+to+" is there already\n" {
-		t.Errorf("again: exit code %d, standard error %q\n%s", code, stderr, out)
+		t.Errorf("to an existing file: exit code %d, standard error %q\n%s", code, stderr, out)
 	}
 	code, out, stderr = runCommand(t, env, "backup")
 	if code != exitUsage || out != "" || !strings.Contains(stderr, "--to=PATH") {
-		t.Errorf("to nowhere: exit code %d, standard error %q\n%s", code, stderr, out)
+		t.Errorf("without --to: exit code %d, standard error %q\n%s", code, stderr, out)
 	}
 }
 
-func TestBackupOfPostgreSQL(t *testing.T) {
+func TestBackupOfPostgreSQLNamesPgDump(t *testing.T) {
 	code, out,
 		stderr := runCommand(t, nil, "backup", "--database-url=postgres://x:secret@127.0.0.1:1/y", "--to=copy.db")
 	if code != exitFailed || out != "" || !strings.Contains(stderr, "pg_dump") || strings.Contains(stderr, "secret") {
@@ -48,8 +48,8 @@ func TestBackupOfPostgreSQL(t *testing.T) {
 	}
 }
 
-// A signal ends the context.
-func TestBackupInterrupted(t *testing.T) {
+// A signal cancels the context of the command.
+func TestInterruptedBackupLeavesNoFile(t *testing.T) {
 	file, dir := filepath.Join(t.TempDir(), "agentevents.db"), t.TempDir()
 	s, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + file})
 	if err != nil {

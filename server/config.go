@@ -19,8 +19,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// settings are the settings of serve as an operator writes them, with their defaults. Each is a flag and a variable.
-// The texts of their help are in help.go. CONTRIBUTING.md lists what a new one needs.
+// settings are the settings of serve as text, with their defaults. A flag or an environment variable sets each. help.go
+// has their help texts. CONTRIBUTING.md lists the steps to add a setting.
 type settings struct {
 	storeSettings
 	Addr               string `group:"HTTP" default:"127.0.0.1:8080" help:"${addr}"`
@@ -49,20 +49,20 @@ type storeSettings struct {
 	DatabaseURL string `group:"Store" default:"sqlite:agentevents.db" help:"${database_url}"`
 }
 
-// options checks the settings, and returns options of a store that logs nothing.
+// options validates the settings and returns the options of a store without a log.
 func (s storeSettings) options() (store.Options, error) {
 	var wrong problems
 	wrong.add("database-url", checkDatabaseURL(s.DatabaseURL))
 	return store.Options{URL: s.DatabaseURL, Log: slog.New(slog.DiscardHandler)}, wrong.err()
 }
 
-// The settings that have no flag, since other users of the machine can see the flags of a process.
+// Secrets have no flag: other users of the machine can see the flags of a process.
 const (
 	operatorSecret = "operator-secret"
 	encryptionKey  = "encryption-key"
 )
 
-// config is the settings in the form that the program uses.
+// config is the parsed settings.
 type config struct {
 	addr           string
 	metricsAddr    string // empty for none
@@ -83,7 +83,7 @@ type config struct {
 	logJSON        bool
 }
 
-// validate parses the settings. Its error lists every one that is wrong.
+// validate parses the settings. Its error lists every invalid setting.
 func (s settings) validate() (c config, err error) {
 	var wrong problems
 	c.addr = s.Addr
@@ -126,13 +126,13 @@ func (s settings) validate() (c config, err error) {
 	return c, wrong.err()
 }
 
-// leaseMargin is how long recording an attempt may take.
+// leaseMargin is the time limit for recording an attempt.
 const leaseMargin = 5 * time.Second
 
-// lease is how long a worker leases a lane: for one attempt, and to record it.
+// lease is the duration of a lane's lease. It covers one attempt and its recording.
 func (c config) lease() time.Duration { return c.timeout + leaseMargin }
 
-// problems are errors of settings, each with the name of the setting.
+// problems are the errors of the settings. Each begins with the setting's name.
 type problems []string
 
 func (p *problems) add(flag string, err error) {
@@ -145,7 +145,7 @@ func (p *problems) err() error {
 	if len(*p) == 0 {
 		return nil
 	}
-	return errors.New("the configuration is wrong:" + strings.Join(*p, ""))
+	return errors.New("invalid configuration:" + strings.Join(*p, ""))
 }
 
 func checkAddr(s string) error {
@@ -167,25 +167,24 @@ func checkDatabaseURL(s string) error {
 	case scheme == "postgres" || scheme == "postgresql":
 		return store.CheckURL(s)
 	case scheme != "sqlite":
-		return fmt.Errorf("has the unknown scheme %q; "+
-			"it must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE", scheme)
+		return fmt.Errorf("must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE; "+
+			"the scheme %q is unknown", scheme)
 	case path == "" || strings.HasPrefix(path, ":memory:"):
-		return errors.New("must be sqlite:PATH, with the path of a file")
+		return errors.New("must be sqlite:PATH, where PATH is a file")
 	}
 	return nil
 }
 
-// secret is the value of a setting without a flag: that of its variable, or the content of the file that another
-// setting names.
+// secret returns the value of a secret setting. Its source is the setting's variable or the file at the given path.
 func (s settings) secret(wrong *problems, name, file string) string {
 	secret := s.env[variable(name)]
 	if file == "" {
 		return secret
 	}
-	text, err := os.ReadFile(file) //nolint:gosec // the operator names the file
+	text, err := os.ReadFile(file) //nolint:gosec // the path is a setting
 	switch {
 	case secret != "":
-		err = fmt.Errorf("is given beside %s", variable(name))
+		err = fmt.Errorf("must not be set together with %s", variable(name))
 	case err != nil:
 		err = fmt.Errorf("cannot be read: %w", err)
 	case len(bytes.TrimSpace(text)) == 0:
@@ -206,11 +205,11 @@ func checkOperator(id, secret string) error {
 	case id == "" && secret == "":
 		return nil
 	case id == "" || secret == "":
-		return fmt.Errorf("and %s are given together or not at all", variable(operatorSecret))
+		return fmt.Errorf("and %s must be set together", variable(operatorSecret))
 	case !validID.MatchString(id):
 		return errors.New("must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
 	case !validSecret.MatchString(secret):
-		return fmt.Errorf("has a secret in %s that is not 16 to 128 characters of A-Z a-z 0-9 . _ ~ -",
+		return fmt.Errorf("needs a secret in %s of 16 to 128 characters of A-Z a-z 0-9 . _ ~ -",
 			variable(operatorSecret))
 	}
 	return nil
@@ -243,15 +242,15 @@ func parseNetworks(s string) ([]netip.Prefix, error) {
 		}
 	}
 	if wrong != nil {
-		return nil, fmt.Errorf("must be networks such as 10.0.0.0/8,fd00::/8; these are none: %q", wrong)
+		return nil, fmt.Errorf("must be networks such as 10.0.0.0/8,fd00::/8; these are invalid: %q", wrong)
 	}
 	return networks, nil
 }
 
-func parseDuration(s string, least, most time.Duration, bounds string) (time.Duration, error) {
+func parseDuration(s string, minimum, maximum time.Duration, bounds string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
-	if err != nil || d < least || d > most {
-		return 0, fmt.Errorf("must be a time %s", bounds)
+	if err != nil || d < minimum || d > maximum {
+		return 0, fmt.Errorf("must be a duration %s", bounds)
 	}
 	return d, nil
 }
@@ -260,7 +259,7 @@ func parseDelays(s string) (delays []time.Duration, err error) {
 	for field := range strings.SplitSeq(s, ",") {
 		d, err := time.ParseDuration(strings.TrimSpace(field))
 		if err != nil || d < 100*time.Millisecond || d > 24*time.Hour {
-			return nil, errors.New("must be times from 100ms to 24h, separated by commas, such as 5s,30s,2m")
+			return nil, errors.New("must be durations from 100ms to 24h, separated by commas, such as 5s,30s,2m")
 		}
 		delays = append(delays, d)
 	}
@@ -275,10 +274,10 @@ func parseRows(s string) (int, error) {
 	return n, nil
 }
 
-func parsePercent(s string) (part float64, err error) {
+func parsePercent(s string) (fraction float64, err error) {
 	n, err := strconv.ParseUint(strings.TrimSuffix(s, "%"), 10, 8)
 	if err != nil || n > 100 {
-		return 0, errors.New("must be from 0% to 100%, without a fraction, such as 20%")
+		return 0, errors.New("must be a whole percentage from 0% to 100%, such as 20%")
 	}
 	return float64(n) / 100, nil
 }

@@ -47,7 +47,7 @@ func TestConfig(t *testing.T) {
 			nil,
 			config{timeout: time.Minute, retryWindow: time.Minute, logLevel: slog.LevelError},
 		},
-		"a flag wins": {
+		"a flag overrides its variable": {
 			[]string{"--timeout=2s"}, []string{"AGENTEVENTS_TIMEOUT=nonsense"}, config{timeout: 2 * time.Second},
 		},
 		"a percentage without its sign": {
@@ -55,12 +55,12 @@ func TestConfig(t *testing.T) {
 			nil,
 			config{schedule: webhook.Schedule{Delays: []time.Duration{time.Second}, Jitter: 1}},
 		},
-		"an empty variable is none": {
+		"an empty variable is unset": {
 			nil,
 			[]string{"AGENTEVENTS_TIMEOUT=", "AGENTEVENTS_ALLOW_NETWORKS=", "AGENTEVENTS_TRUSTED_PROXIES="},
 			config{},
 		},
-		"an empty network is none": {[]string{"--allow-networks=,"}, nil, config{}},
+		"an empty list item is ignored": {[]string{"--allow-networks=,"}, nil, config{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := configOf(t, c.args, c.env)
@@ -108,7 +108,7 @@ func withDefaults(c config) config {
 	return d
 }
 
-// configOf is what a command line and an environment mean.
+// configOf parses a command line and an environment.
 func configOf(t *testing.T, args, env []string) (config, error) {
 	t.Helper()
 	var line commands
@@ -120,7 +120,7 @@ func configOf(t *testing.T, args, env []string) (config, error) {
 	return line.Serve.validate()
 }
 
-func TestConfigRefusesWrongValues(t *testing.T) {
+func TestConfigRejectsInvalidValues(t *testing.T) {
 	for flag, values := range map[string][]string{
 		"addr":         {"nowhere", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80", ":"},
 		"metrics-addr": {"9090", "127.0.0.1", "127.0.0.1:65536", ":"},
@@ -150,7 +150,7 @@ func TestConfigRefusesWrongValues(t *testing.T) {
 				t.Errorf("--%s=%s: %v", flag, value, err)
 			}
 			if err != nil && strings.Contains(err.Error(), "tiger") {
-				t.Errorf("the message tells a password: %v", err)
+				t.Errorf("the error contains a password: %v", err)
 			}
 			_, byVariable := configOf(t, nil, []string{variable(flag) + "=" + value})
 			if byVariable == nil || byVariable.Error() != err.Error() {
@@ -160,8 +160,8 @@ func TestConfigRefusesWrongValues(t *testing.T) {
 	}
 }
 
-// The secret is set by a variable or by a file, and no error contains it.
-func TestConfigOfTheOperator(t *testing.T) {
+// A variable or a file sets the secret. No error contains it.
+func TestConfigOfOperatorSecret(t *testing.T) {
 	const secret = "correct-horse-battery"
 	file := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
@@ -175,9 +175,9 @@ func TestConfigOfTheOperator(t *testing.T) {
 		}
 	}
 	for want, env := range map[string][]string{
-		"AGENTEVENTS_OPERATOR_ID (--operator-id) and AGENTEVENTS_OPERATOR_SECRET are given together": {byVariable},
-		"given together or not at all": {"AGENTEVENTS_OPERATOR_ID=pbx"},
-		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) is given beside": {
+		"AGENTEVENTS_OPERATOR_ID (--operator-id) and AGENTEVENTS_OPERATOR_SECRET must": {byVariable},
+		"must be set together": {"AGENTEVENTS_OPERATOR_ID=pbx"},
+		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) must not be set together": {
 			"AGENTEVENTS_OPERATOR_ID=pbx", byFile, byVariable,
 		},
 		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) cannot be read": {
@@ -186,7 +186,7 @@ func TestConfigOfTheOperator(t *testing.T) {
 		"must be 1 to 64 characters": {
 			"AGENTEVENTS_OPERATOR_ID=p b x", byVariable,
 		},
-		"AGENTEVENTS_OPERATOR_SECRET that is not 16 to 128 characters of": {
+		"AGENTEVENTS_OPERATOR_SECRET of 16 to 128 characters of": {
 			"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=correct horse",
 		},
 	} {
@@ -197,7 +197,7 @@ func TestConfigOfTheOperator(t *testing.T) {
 	}
 }
 
-func TestConfigOfTheEncryptionKey(t *testing.T) {
+func TestConfigRequires64DigitEncryptionKey(t *testing.T) {
 	key := strings.Repeat("0f", 32)
 	got, err := configOf(t, nil, []string{"AGENTEVENTS_ENCRYPTION_KEY=" + key})
 	if err != nil || len(got.encryptionKey) != 32 || got.encryptionKey[31] != 15 {
@@ -212,8 +212,8 @@ func TestConfigOfTheEncryptionKey(t *testing.T) {
 	}
 }
 
-// The URL of PostgreSQL goes to the driver as it is.
-func TestConfigTakesPostgreSQL(t *testing.T) {
+// The driver of PostgreSQL gets its URL unchanged.
+func TestConfigAcceptsPostgreSQLURLs(t *testing.T) {
 	for _, url := range []string{"postgres://scott:tiger@db/x", "postgresql://db:5433/x?sslmode=require"} {
 		c, err := configOf(t, nil, []string{"AGENTEVENTS_DATABASE_URL=" + url})
 		if err != nil || c.databaseURL != url {
@@ -225,13 +225,13 @@ func TestConfigTakesPostgreSQL(t *testing.T) {
 func TestConfigListsAllErrors(t *testing.T) {
 	_, err := configOf(t, []string{"--timeout=soon", "--addr=nowhere"},
 		[]string{"AGENTEVENTS_DATABASE_URL=oracle:x", "AGENTEVENTS_ALLOW_NETWORKS=banana,10.0.0.0/8,kiwi"})
-	const want = `the configuration is wrong:
+	const want = `invalid configuration:
   AGENTEVENTS_ADDR (--addr) must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:8080
-  AGENTEVENTS_DATABASE_URL (--database-url) has the unknown scheme "oracle"; ` +
-		`it must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE
+  AGENTEVENTS_DATABASE_URL (--database-url) must be sqlite:PATH or postgres://USER@HOST:PORT/DATABASE; ` +
+		`the scheme "oracle" is unknown
   AGENTEVENTS_ALLOW_NETWORKS (--allow-networks) must be networks such as 10.0.0.0/8,fd00::/8; ` +
-		`these are none: ["banana" "kiwi"]
-  AGENTEVENTS_TIMEOUT (--timeout) must be a time from 100ms to 1m, such as 500ms or 30s`
+		`these are invalid: ["banana" "kiwi"]
+  AGENTEVENTS_TIMEOUT (--timeout) must be a duration from 100ms to 1m, such as 500ms or 30s`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}

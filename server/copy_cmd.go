@@ -25,22 +25,22 @@ func (c copyCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s has all of %s, verified\n", store.Redacted(c.To), c.From)
+	_, err = fmt.Fprintf(stdout, "%s is a verified copy of %s\n", store.Redacted(c.To), c.From)
 	return err
 }
 
-// progress shows how much of a table is copied.
+// progress shows how many rows of a table are copied.
 type progress struct {
 	on    io.Writer
-	plain bool // no bar, but a line for each table that is complete
+	plain bool // one line for each complete table, and no bar
 	table string
 	bar   *progressbar.ProgressBar
 }
 
 func (p *progress) show(c store.Copied) {
 	if c.Restarted {
-		fmt.Fprintln(p.on, "the database holds a copy of another source, or the source was served since: "+
-			"that copy is deleted, and the copy starts again")
+		fmt.Fprintln(p.on, "the database has a copy of another store, or the store has changed since: "+
+			"deleting that copy and starting over")
 		return
 	}
 	if p.plain {
@@ -58,7 +58,7 @@ func (p *progress) show(c store.Copied) {
 	if c.Total == 0 {
 		c.Done = 1
 	}
-	_ = p.bar.Set64(c.Done) // the copy goes on without its bar
+	_ = p.bar.Set64(c.Done) // a bar that fails does not stop the copy
 }
 
 func (p *progress) line(c store.Copied) {
@@ -73,7 +73,7 @@ func terminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// end ends the line of the bar.
+// end completes the line of the bar.
 func (p *progress) end() {
 	if p.bar != nil {
 		_, _ = fmt.Fprintln(p.on)

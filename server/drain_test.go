@@ -9,28 +9,29 @@ import (
 	"time"
 )
 
-// After a signal /readyz answers 503 while the listener still accepts requests, until the load balancer has seen that.
-func TestReadinessEndsBeforeTheListener(t *testing.T) {
+// After a signal, /readyz answers 503 while the listener accepts requests, so that a load balancer takes the server out
+// of rotation first.
+func TestReadinessEndsBeforeListenerCloses(t *testing.T) {
 	p := start(t, "AGENTEVENTS_DRAIN=1m")
-	for status := 0; status != http.StatusOK; { // the dispatcher begins meanwhile
+	for status := 0; status != http.StatusOK; { // until the dispatcher has started
 		status, _ = p.readiness()
 	}
 	p.stop()
 	p.waitForLog("draining")
 	for range 3 {
 		if strings.Contains(p.log.String(), "msg=stopping") {
-			t.Error("it has stopped before it was seen")
+			t.Error("the server stopped before the poller saw three 503s")
 		}
 		if status, body := p.readiness(); status != http.StatusServiceUnavailable ||
 			!strings.Contains(body, "the server is stopping") {
-			t.Errorf("after the signal it is %d %s", status, body)
+			t.Errorf("after the signal, readiness is %d %s", status, body)
 		}
 	}
 	p.waitForExit(time.Minute)
 }
 
-// During the drain requests are answered as before.
-func TestRequestsWhileDraining(t *testing.T) {
+// During the drain, the server answers requests as before.
+func TestDrainingServerAnswersRequests(t *testing.T) {
 	p := start(t, "AGENTEVENTS_DRAIN=1m")
 	p.readiness()
 	p.stop()
@@ -42,7 +43,7 @@ func TestRequestsWhileDraining(t *testing.T) {
 	p.waitForExit(time.Minute)
 }
 
-// If no address polls /readyz there is no drain.
+// If no address polls /readyz, there is no drain.
 func TestNoDrainWithoutPollers(t *testing.T) {
 	p := start(t, "AGENTEVENTS_DRAIN=1m")
 	p.put("/client/12", `{}`)
@@ -69,7 +70,7 @@ func (p *program) waitForLog(text string) {
 	p.Helper()
 	for end := time.Now().Add(time.Minute); !strings.Contains(p.log.String(), text); runtime.Gosched() {
 		if time.Now().After(end) {
-			p.Fatalf("the log does not say %q: %s", text, p.log)
+			p.Fatalf("the log lacks %q: %s", text, p.log)
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// onPostgres are the tests of what is promised: they run on SQLite as all do, and then again on PostgreSQL.
-const onPostgres = "^Test(GracefulStop|ListenerFails|StopEndsPolls)$"
+// onPostgres matches the tests of guarantees. They run on PostgreSQL too.
+const onPostgres = "^Test(GracefulStop|FailedListenerEndsTheServer|StopAnswersPolls)$"
 
 func TestMain(m *testing.M) {
 	os.Exit(pgtest.Main(m, pgtest.Suite{Run: onPostgres, Prepare: servertest.PrepareStore}))

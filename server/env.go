@@ -10,7 +10,7 @@ import (
 
 const prefix = "AGENTEVENTS_"
 
-// variable is the environment variable of a flag.
+// variable returns the environment variable of a flag.
 func variable(flag string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
@@ -28,14 +28,14 @@ func variables(env []string) vars {
 	return v
 }
 
-// unknown returns the names that are not those of settings.
+// unknown returns the names that belong to no setting.
 func (v vars) unknown(known []string) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(v)), func(name string) bool {
 		return slices.Contains(known, name)
 	})
 }
 
-// resolver gives a flag that is not on the command line the value of its variable.
+// resolver sets a flag that is not on the command line from its variable.
 func (v vars) resolver() kong.Resolver {
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 		if value := v[variable(flag.Name)]; value != "" && !flag.Tag.Has("command") {

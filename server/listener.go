@@ -13,7 +13,7 @@ type listeners struct {
 	api, metrics net.Listener // metrics is nil for none
 }
 
-// listen opens both listeners before the store, so that an address that is taken is reported first.
+// listen opens both listeners. serve calls it before it opens the store, so that it reports an address in use first.
 func listen(ctx context.Context, c config) (on listeners, err error) {
 	if on.api, err = new(net.ListenConfig).Listen(ctx, "tcp", c.addr); err != nil || c.metricsAddr == "" {
 		return on, err
@@ -31,7 +31,7 @@ func (on listeners) close() error {
 	return errors.Join(on.api.Close(), on.metrics.Close())
 }
 
-// urlOf is the URL of a listener for this machine.
+// urlOf returns the URL at which this machine reaches a listener.
 func urlOf(on net.Listener) string {
 	return "http://" + strings.NewReplacer("[::]", "localhost", "0.0.0.0", "localhost").Replace(on.Addr().String())
 }

@@ -19,7 +19,7 @@ func main() {
 
 // commands are the commands and flags of the command line, in the form that kong parses.
 type commands struct {
-	known       []string            // names of all variables
+	known       []string            // the variables of all settings
 	Serve       settings            `cmd:"" group:"Server" help:"${command_serve}"`
 	Version     versionCommand      `cmd:"" group:"Server" help:"${command_version}"`
 	Application applicationCommands `cmd:"" help:"${command_application}"`
@@ -34,13 +34,13 @@ const (
 	exitUsage  = 2
 )
 
-// run is the program without its process, so that tests can run it. It returns the exit code.
+// run runs the program and returns its exit code. Tests call it in their process.
 func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
 	var line commands
 	set := variables(env)
 	command, err := parse(&line, args, set, stdout, stderr)
 	if err != nil {
-		fmt.Fprintf(stderr, "agentevents: %v (agentevents --help explains)\n", err)
+		fmt.Fprintf(stderr, "agentevents: %v (see agentevents --help)\n", err)
 		return exitUsage
 	}
 	switch command {
@@ -70,16 +70,16 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	return 0
 }
 
-// parse reads the command line, and takes from variables what is not on it. It returns the name of the command, or ""
-// if it has printed help instead.
+// parse parses the command line, and reads the variables of the flags that it lacks. It returns the name of the
+// command, or "" after it has printed help.
 func parse(line *commands, args []string, set vars, stdout, stderr io.Writer) (command string, err error) {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
 	line.Serve.env = set
-	helped := false
+	helpPrinted := false
 	parser, err := kong.New(line, kong.Name("agentevents"), kong.Description(description),
-		kong.Writers(stdout, stderr), kong.Exit(func(int) { helped = true }), kong.Resolvers(set.resolver()),
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { helpPrinted = true }), kong.Resolvers(set.resolver()),
 		helpTexts, kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		return "", err
@@ -91,7 +91,7 @@ func parse(line *commands, args []string, set vars, stdout, stderr io.Writer) (c
 		}
 	}
 	parsed, err := parser.Parse(args)
-	if helped {
+	if helpPrinted {
 		return "", nil
 	}
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// runCommand runs the program to its end.
+// runCommand runs a command until it exits.
 func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -18,7 +18,7 @@ func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, s
 	return code, out.String(), errs.String()
 }
 
-// allCommands are the commands that have flags or an argument of their own, and those that have neither.
+// allCommands are the commands, without groups of commands.
 var allCommands = []string{
 	"serve", "version", "application create", "application list", "application revoke", "verify", "backup", "copy",
 	"new-epoch",
@@ -80,8 +80,8 @@ func TestHelpOfServeExplainsEverySetting(t *testing.T) {
 	}
 }
 
-// Of --client and --operator one is required, but neither is by itself.
-func TestHelpOfApplicationCreate(t *testing.T) {
+// Exactly one of --client and --operator is required, so the usage line marks neither as required.
+func TestHelpOfApplicationCreateRequiresOneOwner(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "application", "create", "--help")
 	help = strings.Join(strings.Fields(help), " ")
 	for _, part := range []string{
@@ -94,8 +94,8 @@ func TestHelpOfApplicationCreate(t *testing.T) {
 	}
 }
 
-// The database of a copy may have tables of other programs.
-func TestHelpOfCopy(t *testing.T) {
+// The database of a copy may have other programs' tables.
+func TestHelpOfCopyNamesTheTarget(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "copy", "--help")
 	if help = strings.Join(strings.Fields(help), " "); !strings.Contains(help,
 		"must hold nothing of agentevents") {
@@ -103,7 +103,7 @@ func TestHelpOfCopy(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
+func TestVersionReportsTheBuild(t *testing.T) {
 	code, out, stderr := runCommand(t, []string{"AGENTEVENTS_ADDR=nonsense"}, "version")
 	if code != 0 || stderr != "" {
 		t.Errorf("exit code %d, standard error %q", code, stderr)
@@ -115,7 +115,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestInvalidCommandLines(t *testing.T) {
+func TestInvalidCommandLinesAreUsageErrors(t *testing.T) {
 	for name, args := range map[string][]string{
 		"swerve": {"swerve"}, "--listen": {"serve", "--listen=:1"}, "--addr": {"serve", "--addr"},
 		"extra": {"serve", "extra"},
@@ -127,7 +127,7 @@ func TestInvalidCommandLines(t *testing.T) {
 	}
 }
 
-func TestUnknownVariables(t *testing.T) {
+func TestUnknownVariablesAreListed(t *testing.T) {
 	known := []string{"AGENTEVENTS_ADDR"}
 	got := variables([]string{
 		"AGENTEVENTS_LISTEN=1", "AGENTEVENTS_ADDR=:1", "AGENT=1", "AGENTEVENTS_=", "PATH=/bin",

@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// scrapedMetrics are the metrics in one answer to Prometheus.
+// scrapedMetrics are the metrics of one scrape.
 type scrapedMetrics struct {
 	text   string
 	kinds  map[string]string              // of each metric
@@ -36,7 +36,7 @@ func parseMetrics(text string) scrapedMetrics {
 			continue
 		}
 		if s.labels[found[1]] == nil {
-			// as Prometheus adds them
+			// Prometheus adds these labels
 			s.labels[found[1]] = map[string][]string{"instance": nil, "job": nil, "namespace": nil}
 		}
 		for _, l := range labelPair.FindAllStringSubmatch(found[2], -1) {
@@ -46,16 +46,16 @@ func parseMetrics(text string) scrapedMetrics {
 	return s
 }
 
-// has reports whether there is such a line.
+// has reports whether the scrape has a line.
 func (s scrapedMetrics) has(line string) bool { return strings.Contains(s.text, "\n"+line+"\n") }
 
-// ownNames are the names of the program's own metrics.
+// ownNames returns the names of the program's own metrics.
 func (s scrapedMetrics) ownNames() []string {
 	all := slices.Sorted(maps.Keys(s.kinds))
 	return slices.DeleteFunc(all, func(name string) bool { return !strings.HasPrefix(name, "agentevents_") })
 }
 
-// labelsOf are the labels of a metric, without those that a histogram adds.
+// labelsOf returns the labels of a metric, without those that a histogram adds.
 func (s scrapedMetrics) labelsOf(name string) []string {
 	if s.kinds[name] == "histogram" {
 		name += "_count"
@@ -64,7 +64,7 @@ func (s scrapedMetrics) labelsOf(name string) []string {
 	return slices.DeleteFunc(all, func(l string) bool { return l == "instance" || l == "job" || l == "namespace" })
 }
 
-// The guide has each metric with its type and its labels.
+// compareWithGuide checks that the guide has each metric with its type and labels.
 func compareWithGuide(t *testing.T, s scrapedMetrics) {
 	var want []string
 	for _, name := range s.ownNames() {
@@ -77,6 +77,7 @@ func compareWithGuide(t *testing.T, s scrapedMetrics) {
 	compareRows(t, guideRows(t, "\\| `agentevents_\\w+` \\|[^|]*\\|[^|]*\\|"), want)
 }
 
+// compareWithDashboard checks that the dashboard shows each metric, by queries whose series and labels exist.
 func compareWithDashboard(t *testing.T, s scrapedMetrics) {
 	var dashboard struct {
 		Panels []struct {
@@ -104,6 +105,7 @@ func compareWithDashboard(t *testing.T, s scrapedMetrics) {
 	}
 }
 
+// compareWithAlerts checks that the alerts have texts, and queries whose series and labels exist.
 func compareWithAlerts(t *testing.T, s scrapedMetrics) {
 	var rules struct {
 		Groups []struct {
@@ -123,10 +125,10 @@ func compareWithAlerts(t *testing.T, s scrapedMetrics) {
 	}
 	for _, r := range rules.Groups[0].Rules {
 		if used := s.compare(t, r.Alert, r.Expr); len(used) == 0 {
-			t.Errorf("%s looks at nothing: %s", r.Alert, r.Expr)
+			t.Errorf("%s uses no metric: %s", r.Alert, r.Expr)
 		}
 		if r.Annotations.Summary == "" || r.Annotations.Description == "" || r.Labels.Severity == "" {
-			t.Errorf("%s does not say what it is about: %+v", r.Alert, r)
+			t.Errorf("%s lacks a summary, a description or a severity: %+v", r.Alert, r)
 		}
 	}
 }
@@ -163,7 +165,7 @@ func (s scrapedMetrics) compare(t *testing.T, where, query string) (metrics []st
 	return metrics
 }
 
-// metricOf is the metric of a series.
+// metricOf returns the metric of a series.
 func (s scrapedMetrics) metricOf(series string) string {
 	for _, suffix := range []string{"_bucket", "_count", "_sum"} {
 		if name, cut := strings.CutSuffix(series, suffix); cut && s.kinds[name] == "histogram" {
@@ -173,7 +175,7 @@ func (s scrapedMetrics) metricOf(series string) string {
 	return series
 }
 
-// No label has the id of a client, or a part of a URL.
+// checkNoClientLabels checks that no label has a client's id or a part of a URL.
 func checkNoClientLabels(t *testing.T, s scrapedMetrics, url string) {
 	for series, labels := range s.labels {
 		for name, values := range labels {

@@ -25,7 +25,7 @@ func (p *program) metricsURL() string {
 	p.Helper()
 	found := regexp.MustCompile(`metrics=(http://.*)/metrics`).FindStringSubmatch(p.log.String())
 	if found == nil {
-		p.Fatalf("it does not say where it measures:\n%s", p.log)
+		p.Fatalf("the log has no URL of metrics:\n%s", p.log)
 	}
 	return found[1]
 }
@@ -44,12 +44,12 @@ func (p *program) get(url string) string {
 	return string(body)
 }
 
-// waitForMetrics waits until the answer has all of these lines.
+// waitForMetrics waits until a scrape has all these lines.
 func (p *program) waitForMetrics(want ...string) scrapedMetrics {
 	p.Helper()
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	for end := time.Now().Add(time.Minute); ; <-look.C {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for end := time.Now().Add(time.Minute); ; <-ticker.C {
 		s := p.scrape()
 		missing := slices.DeleteFunc(slices.Clone(want), s.has)
 		if len(missing) == 0 {
@@ -71,8 +71,8 @@ func (p *program) logIn(client string, agent int, url string) {
 	p.put(path+"/status", `{"agent_status":"available"}`)
 }
 
-// scriptedReceiver answers as the path says: /200 with a status, /500-200 with another one from the second request on,
-// and /hold after release.
+// scriptedReceiver answers by the path: /200 with that status, /500-200 with the second status from the second request
+// on, and /hold after release.
 func scriptedReceiver(t *testing.T) (url string, release func()) {
 	held := make(chan struct{})
 	var mu sync.Mutex
@@ -95,7 +95,7 @@ func scriptedReceiver(t *testing.T) (url string, release func()) {
 	return server.URL, release
 }
 
-// closedPort is a URL of a port on which nothing listens.
+// closedPort returns the URL of a port without a listener.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -112,7 +112,7 @@ func startWithMetrics(t *testing.T) *program {
 		"AGENTEVENTS_RETRY_JITTER=0%")
 }
 
-// The metrics in guide, dashboard and alerts exist, and guide and dashboard have all of them.
+// Guide, dashboard and alerts name only metrics that exist. Guide and dashboard name all of them.
 func TestMetrics(t *testing.T) {
 	p := startWithMetrics(t)
 	url, release := scriptedReceiver(t)
@@ -122,7 +122,7 @@ func TestMetrics(t *testing.T) {
 	p.waitForMetrics(`agentevents_deliveries_total{state="delivered"} 2`)
 	p.logIn("12", 3, url+"/400")
 	p.logIn("12", 4, url+"/410")
-	p.logIn("13", 1, closedPort(t)) // for five attempts
+	p.logIn("13", 1, closedPort(t)) // fails five times, which opens the breaker
 	p.waitForMetrics(`agentevents_attempts_total{verdict="gone"} 1`, "agentevents_breakers_open 1")
 	p.logIn("14", 1, url+"/hold")
 	p.get(p.url + "/docs/")
@@ -163,7 +163,7 @@ agentevents_http_requests_total{code="200",operation="putLocalAgentStatus"} 6
 agentevents_http_request_seconds_count{operation="putLocalAgentStatus"} 6
 agentevents_http_requests_total{code="200",operation="none"} 1`
 
-func TestProfiles(t *testing.T) {
+func TestProfilesAreServedWithMetricsOnly(t *testing.T) {
 	p := startWithMetrics(t)
 	for path, want := range map[string]string{
 		"": "goroutine", "goroutine?debug=1": "goroutine profile:", "cmdline": "", "symbol": "num_symbols",
@@ -180,14 +180,14 @@ func TestProfiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _ = resp.Body.Close(); resp.StatusCode != http.StatusNotFound {
-			t.Errorf("%s is served to clients, too: %d", path, resp.StatusCode)
+			t.Errorf("%s is served on the API's address: %d", path, resp.StatusCode)
 		}
 	}
 	p.stop()
 	p.waitForExit(time.Minute)
 }
 
-func TestMetricsAddressIsTaken(t *testing.T) {
+func TestServeReportsMetricsAddressInUse(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

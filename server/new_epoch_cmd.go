@@ -10,7 +10,8 @@ import (
 
 type newEpochCommand struct{ storeSettings }
 
-// run gives a store another epoch and prints it. A store needs it if it was restored by other means than backup.
+// run gives a store a new epoch and prints it. A store that was restored from anything but the file of backup needs
+// one.
 func (n newEpochCommand) run(ctx context.Context, stdout io.Writer) error {
 	return n.withStore(ctx, func(st *store.Store) error {
 		epoch, err := st.NewEpoch(ctx)

@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-func TestNewEpoch(t *testing.T) {
+func TestNewEpochDiffersEachTime(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "agentevents.db")
 	if code, out, stderr := runCommand(t, nil, "new-epoch", "--database-url=sqlite:"+file); code != exitFailed ||
 		out != "" ||

@@ -54,29 +54,29 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	return errors.Join(err, st.Close())
 }
 
-// bootstrap ensures that there is an application of the operator: without one, the API could not be called.
+// bootstrap ensures that an operator exists: without one, no request could create an application.
 func bootstrap(ctx context.Context, c config, st *store.Store, stdout io.Writer) error {
 	if c.operatorID != "" {
 		return st.EnsureOperator(ctx, c.operatorID, c.operatorSecret)
 	}
-	operator, made, err := st.FirstOperator(ctx)
-	if !made {
+	operator, created, err := st.FirstOperator(ctx)
+	if !created {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "The first operator's application, which may do everything. "+
-		"The secret is shown this once.\n  id     %s\n  secret %s\n", operator.ID, operator.Secret)
+	_, err = fmt.Fprintf(stdout, "Created an operator, an application with full access. "+
+		"This is the only time its secret is shown.\n  id     %s\n  secret %s\n", operator.ID, operator.Secret)
 	return err
 }
 
-// serveAndDeliver serves requests and processes deliveries until signalled ends. Then it stops in this order:
+// serveAndDeliver serves requests and sends deliveries until signalled is done. Then it stops in this order:
 //
-//  1. /readyz answers 503, and requests are still taken, until the drain is over (api/drain.go).
-//  2. The listeners close, polls end, and no delivery is begun any more.
-//  3. Requests have 10 s to end (api/server.go). Meanwhile the attempts in flight have 12 s to end, and 1 s more to be
-//     recorded (webhook/dispatch.go).
+//  1. /readyz answers 503, and the listeners accept requests, until the drain ends (api/drain.go).
+//  2. The listeners close, waiting polls are answered, and no attempt starts.
+//  3. Requests have 10 s to end (api/server.go). At the same time, attempts in flight have 12 s to end, and 1 s more
+//     to be recorded (webhook/dispatch.go).
 //
-// A part that fails ends the others by steps 2 and 3. After that, serve closes the store, and has 2 s to send the last
-// traces (telemetry/traces.go).
+// If a part fails, the others stop by steps 2 and 3. Then serve closes the store, and sends the last traces within 2 s
+// (telemetry/traces.go).
 func serveAndDeliver(
 	signalled context.Context, c config, st *store.Store, on listeners, tr *telemetry.Traces, log *slog.Logger,
 ) error {
@@ -95,7 +95,7 @@ func serveAndDeliver(
 		Outbox: st, Sender: sender, Schedule: c.schedule, Log: log, Observe: observe(m, tr),
 	})
 	router, err := api.NewRouter(api.Options{
-		Store: st, Guard: guard, Sender: sender, Log: log, LoopTurned: dispatcher.Turned, Metrics: m, Traces: tr,
+		Store: st, Guard: guard, Sender: sender, Log: log, Heartbeat: dispatcher.Turned, Metrics: m, Traces: tr,
 		Drain: draining, Stopping: ctx.Done(), TrustedProxies: c.trustedProxies,
 	})
 	if err != nil {
@@ -103,10 +103,12 @@ func serveAndDeliver(
 	}
 	group.Go(func() error { return dispatcher.Run(ctx) })
 	group.Go(func() error { st.Work(ctx); return nil })
-	group.Go(func() error { return api.Serve(ctx, stop, router, on.api, log, api.DefaultLimits()) })
+	limits := api.DefaultLimits()
+	limits.TrustedProxies = c.trustedProxies
+	group.Go(func() error { return api.Serve(ctx, stop, router, on.api, log, limits) })
 	if on.metrics != nil {
 		group.Go(func() error {
-			return api.Serve(ctx, stop, api.BrowserHeaders(m.Handler(log)), on.metrics, log, api.DefaultLimits())
+			return api.Serve(ctx, stop, api.BrowserHeaders(m.Handler(log)), on.metrics, log, limits)
 		})
 	}
 	<-ctx.Done()
@@ -125,25 +127,25 @@ func observe(m *telemetry.Metrics, tr *telemetry.Traces) func(*webhook.Delivery)
 	}
 }
 
-// announce logs what runs where, at any level of the log.
+// announce logs versions and addresses at any log level.
 func announce(log *slog.Logger, c config, on listeners) {
 	b := build()
-	say(log, slog.LevelInfo, "agentevents", "version", b.version, "commit", b.commit, "addr", on.api.Addr().String(),
-		"store", store.Redacted(c.databaseURL))
+	logAlways(log, slog.LevelInfo, "agentevents", "version", b.version, "commit", b.commit,
+		"addr", on.api.Addr().String(), "store", store.Redacted(c.databaseURL))
 	if on.metrics != nil {
 		url := urlOf(on.metrics)
-		say(log, slog.LevelInfo, "metrics listening", "metrics", url+"/metrics", "profiles", url+"/debug/pprof/")
+		logAlways(log, slog.LevelInfo, "metrics listening", "metrics", url+"/metrics", "profiles", url+"/debug/pprof/")
 	}
 	url := urlOf(on.api)
-	say(log, slog.LevelInfo, "API listening", "api", url+contract.BasePath, "docs", url+"/docs/")
+	logAlways(log, slog.LevelInfo, "API listening", "api", url+contract.BasePath, "docs", url+"/docs/")
 	if len(c.networks) > 0 {
-		say(log, slog.LevelWarn, "receivers may live in networks that are not public", "networks", c.networks)
+		logAlways(log, slog.LevelWarn, "non-public receivers allowed", "networks", c.networks)
 	}
 }
 
-// say logs a line even if the log leaves out its level.
-func say(log *slog.Logger, level slog.Level, message string, args ...any) {
+// logAlways logs a line even if the log omits its level.
+func logAlways(log *slog.Logger, level slog.Level, message string, args ...any) {
 	r := slog.NewRecord(time.Now(), level, message, 0)
 	r.Add(args...)
-	_ = log.Handler().Handle(context.Background(), r) // slog.Logger ignores this error, too
+	_ = log.Handler().Handle(context.Background(), r) // slog.Logger ignores this error as well
 }

@@ -26,8 +26,8 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// Polls that wait do not delay the end.
-func TestStopEndsPolls(t *testing.T) {
+// A stop answers waiting polls at once.
+func TestStopAnswersPolls(t *testing.T) {
 	p := start(t)
 	p.put("/client/12", `{}`)
 	answers := make(chan string)
@@ -53,7 +53,7 @@ func TestStopEndsPolls(t *testing.T) {
 	p.waitForExit(5 * time.Second)
 }
 
-// program is the program in this process, stopped without a signal.
+// program is a server in the process of the test. Its context stops it, not a signal.
 type program struct {
 	testing.TB
 	url    string
@@ -64,13 +64,13 @@ type program struct {
 	api    http.Client // of the operator
 }
 
-// start starts it on a free port with a store of its own, and returns when it listens.
+// start starts a server on a free port with a store of its own. It returns when the server listens.
 func start(t testing.TB, env ...string) *program {
 	t.Helper()
 	return startOn(t, pgtest.URL(t), env...)
 }
 
-// startOn is start with a store that may exist already.
+// startOn starts a server with a store that may exist.
 func startOn(t testing.TB, databaseURL string, env ...string) *program {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -86,19 +86,19 @@ func startOn(t testing.TB, databaseURL string, env ...string) *program {
 	}()
 	p.url = p.readLog(lines)
 	p.api.Transport = &lab.Operator{URL: p.url}
-	t.Cleanup(func() { keepsSecrets(t, p.log.String()) })
+	t.Cleanup(func() { checkNoSecrets(t, p.log.String()) })
 	return p
 }
 
-// keepsSecrets looks for secrets in what was logged.
-func keepsSecrets(t testing.TB, log string) {
+// checkNoSecrets fails the test if the log contains a secret.
+func checkNoSecrets(t testing.TB, log string) {
 	t.Helper()
 	if secret := lab.Secret(log); secret != "" {
 		t.Errorf("the log has the secret %q:\n%s", secret, log)
 	}
 }
 
-// readLog keeps the log, and returns the address in it.
+// readLog records the log, and returns the URL in it.
 func (p *program) readLog(log io.Reader) string {
 	p.Helper()
 	url := make(chan string, 1)
@@ -114,12 +114,12 @@ func (p *program) readLog(log io.Reader) string {
 	}()
 	found := <-url
 	if found == "" {
-		p.Fatalf("it did not start: exit code %d, %s", <-p.exited, p.log)
+		p.Fatalf("the server did not start: exit code %d, %s", <-p.exited, p.log)
 	}
 	return found
 }
 
-// put makes a request that must succeed.
+// put sends a request that must succeed.
 func (p *program) put(path, body string) {
 	p.Helper()
 	r,
@@ -155,7 +155,7 @@ func (p *program) send(r *http.Request) {
 	}
 }
 
-// upload sends the head of a request with a body of two bytes, and returns when the handler waits for the body.
+// upload sends the head of a request whose body has two bytes. It returns when the handler waits for the body.
 func (p *program) upload() net.Conn {
 	p.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
@@ -177,7 +177,7 @@ func (p *program) upload() net.Conn {
 	return conn
 }
 
-// waitForExit waits for exit code 0.
+// waitForExit waits until the program exits with code 0.
 func (p *program) waitForExit(within time.Duration) {
 	p.Helper()
 	select {
@@ -186,11 +186,11 @@ func (p *program) waitForExit(within time.Duration) {
 			p.Errorf("exit code %d\n%s", code, p.log)
 		}
 	case <-time.After(within):
-		p.Fatalf("it does not end within %v\n%s", within, p.log)
+		p.Fatalf("the server did not exit within %v\n%s", within, p.log)
 	}
 }
 
-func TestStart(t *testing.T) {
+func TestStartLogsVersionStoreAndAddresses(t *testing.T) {
 	p := start(t, "AGENTEVENTS_NONSENSE=1")
 	p.stop()
 	p.waitForExit(time.Minute)
@@ -198,15 +198,15 @@ func TestStart(t *testing.T) {
 		`level=WARN msg="unknown variable" name=AGENTEVENTS_NONSENSE`, "version=" + build().version, "store=" +
 			store.Redacted(p.store),
 		"api=" + p.url + contract.BasePath,
-		`level=WARN msg="receivers may live in networks that are not public" networks=[127.0.0.0/8]`,
+		`level=WARN msg="non-public receivers allowed" networks=[127.0.0.0/8]`,
 	} {
 		if !strings.Contains(p.log.String(), want) {
-			t.Errorf("it does not say %s:\n%s", want, p.log)
+			t.Errorf("the log lacks %s:\n%s", want, p.log)
 		}
 	}
 }
 
-func TestRefusedStart(t *testing.T) {
+func TestServeReportsWhyItCannotStart(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -214,8 +214,8 @@ func TestRefusedStart(t *testing.T) {
 	defer taken.Close()
 	file := "AGENTEVENTS_DATABASE_URL=sqlite:" + filepath.Join(t.TempDir(), "test.db")
 	for want, env := range map[string][]string{
-		"the configuration is wrong": {"AGENTEVENTS_ADDR=x", file},
-		taken.Addr().String():        {"AGENTEVENTS_ADDR=" + taken.Addr().String(), file},
+		"invalid configuration": {"AGENTEVENTS_ADDR=x", file},
+		taken.Addr().String():   {"AGENTEVENTS_ADDR=" + taken.Addr().String(), file},
 		"/nonexistent/agentevents.db": {
 			"AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=sqlite:/nonexistent/agentevents.db",
 		},
@@ -228,10 +228,10 @@ func TestRefusedStart(t *testing.T) {
 	}
 }
 
-// On a stop, requests that run are finished, new ones are refused, and no goroutine is left.
+// On a stop, the server finishes requests, refuses connections and leaves no goroutine.
 func TestGracefulStop(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(),
-		goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")) // which nothing can end
+		goleak.IgnoreAnyFunction("gorm.io/gorm/internal/lru.NewLRU[...].func1")) // GORM does not stop it
 	p := start(t, "AGENTEVENTS_METRICS_ADDR=127.0.0.1:0")
 	p.scrape()
 	conn := p.upload()
@@ -246,17 +246,17 @@ func TestGracefulStop(t *testing.T) {
 	fmt.Fprint(conn, "{}")
 	answer, err := io.ReadAll(conn)
 	if err != nil || !strings.Contains(string(answer), "201 Created") {
-		t.Errorf("the request that ran was answered %q, %v", answer, err)
+		t.Errorf("the pending request was answered %q, %v", answer, err)
 	}
 	p.waitForExit(time.Minute)
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// If a listener fails, polls are answered and the program ends.
-func TestListenerFails(t *testing.T) {
+// If a listener fails, the server answers waiting polls and ends with an error.
+func TestFailedListenerEndsTheServer(t *testing.T) {
 	for name, fail := range map[string]func(on listeners) error{
-		"of requests": func(on listeners) error { return on.api.Close() },
-		"of metrics":  func(on listeners) error { return on.metrics.Close() },
+		"API":     func(on listeners) error { return on.api.Close() },
+		"metrics": func(on listeners) error { return on.metrics.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := variables([]string{
@@ -289,10 +289,10 @@ func TestListenerFails(t *testing.T) {
 			}
 			must(t, fail(on))
 			if got := <-answered; got != "200 []" {
-				t.Errorf("who waited was answered %s", got)
+				t.Errorf("the poll was answered %s", got)
 			}
 			if err := <-ended; err == nil {
-				t.Error("it ended without an error")
+				t.Error("serveAndDeliver returned no error")
 			}
 		})
 	}
@@ -320,8 +320,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// Neither a receiver that hangs nor a client that hangs delays the end for long.
-func TestStopInTime(t *testing.T) {
+// A receiver or a client that hangs does not block the stop.
+func TestStopEndsDespiteHangingPeers(t *testing.T) {
 	t.Parallel()
 	reached, release := make(chan struct{}), make(chan struct{})
 	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -340,5 +340,5 @@ func TestStopInTime(t *testing.T) {
 	began := time.Now()
 	p.stop()
 	p.waitForExit(time.Minute)
-	t.Logf("it took %v", time.Since(began).Round(time.Millisecond))
+	t.Logf("the stop took %v", time.Since(began).Round(time.Millisecond))
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// withStore calls a function with the store, which another process may serve at the same time.
+// withStore calls a function with the store. Another process may serve the store at the same time.
 func (s storeSettings) withStore(ctx context.Context, fn func(*store.Store) error) error {
 	o, err := s.options()
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// tracedSpan is a span as the collector gets it.
+// tracedSpan is a span that the collector received.
 type tracedSpan struct {
 	name, trace, id, parent string
 	kind                    otlp.Span_SpanKind
@@ -33,17 +33,17 @@ type tracedSpan struct {
 	attributes              map[string]string
 }
 
-// traceparent is the header of requests within the span.
+// traceparent returns the header of requests within the span.
 func (s tracedSpan) traceparent() string { return "00-" + s.trace + "-" + s.id + "-01" }
 
-// spanCollector is a collector of OpenTelemetry.
+// spanCollector is an OpenTelemetry collector.
 type spanCollector struct {
 	testing.TB
 	mu  sync.Mutex
 	got []tracedSpan
 }
 
-// collect starts a collector, and makes the program send its traces there.
+// collect starts a collector, and configures the program to send its traces there.
 func collect(t *testing.T) *spanCollector {
 	t.Helper()
 	s := &spanCollector{TB: t}
@@ -83,7 +83,7 @@ func readSpan(x *otlp.Span) tracedSpan {
 	return s
 }
 
-// childrenOf are the spans whose parent is another one.
+// childrenOf returns the spans of a parent.
 func (s *spanCollector) childrenOf(parent tracedSpan) []tracedSpan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,12 +91,12 @@ func (s *spanCollector) childrenOf(parent tracedSpan) []tracedSpan {
 		func(x tracedSpan) bool { return x.trace != parent.trace || x.parent != parent.id })
 }
 
-// onlyChildOf is the only span whose parent is another one.
+// onlyChildOf returns the only span of a parent. The test fails if there are others or if its name differs.
 func (s *spanCollector) onlyChildOf(parent tracedSpan, name string) tracedSpan {
 	s.Helper()
 	found := s.childrenOf(parent)
 	if len(found) != 1 || found[0].name != name {
-		s.Fatalf("under %+v is not one %s but %+v, of\n%+v", parent, name, found, s.got)
+		s.Fatalf("the children of %+v must be one %s, are %+v, of\n%+v", parent, name, found, s.got)
 	}
 	return found[0]
 }
@@ -170,8 +170,8 @@ var otlpHeaders = []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRA
 
 const available = `{"agent_status":"available"}`
 
-// The spans of a status change are one tree, down to the request that the receiver gets.
-func TestTrace(t *testing.T) {
+// The spans of a status change form one tree. The receiver's request belongs to its last span.
+func TestTraceSpansRequestToAttempt(t *testing.T) {
 	s, r := collect(t), newTraceReceiver(t, http.StatusOK)
 	p := startTraced(t, pgtest.URL(t), r)
 	p.putStatusTraced("/client/12/agent/local/1/status", available)
@@ -203,7 +203,7 @@ func TestTrace(t *testing.T) {
 		"msg=request method=PUT path=" + contract.BasePath + "/client/12/agent/local/1/status", "msg=attempt",
 	} {
 		if !p.hasLogged(line, "trace_id="+clientSpan.trace) {
-			t.Errorf("the line %s does not say of which trace it is:\n%s", line, p.log)
+			t.Errorf("the line %s lacks the trace id:\n%s", line, p.log)
 		}
 	}
 }
@@ -218,8 +218,8 @@ func (p *program) hasLogged(line, text string) bool {
 	return false
 }
 
-// One request may make several changes.
-func TestTraceOfManyStatuses(t *testing.T) {
+// One request may change several statuses. Each change has a span.
+func TestTraceHasASpanPerChange(t *testing.T) {
 	s, r := collect(t), newTraceReceiver(t, http.StatusOK)
 	p := startTraced(t, pgtest.URL(t), r)
 	p.putStatusTraced("/client/12/status/", `[{"agent_type":"local","agent_id":1,"agent_status":"available"},
@@ -230,7 +230,7 @@ func TestTraceOfManyStatuses(t *testing.T) {
 	p.waitForExit(time.Minute)
 	changes := s.childrenOf(s.onlyChildOf(clientSpan, "putStatuses"))
 	if len(changes) != 2 {
-		t.Fatalf("the request has made %+v", changes)
+		t.Fatalf("the changes are %+v", changes)
 	}
 	for _, change := range changes {
 		if attempt := s.onlyChildOf(change, "attempt"); !slices.Contains(headers, attempt.traceparent()) {
@@ -262,15 +262,15 @@ func TestTraceSurvivesARestart(t *testing.T) {
 	all := s.childrenOf(change)
 	if last := all[len(all)-1]; len(all) != len(before)+1 || last.name != "attempt" || header != last.traceparent() ||
 		last.failed {
-		t.Errorf("the receiver got %q, under the change is %+v", header, all)
+		t.Errorf("the receiver got %q, the change has the spans %+v", header, all)
 	}
 	if !before[0].failed || before[0].attributes["agentevents.verdict"] != "retry" {
 		t.Errorf("the first attempt is %+v", before[0])
 	}
 }
 
-// Without a collector no receiver gets a traceparent, not even one that a client sent or the store has.
-func TestTracingOff(t *testing.T) {
+// Without a collector, no request to a receiver has a traceparent, even if the client sent one or the store has one.
+func TestNoTraceparentWithoutCollector(t *testing.T) {
 	r := newTraceReceiver(t, http.StatusServiceUnavailable)
 	url := pgtest.URL(t)
 	p := startTraced(t, url, r)
@@ -284,7 +284,7 @@ func TestTracingOff(t *testing.T) {
 	t.Setenv(otlpTracesEndpoint, newTracesEndpoint(t))
 	p = startOn(t, url, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
 	for header := ""; header == ""; {
-		header = <-r.traceparents // of a change without one
+		header = <-r.traceparents // the first change has no traceparent
 	}
 	p.putStatusTraced("/client/12/agent/local/2/status", available)
 	p.stop()
@@ -301,7 +301,7 @@ func TestTracingOff(t *testing.T) {
 	p.stop()
 	p.waitForExit(time.Minute)
 	if strings.Contains(p.log.String(), "trace_id") {
-		t.Errorf("the log is about a trace:\n%s", p.log)
+		t.Errorf("the log has a trace id:\n%s", p.log)
 	}
 }
 
@@ -313,8 +313,8 @@ func newTracesEndpoint(t *testing.T) string {
 	return server.URL + "/v1/traces"
 }
 
-// An unsampled trace is not sent to the collector, and its traceparent says so.
-func TestUnsampledTrace(t *testing.T) {
+// The collector does not get an unsampled trace. Its traceparent has the flag 00.
+func TestUnsampledTraceIsNotExported(t *testing.T) {
 	s, r := collect(t), newTraceReceiver(t, http.StatusOK)
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
 	p := startTraced(t, pgtest.URL(t), r)
@@ -330,8 +330,8 @@ func TestUnsampledTrace(t *testing.T) {
 	}
 }
 
-// A collector that cannot be reached delays nothing.
-func TestTraceToUnreachableCollector(t *testing.T) {
+// An unreachable collector delays neither deliveries nor the stop.
+func TestUnreachableCollectorDelaysNothing(t *testing.T) {
 	hold := make(chan struct{})
 	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hold }))
 	defer hanging.Close()
@@ -343,14 +343,14 @@ func TestTraceToUnreachableCollector(t *testing.T) {
 		p.putStatusTraced("/client/12/agent/local/1/status", available)
 		<-r.traceparents
 		p.stop()
-		p.waitForExit(time.Minute) // the last spans have two of them
+		p.waitForExit(time.Minute) // the export of the last spans takes two seconds of it
 		if !p.hasLogged("level=WARN", "traces") {
-			t.Errorf("nothing is said of it:\n%s", p.log)
+			t.Errorf("the log has no warning about traces:\n%s", p.log)
 		}
 	}
 }
 
-func TestInvalidTraceEndpoint(t *testing.T) {
+func TestServeRejectsInvalidTraceEndpoint(t *testing.T) {
 	for _, endpoint := range []string{
 		"nonsense", "127.0.0.1:4318", "tcp://secret@127.0.0.1:4318", "http://", "http://%zz",
 	} {
@@ -364,8 +364,8 @@ func TestInvalidTraceEndpoint(t *testing.T) {
 	}
 }
 
-// The span of a change that is not committed has failed.
-func TestTraceOfAnUncommittedChange(t *testing.T) {
+// If a change is not committed, its span has the status error.
+func TestSpanOfUncommittedChangeFails(t *testing.T) {
 	s := collect(t)
 	log := slog.New(slog.DiscardHandler)
 	tr, err := telemetry.NewTraces(t.Context(), "test", log)
@@ -382,13 +382,13 @@ func TestTraceOfAnUncommittedChange(t *testing.T) {
 	}
 }
 
-// waitForDelivery returns a delivery of client 12 when it has finished.
+// waitForDelivery waits until a delivery of client 12 has finished, and returns it.
 func (p *program) waitForDelivery(id int) (d gen.DeliveryDetail) {
 	p.Helper()
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
 	for d.Delivery.FinishedAt == nil {
-		<-look.C
+		<-ticker.C
 		p.getJSON("/client/12/delivery/"+strconv.Itoa(id), &d)
 	}
 	return d
@@ -401,35 +401,35 @@ func (p *program) getJSON(path string, into any) {
 	}
 }
 
-// The delivery log has the traceparent of each attempt, and of the request that was sent last.
-func TestTraceInTheLog(t *testing.T) {
+// The delivery log has the traceparent of each attempt and of the last request.
+func TestDeliveryLogHasTraceparents(t *testing.T) {
 	collect(t)
 	r := newTraceReceiver(t, http.StatusServiceUnavailable)
 	p := startTraced(t, pgtest.URL(t), r)
 	p.putStatusTraced("/client/12/agent/local/1/status", available)
-	told := []string{<-r.traceparents}
+	received := []string{<-r.traceparents}
 	r.setStatus(http.StatusOK)
 	d := p.waitForDelivery(1)
 	for len(r.traceparents) > 0 {
-		told = append(told, <-r.traceparents)
+		received = append(received, <-r.traceparents)
 	}
-	var shown []string
+	var logged []string
 	for _, a := range d.Attempts {
-		shown = append(shown, a.Traceparent)
+		logged = append(logged, a.Traceparent)
 	}
-	last := told[len(told)-1]
-	if !slices.Equal(shown, told) || len(told) < 2 || d.Delivery.LastAttempt.Traceparent != last {
-		t.Errorf("the receiver got %q, the attempts are %q, the last one %q", told, shown,
+	last := received[len(received)-1]
+	if !slices.Equal(logged, received) || len(received) < 2 || d.Delivery.LastAttempt.Traceparent != last {
+		t.Errorf("the receiver got %q, the attempts are %q, the last one %q", received, logged,
 			d.Delivery.LastAttempt.Traceparent)
 	}
 	if d.Request.Headers["traceparent"] != last || !strings.Contains(d.Request.Curl, "traceparent: "+last) {
-		t.Errorf("the receiver got %q, shown is %+v", last, d.Request)
+		t.Errorf("the receiver got %q, the log has %+v", last, d.Request)
 	}
 	p.post("/client/12/delivery/1/redeliver", "")
-	again := p.waitForDelivery(1)
-	if header := <-r.traceparents; again.Request.Headers["traceparent"] != header ||
-		again.Request.Headers["agentevents-replay"] != "true" {
-		t.Errorf("the replay said %q, shown is %+v", header, again.Request)
+	redelivered := p.waitForDelivery(1)
+	if header := <-r.traceparents; redelivered.Request.Headers["traceparent"] != header ||
+		redelivered.Request.Headers["agentevents-replay"] != "true" {
+		t.Errorf("the redelivery had %q, the log has %+v", header, redelivered.Request)
 	}
 	p.stop()
 	p.waitForExit(time.Minute)
@@ -461,8 +461,8 @@ func TestTraceOfATestDelivery(t *testing.T) {
 	}
 }
 
-// Invalid headers for the collector are refused, and the error does not contain them: they may hold a token.
-func TestInvalidTraceHeaders(t *testing.T) {
+// The server rejects invalid headers for the collector. The error does not contain them: they may include a token.
+func TestServeRejectsInvalidTraceHeaders(t *testing.T) {
 	t.Setenv(otlpEndpoint, "http://127.0.0.1:1")
 	for _, wrong := range []string{"Bearer secret", "=secret", "authorization=secret%zz", "a=b,secret"} {
 		for _, name := range otlpHeaders {

@@ -9,13 +9,13 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// longestDelay is the longest delay of retries that any configuration allows, with its jitter: the store may have been
-// served with another configuration.
+// longestDelay is the longest retry delay that any configuration allows, including jitter. The configuration that
+// served the store is unknown.
 const longestDelay = 48 * time.Hour
 
 type verifyCommand struct{ storeSettings }
 
-// run prints each check of the store with the faults that it finds. A fault is an error.
+// run prints each check of the store with its faults. If there is a fault, run returns an error.
 func (v verifyCommand) run(ctx context.Context, stdout io.Writer) error {
 	o, err := v.options()
 	if err != nil {
@@ -31,13 +31,13 @@ func (v verifyCommand) run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	if faults > 0 {
-		return fmt.Errorf("%s has faults, %d in all", store.Redacted(o.URL), faults)
+		return fmt.Errorf("%s is inconsistent: %d faults", store.Redacted(o.URL), faults)
 	}
-	_, err = fmt.Fprintf(stdout, "%s is sound\n", store.Redacted(o.URL))
+	_, err = fmt.Fprintf(stdout, "%s is consistent\n", store.Redacted(o.URL))
 	return err
 }
 
-// printCheck prints a line for the check, and one for each fault.
+// printCheck prints a line for the check, and a line for each fault.
 func printCheck(w io.Writer, c store.Check) {
 	if c.Count == 0 {
 		fmt.Fprintln(w, "ok    ", c.Name)

@@ -9,37 +9,38 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-func TestVerify(t *testing.T) {
+func TestVerifyReportsFaults(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "agentevents.db")
 	s, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + file})
 	if err != nil {
 		t.Fatal(err)
 	}
-	sound := func(when string) {
+	consistent := func(when string) {
 		t.Helper()
 		code, out, stderr := runCommand(t, nil, "verify", "--database-url=sqlite:"+file)
 		if code != 0 || stderr != "" || strings.Contains(out, "FAULT") ||
-			!strings.HasSuffix(out, "sqlite:"+file+" is sound\n") {
+			!strings.HasSuffix(out, "sqlite:"+file+" is consistent\n") {
 			t.Errorf("%s: exit code %d, standard error %q\n%s", when, code, stderr, out)
 		}
 	}
-	sound("while it is open")
+	consistent("while it is open")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	sound("after it was closed")
+	consistent("after it was closed")
 
 	execSQL(t, file, "INSERT INTO receivers (client_id, scheme, host, port, probes) "+
 		"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 22) SELECT i, 'http', 'h', 80, 1 "+
 		"FROM n")
 	code, out, stderr := runCommand(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, "verify")
-	if code != exitFailed || !strings.Contains(stderr, "faults, 22 in all") || strings.Count(out, "FAULT  ") != 1 ||
+	if code != exitFailed || !strings.Contains(stderr, "is inconsistent: 22 faults") ||
+		strings.Count(out, "FAULT  ") != 1 ||
 		strings.Count(out, "\n          receiver ") != 20 || !strings.Contains(out, "\n          and 2 more\n") {
 		t.Errorf("exit code %d, standard error %q\n%s", code, stderr, out)
 	}
 }
 
-func TestVerifyWithoutAStore(t *testing.T) {
+func TestVerifyRequiresAStore(t *testing.T) {
 	code, out, stderr := runCommand(t, nil, "verify", "--database-url=sqlite:"+filepath.Join(t.TempDir(), "no.db"))
 	if code != exitFailed || out != "" || !strings.Contains(stderr, "no such file") {
 		t.Errorf("exit code %d, standard error %q\n%s", code, stderr, out)

@@ -12,7 +12,7 @@ var version, commit string
 
 type buildInfo struct{ version, commit string }
 
-// build returns the version and commit. What the linker did not set is taken from the build info of the binary.
+// build returns the version and commit. The build info of the binary has the values that the linker did not set.
 func build() buildInfo {
 	b := buildInfo{version, commit}
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -1,7 +1,6 @@
-// Program contract compares openapi.yaml with the document that is kept beside this file. A breaking change fails it,
-// unless breaking.txt names the change with its reason. Each rule there is a line of the check's id in oasdiff and a
-// regular expression of "METHOD PATH TEXT", below a comment with the reason; a rule that nothing fits any more fails
-// too.
+// Program contract compares openapi.yaml with the reference document in this directory. It fails on a breaking change,
+// unless a rule of breaking.txt allows the change. A rule is a line with the id of a check of oasdiff and a regular
+// expression for "METHOD PATH TEXT", below a comment with the reason. A rule that matches no change fails as well.
 package main
 
 import (
@@ -18,10 +17,10 @@ import (
 type change struct{ ID, Text, Operation, Path string }
 
 type rule struct {
-	line   int
-	id     string
-	text   *regexp.Regexp
-	fitted bool
+	line    int
+	id      string
+	text    *regexp.Regexp
+	matched bool
 }
 
 func main() {
@@ -40,31 +39,31 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	var wrong []error
+	var errs []error
 	for _, c := range changes {
 		if !allowed(rules, c) {
-			wrong = append(wrong, fmt.Errorf("%s %s: %s [%s]", c.Operation, c.Path, c.Text, c.ID))
+			errs = append(errs, fmt.Errorf("%s %s: %s [%s]", c.Operation, c.Path, c.Text, c.ID))
 		}
 	}
 	for _, r := range rules {
-		if !r.fitted {
-			wrong = append(wrong, fmt.Errorf("breaking.txt:%d: no change is like this any more", r.line))
+		if !r.matched {
+			errs = append(errs, fmt.Errorf("breaking.txt:%d: the rule must match a change", r.line))
 		}
 	}
 	fmt.Printf("%d breaking changes, %d rules\n", len(changes), len(rules))
-	return errors.Join(wrong...)
+	return errors.Join(errs...)
 }
 
 func allowed(rules []*rule, c change) (is bool) {
 	for _, r := range rules {
 		if r.id == c.ID && r.text.MatchString(c.Operation+" "+c.Path+" "+c.Text) {
-			r.fitted, is = true, true
+			r.matched, is = true, true
 		}
 	}
 	return is
 }
 
-// readRules refuses a rule without a reason.
+// readRules parses the rules. It refuses a rule without a reason.
 func readRules(name string) (rules []*rule, err error) {
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -79,7 +78,7 @@ func readRules(name string) (rules []*rule, err error) {
 		case strings.HasPrefix(line, "#"):
 			reason = true
 		case !reason || text == "":
-			return nil, fmt.Errorf("%s:%d: a rule is an id and a regular expression, below its reason", name, i+1)
+			return nil, fmt.Errorf("%s:%d: a rule must be an id and a regular expression, below its reason", name, i+1)
 		default:
 			expression, err := regexp.Compile(text)
 			if err != nil {

@@ -9,9 +9,9 @@ import (
 
 const module = "github.com/agentevents/agentevents"
 
-// layers are the packages from the top to the bottom. A package imports from lower layers only, so neighbours in one
-// layer do not know each other. .golangci.yml says it more strictly, package by package; this list also finds a package
-// that no rule is for.
+// layers are the packages from the highest layer to the lowest. A package imports only lower layers, so packages of one
+// layer do not import each other. .golangci.yml has stricter rules for each package; this list also finds packages
+// without a rule.
 var layers = [][]string{
 	{"server/e2e", "server/bench", "server/crash", "server/demo", "server/sdk"},
 	{"server/lab"},
@@ -35,16 +35,16 @@ func layerOf(dir string) int {
 	return slices.IndexFunc(layers, func(packages []string) bool { return slices.Contains(packages, dir) })
 }
 
-// upward lists the imports of programs that do not point to a lower layer, and the packages that are in none.
+// upward lists the imports of programs that do not point to a lower layer, and the packages without a layer.
 func upward(t *tree) (n int, places []string) {
-	strangers := map[string]bool{}
+	unlisted := map[string]bool{}
 	for _, f := range t.files {
 		if !f.program() || strings.HasPrefix(f.path, ".ci/") {
 			continue
 		}
 		from := layerOf(f.dir())
-		if from < 0 && !strangers[f.dir()] {
-			strangers[f.dir()] = true
+		if from < 0 && !unlisted[f.dir()] {
+			unlisted[f.dir()] = true
 			places = append(places, fmt.Sprintf("%s has no layer in .ci/house/arrows.go", f.dir()))
 		}
 		for _, i := range f.syntax.Imports {

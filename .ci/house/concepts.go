@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// remark is what stands in brackets behind a concept.
+// remark matches a remark in parentheses after a concept.
 var remark = regexp.MustCompile(`\([^)]*\)`)
 
-// concepts counts what the section of store/doc.go about concepts lists, as in "Of the API: client, agent. Of the
-// outbox: lane."
+// concepts counts the concepts that store/doc.go lists in its section about them, as in "Of the API: client, agent. Of
+// the outbox: lane."
 func concepts(t *tree) (n int, places []string) {
 	text, err := os.ReadFile(filepath.Join(t.root, "store", "doc.go"))
 	if err != nil {

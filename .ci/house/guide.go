@@ -9,21 +9,21 @@ import (
 	"strings"
 )
 
-// document is a text for people. Its path is relative to the repository, with slashes.
+// document is a guide or openapi.yaml. Its path is relative to the repository, with slashes.
 type document struct{ path, text string }
 
-// paragraph is text between two blank lines, an item of a list, or a cell of a table.
+// paragraph is a text between blank lines, an item of a list, or a cell of a table.
 type paragraph struct {
-	line int // of the document, from 1
+	line int // line in the document, from 1
 	text string
 }
 
-// guides are the documents in Markdown.
+// guides returns the documents in Markdown.
 func (t *tree) guides() (found []document) {
 	for _, pattern := range []string{"*.md", "*/*.md", "*/*/*.md", ".github/*/*.md"} {
 		names, err := filepath.Glob(filepath.Join(t.root, pattern))
 		if err != nil {
-			panic(err) // the pattern is wrong
+			panic(err) // the pattern is malformed
 		}
 		for _, name := range names {
 			if relative, err := filepath.Rel(t.root, name); err == nil {
@@ -34,7 +34,7 @@ func (t *tree) guides() (found []document) {
 	return found
 }
 
-// document reads a document. If it cannot be read, the program ends: an empty one would pass.
+// document reads a document. If that fails, the program ends: an empty document would pass.
 func (t *tree) document(name string) document {
 	text, err := os.ReadFile(filepath.Join(t.root, name))
 	if err != nil {
@@ -44,7 +44,7 @@ func (t *tree) document(name string) document {
 	return document{path: name, text: string(text)}
 }
 
-// prose returns the lines of a document. Those of code, and its fences, are empty.
+// prose returns the lines of a document. Lines of code blocks are empty.
 func (d document) prose() []string {
 	lines, inCode := strings.Split(d.text, "\n"), false
 	for i, line := range lines {
@@ -57,7 +57,7 @@ func (d document) prose() []string {
 	return lines
 }
 
-// beginsItem finds what begins a paragraph without a blank line before it.
+// beginsItem matches the beginning of a paragraph that needs no blank line before it.
 var beginsItem = regexp.MustCompile(`^\s*([*-]|\d+\.|#+|>|\|) ?`)
 
 func (d document) paragraphs() (all []paragraph) {
@@ -80,16 +80,16 @@ func (d document) paragraphs() (all []paragraph) {
 	return all
 }
 
-// inBackquotes finds what may be a path. A capital stands for a name that the reader chooses.
+// inBackquotes matches a possible path. A capital stands for a name that the reader chooses.
 var inBackquotes = regexp.MustCompile("`([a-z0-9_./]+/[a-z0-9_./]*|[a-z0-9_]+\\.(?:go|md|yaml))`")
 
-// missingPaths lists the paths that a guide for contributors names and that are not there.
+// missingPaths lists the paths in the guides for contributors that do not exist.
 func missingPaths(t *tree) (n int, places []string) {
 	for _, name := range []string{".github/CONTRIBUTING.md", ".github/SECURITY.md"} {
 		for i, line := range t.document(name).prose() {
 			for _, found := range inBackquotes.FindAllStringSubmatch(line, -1) {
 				if !t.has(found[1]) {
-					places = append(places, fmt.Sprintf("%s:%d: there is no %s", name, i+1, found[1]))
+					places = append(places, fmt.Sprintf("%s:%d: %s does not exist", name, i+1, found[1]))
 				}
 			}
 		}
@@ -97,7 +97,7 @@ func missingPaths(t *tree) (n int, places []string) {
 	return len(places), places
 }
 
-// has says whether a path is there: a file by its name alone may be in any directory.
+// has reports whether a path exists. A file name without a directory may be anywhere.
 func (t *tree) has(name string) bool {
 	if !strings.Contains(name, "/") {
 		for _, f := range t.files {
@@ -110,17 +110,18 @@ func (t *tree) has(name string) bool {
 	return err == nil
 }
 
-// link finds what a document links to or shows as a picture.
+// link matches the target of a link or of a picture.
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)|(?:href|src)="([^"]+)"`)
 
-// brokenLinks lists the links of the guides to a file or a heading that is not there. Other hosts are not asked.
+// brokenLinks lists the links in the guides to files and headings that do not exist. It does not check links to other
+// hosts.
 func brokenLinks(t *tree) (n int, places []string) {
 	for _, d := range t.guides() {
 		for i, line := range d.prose() {
 			for _, found := range link.FindAllStringSubmatch(inlineCode.ReplaceAllString(line, ""), -1) {
 				to := found[1] + found[2]
 				if !strings.Contains(to, ":") && !t.reaches(d, to) {
-					places = append(places, fmt.Sprintf("%s:%d: there is no %s", d.path, i+1, to))
+					places = append(places, fmt.Sprintf("%s:%d: %s does not exist", d.path, i+1, to))
 				}
 			}
 		}
@@ -128,7 +129,7 @@ func brokenLinks(t *tree) (n int, places []string) {
 	return len(places), places
 }
 
-// reaches says whether a link of a document, relative to it, leads to what is there.
+// reaches reports whether the target of a document's link exists.
 func (t *tree) reaches(from document, to string) bool {
 	target, anchor, hasAnchor := strings.Cut(to, "#")
 	if target != "" {
@@ -149,7 +150,7 @@ func (t *tree) reaches(from document, to string) bool {
 	return false
 }
 
-// notInAnchor finds what GitHub leaves out of the anchor of a heading.
+// notInAnchor matches the characters that GitHub omits from the anchor of a heading.
 var notInAnchor = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 
 func anchorOf(heading string) string {

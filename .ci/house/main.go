@@ -1,9 +1,9 @@
-// Program house prints the figures that keep this repository readable, each with its aim, and exits with 1 if one is
-// missed. Arguments name the figures to print, by the first column; none names all.
+// Program house prints figures of the repository's readability, each with its limit. It exits with 1 if a figure
+// exceeds its limit. Arguments select figures by the first column; without arguments, it prints all.
 //
-//	go run ./.ci/house             the figures
-//	go run ./.ci/house -v          also every place that counts, as FILE:LINE
-//	go run ./.ci/house -v shadow   of one figure
+//	go run ./.ci/house             all figures
+//	go run ./.ci/house -v          all figures, and each counted place as FILE:LINE
+//	go run ./.ci/house -v shadow   one figure
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 	"slices"
 )
 
-// figure is one line of the report: a count over the repository, and how high it may be.
+// figure is one line of the report: a count over the repository, and its limit.
 type figure struct {
 	name, text string
 	max        int
@@ -23,25 +23,25 @@ type figure struct {
 var figures = []figure{
 	{"shadow", "package-level names that a local name shadows", 4, shadowed},
 	{"arrows", "imports between packages that do not point down", 0, upward},
-	{"lines", "lines over 120 columns, a tab counted as 4", 0, wideLines},
-	{"functions", "functions over 45 lines, tests apart", 0, longFunctions},
-	{"files", "files over 400 lines, tests apart", 0, longFiles},
-	{"store", "Go files directly in store, tests apart", 40, filesIn("store")},
-	{"server", "Go files directly in server, tests apart", 20, filesIn("server")},
-	{"concepts", "concepts that a status change needs, as store/doc.go lists them", 28, concepts},
-	{"harness", "lines of server/{bench,crash,demo,lab}, tests apart", 4800, linesIn(
+	{"lines", "lines of more than 120 columns, with tabs of 4", 0, wideLines},
+	{"functions", "functions of more than 45 lines, except tests", 0, longFunctions},
+	{"files", "files of more than 400 lines, except tests", 0, longFiles},
+	{"store", "Go files directly in store, except tests", 40, filesIn("store")},
+	{"server", "Go files directly in server, except tests", 20, filesIn("server")},
+	{"concepts", "concepts of a status change that store/doc.go lists", 28, concepts},
+	{"harness", "lines of server/{bench,crash,demo,lab}, except tests", 4800, linesIn(
 		"server/bench", "server/crash", "server/demo", "server/lab")},
-	{"paths", "paths that the guides in .github name and that are not there", 0, missingPaths},
-	{"links", "links of the guides that lead to no file or heading", 0, brokenLinks},
+	{"paths", "paths in the guides of .github that do not exist", 0, missingPaths},
+	{"links", "links of the guides to files or headings that do not exist", 0, brokenLinks},
 	{"sentences", "sentences of the guides with more than 30 words", 0, longSentences},
-	{"words", "words in the guides and openapi.yaml that stand for a term", 20, wordsOfDocuments},
-	{"comments", "such words in comments and messages of the code", 60, wordsOfCode},
+	{"words", "banned words in the guides and openapi.yaml", 20, wordsOfDocuments},
+	{"comments", "banned words in comments and messages of the code", 60, wordsOfCode},
 	{"c", "lines of C that the server links", 350, linesOfC},
 }
 
 func main() {
-	verbose := flag.Bool("v", false, "list every place that counts")
-	root := flag.String("C", ".", "the repository")
+	verbose := flag.Bool("v", false, "list every counted place")
+	root := flag.String("C", ".", "`directory` of the repository")
 	flag.Parse()
 	t, err := readTree(*root)
 	if err != nil {

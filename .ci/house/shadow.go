@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// scope is the package-level names of one package, and the local names that shadow them.
+// scope has the package-level names of one package, and the local names that shadow them.
 type scope struct {
 	tree     *tree
 	declared map[string]token.Pos
@@ -15,7 +15,7 @@ type scope struct {
 }
 
 // shadowed counts the package-level names that a local name shadows: a variable, constant, type, parameter, result or
-// receiver. In a function with such a name a reader has to look twice at what it stands for.
+// receiver. A reader of such a function could confuse the two.
 func shadowed(t *tree) (n int, places []string) {
 	packages := map[string][]*file{}
 	for _, f := range t.files {
@@ -47,7 +47,7 @@ func (s *scope) places() (places []string) {
 	return places
 }
 
-// declare notes the package-level names of a file.
+// declare records the package-level names of a file.
 func (s *scope) declare(f *ast.File) {
 	for _, d := range f.Decls {
 		switch d := d.(type) {
@@ -64,7 +64,7 @@ func (s *scope) declare(f *ast.File) {
 	delete(s.declared, "_")
 }
 
-// namesOf returns the names that a declaration of constants, variables or types declares.
+// namesOf returns the names that a declaration declares.
 func namesOf(d *ast.GenDecl) (names []*ast.Ident) {
 	for _, spec := range d.Specs {
 		switch spec := spec.(type) {
@@ -77,7 +77,7 @@ func namesOf(d *ast.GenDecl) (names []*ast.Ident) {
 	return names
 }
 
-// visit notes the local names that a node declares.
+// visit records the local names that a node declares.
 func (s *scope) visit(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.FuncDecl:

@@ -64,7 +64,7 @@ func filesIn(dir string) func(*tree) (int, []string) {
 	}
 }
 
-// linesIn counts the lines of Go in some packages.
+// linesIn counts the lines of Go code in packages.
 func linesIn(dirs ...string) func(*tree) (int, []string) {
 	return func(t *tree) (n int, places []string) {
 		for _, f := range t.files {
@@ -77,7 +77,7 @@ func linesIn(dirs ...string) func(*tree) (int, []string) {
 	}
 }
 
-// faultsForTests is the package with C that only tests link.
+// faultsForTests is a package with C code that only tests link.
 const faultsForTests = "store/internal/diskfault"
 
 func linesOfC(t *tree) (n int, places []string) {

@@ -20,7 +20,7 @@ type tree struct {
 	files []*file
 }
 
-// file is a source file that was written by hand. Its path is relative to the repository, with slashes.
+// file is a source file that is not generated. Its path is relative to the repository, with slashes.
 type file struct {
 	path   string
 	text   []byte
@@ -32,12 +32,12 @@ func (f *file) isC() bool    { return f.syntax == nil }
 func (f *file) isTest() bool { return strings.HasSuffix(f.path, "_test.go") }
 func (f *file) lines() int   { return bytes.Count(f.text, []byte("\n")) }
 
-// program says whether a file is Go that runs outside tests.
+// program reports whether a file is Go code outside tests.
 func (f *file) program() bool {
 	return !f.isC() && !f.isTest() && !strings.Contains(f.path, "/testdata/")
 }
 
-// readTree reads all source below root but what is generated or built.
+// readTree reads all source files below root that are not generated or built.
 func readTree(root string) (*tree, error) {
 	t := &tree{root: root, fset: token.NewFileSet()}
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {

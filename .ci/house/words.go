@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// banned are words that stand where a term, or the actor's name, belongs.
+// banned matches words that replace a term or an actor's name.
 var banned = regexp.MustCompile(`(?i)\b(whoever|somebody|nobody|anew|owed|astray|(is|are|was|were) told|` +
 	`who (may|has|is|asks|sends|makes|fails|gets))\b`)
 
@@ -51,17 +51,17 @@ func wordsOfCode(t *tree) (n int, places []string) {
 	return len(places), places
 }
 
-// longestSentence is how many words a sentence of a guide may have.
+// longestSentence is the maximum number of words in a sentence of a guide.
 const longestSentence = 30
 
 var (
 	sentenceEnd = regexp.MustCompile(`[.!?:]["')*_]*(\s+|$)`)
-	// Code is one word, and the target of a link none.
+	// Inline code counts as one word, the target of a link as none.
 	inlineCode = regexp.MustCompile("`[^`]+`")
 	linkTarget = regexp.MustCompile(`\]\([^)]*\)`)
 )
 
-// longSentences lists the sentences of the guides that have too many words.
+// longSentences lists the sentences of the guides with too many words.
 func longSentences(t *tree) (n int, places []string) {
 	for _, d := range t.guides() {
 		for _, p := range d.paragraphs() {

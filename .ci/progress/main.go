@@ -1,5 +1,5 @@
-// Progress runs go test with its arguments. It reports each package when its first test begins and when its last one
-// has ended, and prints the output of tests that fail, but of none that pass.
+// Progress runs go test with its arguments. It reports each package when its first test begins and when its last test
+// has ended. It prints the output of failed tests only.
 //
 //	go run ./.ci/progress -timeout 60m ./...
 package main
@@ -27,7 +27,8 @@ type event struct {
 }
 
 func main() {
-	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGTERM) // go test gets them too, and ends first
+	// go test gets the signals as well, and ends first
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGTERM)
 	args := append([]string{"test", "-json"}, os.Args[1:]...)
 	cmd := exec.CommandContext(context.Background(), "go", args...)
 	cmd.Stderr = os.Stderr
@@ -44,7 +45,7 @@ func main() {
 	}
 }
 
-// report writes what matters of the events of go test, as they come.
+// report converts the events of go test to the report, one at a time.
 func report(events io.Reader, to io.Writer) error {
 	lines, packages := bufio.NewReader(events), map[string]*tested{}
 	for {
@@ -66,12 +67,12 @@ func report(events io.Reader, to io.Writer) error {
 	}
 }
 
-// tested is a package whose tests run.
+// tested is a package under test.
 type tested struct {
 	to     io.Writer
 	begun  bool
-	tests  []string          // that have not passed, in the order in which they began; the empty one is the package
-	output map[string]string // of these
+	tests  []string          // tests that have not passed, in the order of their start; "" is the package
+	output map[string]string // output of these tests
 }
 
 func (p *tested) take(e event) {
@@ -97,7 +98,7 @@ func (p *tested) take(e event) {
 	}
 }
 
-// add keeps a line of output, but for the marks of go test -v.
+// add records a line of output, except the marks of go test -v.
 func (p *tested) add(e event) {
 	if strings.HasPrefix(e.Output, "=== ") {
 		return
@@ -108,7 +109,7 @@ func (p *tested) add(e event) {
 	p.output[e.Test] += e.Output
 }
 
-// passed prints go test's own line for a package with tests.
+// passed prints the line of go test for a package with tests.
 func (p *tested) passed() {
 	for line := range strings.Lines(p.output[""]) {
 		if strings.HasPrefix(line, "ok ") {
@@ -117,8 +118,7 @@ func (p *tested) passed() {
 	}
 }
 
-// failed prints the output of all tests that have failed, or were under way when the process ended, and then the
-// package's.
+// failed prints the output of all tests that failed or were running when the process ended, and then the package's.
 func (p *tested) failed() {
 	for _, test := range p.tests {
 		if test != "" {

@@ -903,7 +903,8 @@ type ClientInterface interface {
 	// * Begin with `start`: `oldest`, the default, returns all changes that are kept, and `newest` only later ones.
 	// * Then follow the header `Link`, which every response has. Its `after` is the last number of the page. No change
 	//   is skipped.
-	// * With `wait`, the response is sent as soon as there is a change.
+	// * With `wait`, the response is sent as soon as there is a change. If too many such requests wait, of the client
+	//   or of all clients together, it is sent at once, with no change if there is none yet.
 	//
 	// If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
 	// the oldest number that is kept.
@@ -2488,7 +2489,8 @@ func (c *HTTPClient) PutStatuses(ctx context.Context, clientID ClientID, body Pu
 //   - Begin with `start`: `oldest`, the default, returns all changes that are kept, and `newest` only later ones.
 //   - Then follow the header `Link`, which every response has. Its `after` is the last number of the page. No change
 //     is skipped.
-//   - With `wait`, the response is sent as soon as there is a change.
+//   - With `wait`, the response is sent as soon as there is a change. If too many such requests wait, of the client
+//     or of all clients together, it is sent at once, with no change if there is none yet.
 //
 // If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
 // the oldest number that is kept.
@@ -6656,7 +6658,8 @@ type ClientWithResponsesInterface interface {
 	// * Begin with `start`: `oldest`, the default, returns all changes that are kept, and `newest` only later ones.
 	// * Then follow the header `Link`, which every response has. Its `after` is the last number of the page. No change
 	//   is skipped.
-	// * With `wait`, the response is sent as soon as there is a change.
+	// * With `wait`, the response is sent as soon as there is a change. If too many such requests wait, of the client
+	//   or of all clients together, it is sent at once, with no change if there is none yet.
 	//
 	// If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
 	// the oldest number that is kept.
@@ -18836,7 +18839,8 @@ func (c *ClientWithResponses) PutStatusesWithResponse(ctx context.Context, clien
 //   - Begin with `start`: `oldest`, the default, returns all changes that are kept, and `newest` only later ones.
 //   - Then follow the header `Link`, which every response has. Its `after` is the last number of the page. No change
 //     is skipped.
-//   - With `wait`, the response is sent as soon as there is a change.
+//   - With `wait`, the response is sent as soon as there is a change. If too many such requests wait, of the client
+//     or of all clients together, it is sent at once, with no change if there is none yet.
 //
 // If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
 // the oldest number that is kept.

@@ -111,11 +111,16 @@ func afterRequests(ctx context.Context, r *replica, random *rand.Rand) error {
 	return r.await(ctx, "some requests", func() bool { return r.record.Count() >= want })
 }
 
-// whileHeld is when the reliable receiver leaves some requests without an answer.
+// whileHeld is when the reliable receiver leaves some requests without an answer: one, if the server does not know yet
+// that it is quick, and has one request at a time for it.
 func whileHeld(ctx context.Context, r *replica, random *rand.Rand) error {
 	r.receivers[reliable].setMode(hanging)
 	want := 1 + random.IntN(3)
-	return r.await(ctx, "requests in flight", func() bool { return len(r.inFlight(r.began, false)) >= want })
+	held := func(n int) func() bool { return func() bool { return len(r.inFlight(r.began, false)) >= n } }
+	if err := lab.Until(ctx, time.Second, held(want)); !errors.Is(err, lab.ErrLate) {
+		return err
+	}
+	return r.await(ctx, "requests in flight", held(1))
 }
 
 // restart starts a server again. What was in flight when the only one ended has to come again at once, and not when a

@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// api is the generated client, for client 12. What fails ends the test.
+// api is the generated client, for client 12. Its methods end the test if a request fails.
 type api struct {
 	t *testing.T
 	*client.ClientWithResponses
@@ -48,7 +48,7 @@ func (a api) putAgent(kind gen.AgentType, id int64, name string) {
 	equal(a.t, "extension_name", resp.JSON201.ExtensionName, name)
 }
 
-func (a api) register(
+func (a api) createEvent(
 	kind gen.AgentType, id int64, url string, method gen.RequestMethod, eventType gen.EventType,
 ) (event int64) {
 	a.t.Helper()
@@ -67,8 +67,8 @@ func (a api) register(
 	return created.ID
 }
 
-// unregister deletes an event of a local agent.
-func (a api) unregister(id, event int64) {
+// deleteEvent deletes an event of a local agent.
+func (a api) deleteEvent(id, event int64) {
 	a.t.Helper()
 	resp, err := a.DeleteLocalAgentEventWithResponse(a.t.Context(), pbxClient, id, event)
 	must(a.t, http.StatusNoContent, resp, err)
@@ -86,13 +86,14 @@ func (a api) set(kind gen.AgentType, id int64, change gen.AgentStatusUpdate) gen
 	return *resp.JSON200
 }
 
-// login makes local agents with a login by GET and a logout by POST at a receiver, and logs them in.
+// login creates local agents, each with a login event by GET and a logout event by POST at a receiver, and logs them
+// in.
 func (a api) login(r *receiver, ids ...int64) {
 	a.t.Helper()
 	for _, id := range ids {
 		a.putAgent(gen.AgentTypeLocal, id, "x")
-		a.register(gen.AgentTypeLocal, id, r.URL, gen.RequestMethodGET, gen.EventTypeAgentLogin)
-		a.register(gen.AgentTypeLocal, id, r.URL, gen.RequestMethodPOST, gen.EventTypeAgentLogout)
+		a.createEvent(gen.AgentTypeLocal, id, r.URL, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		a.createEvent(gen.AgentTypeLocal, id, r.URL, gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 		a.set(gen.AgentTypeLocal, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	}
 }

@@ -15,17 +15,17 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// tokenOf requests a token and returns it, or the text of the refusal.
-func tokenOf(t *testing.T, p *process, made gen.ApplicationSecret) (token, refusal string) {
+// requestToken requests a token. It returns the token or the text of the refusal.
+func requestToken(t *testing.T, p *process, created gen.ApplicationSecret) (token, refusal string) {
 	t.Helper()
-	token, err := lab.Token(http.DefaultClient, p.URL, made.ID, made.Secret)
+	token, err := lab.Token(http.DefaultClient, p.URL, created.ID, created.Secret)
 	if err != nil {
 		return "", err.Error()
 	}
 	return token, ""
 }
 
-// statusOf returns how the server answers a token: the code, and the status of the error.
+// statusOf returns the server's answer to a token: the HTTP status, and the status of the error.
 func statusOf(t *testing.T, p *process, token string) (code int, status string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.URL+"/api/ver1.0/user/", http.NoBody)
@@ -49,24 +49,24 @@ func statusOf(t *testing.T, p *process, token string) (code int, status string) 
 	return resp.StatusCode, e.Status
 }
 
-// eventuallyAnswers waits until the server answers a token with a code and a status.
-func eventuallyAnswers(t *testing.T, p *process, token string, code int, status string) {
+// awaitAnswer waits until the server answers a token with an HTTP status and a status of the error.
+func awaitAnswer(t *testing.T, p *process, token string, code int, status string) {
 	t.Helper()
-	eventually(t, "a token is answered "+http.StatusText(code)+" "+status, func() bool {
+	eventually(t, "a token gets "+http.StatusText(code)+" "+status, func() bool {
 		gotCode, gotStatus := statusOf(t, p, token)
 		return gotCode == code && gotStatus == status
 	})
 }
 
-// accepts checks that the server accepts a token now.
-func accepts(t *testing.T, p *process, token string) {
+// checkAccepted checks that the server checkAccepted a token.
+func checkAccepted(t *testing.T, p *process, token string) {
 	t.Helper()
 	if code, status := statusOf(t, p, token); code != http.StatusOK {
-		t.Errorf("the token is answered %d %s", code, status)
+		t.Errorf("the token gets %d %s", code, status)
 	}
 }
 
-// An application that is revoked, or whose client is blocked, gets no more tokens, and soon its tokens are refused.
+// A revoked application, or one whose client is blocked, gets no token. The server soon refuses its existing tokens.
 func TestRevokedAndBlockedApplicationsLoseAccess(t *testing.T) {
 	t.Parallel()
 	p := serve(t, newStore(t))
@@ -76,39 +76,39 @@ func TestRevokedAndBlockedApplicationsLoseAccess(t *testing.T) {
 		resp, err := a.PutClientWithResponse(t.Context(), pbxClient, gen.ClientUpdate{Blocked: &is})
 		must(t, http.StatusOK, resp, err)
 	}
-	made, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, nil,
+	created, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, nil,
 		gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
-	must(t, http.StatusCreated, made, err)
-	token, _ := tokenOf(t, p, *made.JSON201)
-	accepts(t, p, token)
+	must(t, http.StatusCreated, created, err)
+	token, _ := requestToken(t, p, *created.JSON201)
+	checkAccepted(t, p, token)
 
 	blocked(true)
-	getsNoToken(t, p, *made.JSON201)
-	eventuallyAnswers(t, p, token, http.StatusForbidden, "user_blocked")
+	checkNoToken(t, p, *created.JSON201)
+	awaitAnswer(t, p, token, http.StatusForbidden, "user_blocked")
 	blocked(false)
-	another, _ := tokenOf(t, p, *made.JSON201)
-	accepts(t, p, another)
-	eventuallyAnswers(t, p, token, http.StatusOK, "")
+	another, _ := requestToken(t, p, *created.JSON201)
+	checkAccepted(t, p, another)
+	awaitAnswer(t, p, token, http.StatusOK, "")
 
-	revoked, err := a.DeleteApplicationWithResponse(t.Context(), pbxClient, made.JSON201.ID)
+	revoked, err := a.DeleteApplicationWithResponse(t.Context(), pbxClient, created.JSON201.ID)
 	must(t, http.StatusNoContent, revoked, err)
-	getsNoToken(t, p, *made.JSON201)
-	eventuallyAnswers(t, p, token, http.StatusUnauthorized, "")
-	eventuallyAnswers(t, p, another, http.StatusUnauthorized, "")
+	checkNoToken(t, p, *created.JSON201)
+	awaitAnswer(t, p, token, http.StatusUnauthorized, "")
+	awaitAnswer(t, p, another, http.StatusUnauthorized, "")
 }
 
-// getsNoToken checks that the server refuses an application a token.
-func getsNoToken(t *testing.T, p *process, made gen.ApplicationSecret) {
+// checkNoToken checks that the server refuses an application a token.
+func checkNoToken(t *testing.T, p *process, created gen.ApplicationSecret) {
 	t.Helper()
-	token, refusal := tokenOf(t, p, made)
+	token, refusal := requestToken(t, p, created)
 	if token != "" || !strings.Contains(refusal, "the answer is 400 ") ||
 		!strings.Contains(refusal, `"message":"there is no application with this id and this secret"`) {
-		t.Errorf("it gets the token %q, %s", token, refusal)
+		t.Errorf("the application gets the token %q, %s", token, refusal)
 	}
 }
 
-// The command line creates, lists and revokes applications while the database is served.
-func TestApplicationCommands(t *testing.T) {
+// The commands create, list and revoke applications while a server uses the database.
+func TestApplicationCommandsWorkAlongsideTheServer(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	application := func(args ...string) string {
@@ -120,13 +120,13 @@ func TestApplicationCommands(t *testing.T) {
 		return stdout
 	}
 	p := serve(t, store, "AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET=")
-	pbx := printed(t, application("create", "--operator", "--name", "PBX"))
-	token, refusal := tokenOf(t, p, pbx)
+	pbx := printedApplication(t, application("create", "--operator", "--name", "PBX"))
+	token, refusal := requestToken(t, p, pbx)
 	equal(t, "refusal", refusal, "")
-	accepts(t, p, token)
+	checkAccepted(t, p, token)
 	putClientAs(t, p, token)
 
-	crm := printed(t, application("create", "--client", pbxClient, "--name", "CRM", "--access", "call_api"))
+	crm := printedApplication(t, application("create", "--client", pbxClient, "--name", "CRM", "--access", "call_api"))
 	list := application("list")
 	for _, line := range []string{pbx.ID + ` +operator +\S+Z +PBX`, crm.ID + ` +12 +call_api +\S+Z +CRM`} {
 		if !regexp.MustCompile(`(?m)^` + line + `$`).MatchString(list) {
@@ -136,23 +136,23 @@ func TestApplicationCommands(t *testing.T) {
 	if strings.Contains(list, crm.Secret) || strings.Contains(list, pbx.Secret) {
 		t.Errorf("the list has a secret:\n%s", list)
 	}
-	token, _ = tokenOf(t, p, crm)
-	accepts(t, p, token)
-	equal(t, "what is printed", application("revoke", crm.ID), "revoked "+crm.ID+"\n")
-	getsNoToken(t, p, crm)
-	eventuallyAnswers(t, p, token, http.StatusUnauthorized, "")
+	token, _ = requestToken(t, p, crm)
+	checkAccepted(t, p, token)
+	equal(t, "output of revoke", application("revoke", crm.ID), "revoked "+crm.ID+"\n")
+	checkNoToken(t, p, crm)
+	awaitAnswer(t, p, token, http.StatusUnauthorized, "")
 	if list := application("list"); strings.Contains(list, crm.ID) {
-		t.Errorf("what is revoked is still listed:\n%s", list)
+		t.Errorf("the list has the revoked application:\n%s", list)
 	}
 	equal(t, "exit code", p.stop(t), 0)
-	equal(t, "what the first start prints", strings.Count(p.Stdout.String(), "\n  secret "), 1)
+	equal(t, "secrets in the output of the first start", strings.Count(p.Stdout.String(), "\n  secret "), 1)
 }
 
-// Commands that are refused say why, and change nothing.
-func TestApplicationCommandsAreRefused(t *testing.T) {
+// A refused command names the reason, and changes nothing.
+func TestInvalidApplicationCommandsNameTheReason(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"list"}, {"revoke", "x"}, {"create", "--operator", "--name", "x"}} {
-		refusesWithoutStore(t, append([]string{"application"}, args...))
+		checkRequiresStore(t, append([]string{"application"}, args...))
 	}
 	store := newStore(t)
 	equal(t, "exit code", serve(t, store).stop(t), 0)
@@ -164,7 +164,7 @@ func TestApplicationCommandsAreRefused(t *testing.T) {
 		{
 			[]string{"create", "--operator", "--access", "all", "--name", "x"},
 			1,
-			"--access is for a client's application",
+			"--access is valid only with --client",
 		},
 		{[]string{"create", "--operator", "--name", "x\x1b[2J"}, 1, "without control characters"},
 		{[]string{"create", "--name", "x"}, 2, "--client"},
@@ -174,7 +174,7 @@ func TestApplicationCommandsAreRefused(t *testing.T) {
 		{[]string{"create", "--client", "12", "--name", ""}, 1, "--name must be 1 to 255 characters long"},
 		{[]string{"create", "--client", "12", "--name", "x"}, 1, "there is no client 12"},
 		{[]string{"revoke"}, 2, "<id>"},
-		{[]string{"revoke", "nobody"}, 1, "there is no application nobody"},
+		{[]string{"revoke", "unknown"}, 1, "there is no application unknown"},
 		{[]string{"show"}, 2, "show"},
 	} {
 		stdout, stderr, code := command(t, databaseAt(store), append([]string{"application"}, c.args...)...)
@@ -184,8 +184,8 @@ func TestApplicationCommandsAreRefused(t *testing.T) {
 	}
 }
 
-// refusesWithoutStore checks that a command needs an existing database, and creates none.
-func refusesWithoutStore(t *testing.T, args []string) {
+// checkRequiresStore checks that a command needs an existing database, and creates none.
+func checkRequiresStore(t *testing.T, args []string) {
 	t.Helper()
 	file := newFile(t)
 	store, want := "sqlite:"+file, "there is no database yet"
@@ -200,12 +200,12 @@ func refusesWithoutStore(t *testing.T, args []string) {
 
 var idAndSecret = regexp.MustCompile(`(?m)^ *id     ([0-9a-f]{32})\n *secret ([0-9a-f]{32})\n`)
 
-// printed returns the application that a text shows.
-func printed(t *testing.T, text string) gen.ApplicationSecret {
+// printedApplication returns the application in an output.
+func printedApplication(t *testing.T, text string) gen.ApplicationSecret {
 	t.Helper()
 	found := idAndSecret.FindStringSubmatch(text)
 	if found == nil {
-		t.Fatalf("there is no id and no secret in\n%s", text)
+		t.Fatalf("the output has no id and secret:\n%s", text)
 	}
 	return gen.ApplicationSecret{ID: found[1], Secret: found[2]}
 }
@@ -232,34 +232,34 @@ func TestFirstStartPrintsAnOperator(t *testing.T) {
 	t.Parallel()
 	store, none := newStore(t), []string{"AGENTEVENTS_OPERATOR_ID=", "AGENTEVENTS_OPERATOR_SECRET="}
 	p := serve(t, store, none...)
-	eventually(t, "an operator is printed", func() bool { return idAndSecret.MatchString(p.Stdout.String()) })
-	first := printed(t, p.Stdout.String())
-	contains(t, "output", p.Stdout.String(), "first operator", "shown this once")
-	token, refusal := tokenOf(t, p, first) // from here on the log is searched for the secret
+	eventually(t, "the start prints an operator", func() bool { return idAndSecret.MatchString(p.Stdout.String()) })
+	first := printedApplication(t, p.Stdout.String())
+	contains(t, "output", p.Stdout.String(), "Created an operator", "the only time its secret is shown")
+	token, refusal := requestToken(t, p, first) // from here on, the secret must not be in the log
 	equal(t, "refusal", refusal, "")
 	putClientAs(t, p, token)
 	equal(t, "exit code", p.stop(t), 0)
 
 	p = serve(t, store, none...)
-	accepts(t, p, token)
-	token, refusal = tokenOf(t, p, first)
+	checkAccepted(t, p, token)
+	token, refusal = requestToken(t, p, first)
 	equal(t, "refusal", refusal, "")
-	accepts(t, p, token)
+	checkAccepted(t, p, token)
 	equal(t, "exit code", p.stop(t), 0)
-	equal(t, "what the second start prints", p.Stdout.String(), "")
+	equal(t, "output of the second start", p.Stdout.String(), "")
 }
 
-// The configuration names the operator's secret at each start; tokens of another secret are valid no longer.
-func TestConfigurationNamesTheOperator(t *testing.T) {
+// The configuration sets the operator's secret at each start. A new secret ends the tokens of the old one.
+func TestConfigurationSetsTheOperatorsSecret(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	pbx := gen.ApplicationSecret{ID: "pbx-1", Secret: "one-secret~of.16_characters"}
 	p := serve(t, store, "AGENTEVENTS_OPERATOR_ID="+pbx.ID, "AGENTEVENTS_OPERATOR_SECRET="+pbx.Secret)
-	token, refusal := tokenOf(t, p, pbx)
+	token, refusal := requestToken(t, p, pbx)
 	equal(t, "refusal", refusal, "")
 	putClientAs(t, p, token)
 	equal(t, "exit code", p.stop(t), 0)
-	equal(t, "what a start with a configured operator prints", p.Stdout.String(), "")
+	equal(t, "output of a start with a configured operator", p.Stdout.String(), "")
 
 	secretFile := filepath.Join(t.TempDir(), "secret")
 	inFile := []string{
@@ -273,16 +273,16 @@ func TestConfigurationNamesTheOperator(t *testing.T) {
 	}
 	write(pbx.Secret)
 	p = serve(t, store, inFile...)
-	accepts(t, p, token) // the same secret, from elsewhere
+	checkAccepted(t, p, token) // the same secret, from a file
 	equal(t, "exit code", p.stop(t), 0)
 
 	old := pbx
 	pbx.Secret = strings.Repeat("another-", 16)
 	write(pbx.Secret)
 	p = serve(t, store, inFile...)
-	eventuallyAnswers(t, p, token, http.StatusUnauthorized, "")
-	getsNoToken(t, p, old)
-	token, refusal = tokenOf(t, p, pbx)
+	awaitAnswer(t, p, token, http.StatusUnauthorized, "")
+	checkNoToken(t, p, old)
+	token, refusal = requestToken(t, p, pbx)
 	equal(t, "refusal", refusal, "")
-	accepts(t, p, token)
+	checkAccepted(t, p, token)
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-var madeCopy = regexp.MustCompile(`^path     \S+\nsize     [0-9]+\nsequence ([0-9]+)\n$`)
+var backupReport = regexp.MustCompile(`^path     \S+\nsize     [0-9]+\nsequence ([0-9]+)\n$`)
 
-// A backup that was made under load is served in place of its original: deliveries that had ended are not sent again,
-// and readers of the feed that were ahead learn where it continues.
+// A server continues from a backup that was made under load: it does not repeat finished deliveries. Readers of the
+// feed whose position is later than the backup get the point at which the feed continues.
 func TestBackupUnderLoad(t *testing.T) {
 	pgtest.SQLiteOnly(t, "PostgreSQL has backups of its own")
 	t.Parallel()
@@ -40,21 +40,21 @@ func TestBackupUnderLoad(t *testing.T) {
 		t.Errorf("the copy has %d changes, and the store had %d and then %d", sequence, before.next(), after.next())
 	}
 	verify(t, "sqlite:"+to)
-	restored(t, r, to, sequence, after)
+	checkRestored(t, r, to, sequence, after)
 	verify(t, "sqlite:"+to)
 }
 
-// restored serves a backup.
-func restored(t *testing.T, r *receiver, file string, sequence int64, was page) {
+// checkRestored serves a backup.
+func checkRestored(t *testing.T, r *receiver, file string, sequence int64, was page) {
 	t.Helper()
 	sent := len(r.arrivals())
 	p := serve(t, "sqlite:"+file)
 	a := newAPI(t, p)
-	a.putAgent(gen.AgentTypeLocal, 5, "x") // which is not in the copy
-	a.register(gen.AgentTypeLocal, 5, r.URL, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.putAgent(gen.AgentTypeLocal, 5, "x") // not in the backup
+	a.createEvent(gen.AgentTypeLocal, 5, r.URL, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	changed := a.set(gen.AgentTypeLocal, 5, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
-	equal(t, "the first sequence number of the copy", changed.Sequence, sequence+1)
-	eventually(t, "the copy's own change arrives", func() bool {
+	equal(t, "the first sequence number after the backup", changed.Sequence, sequence+1)
+	eventually(t, "the new change arrives", func() bool {
 		return slices.ContainsFunc(r.arrivals()[sent:], func(got lab.Arrival) bool {
 			return formValue(got.Form(), "agent_id") == "5"
 		})
@@ -63,14 +63,14 @@ func restored(t *testing.T, r *receiver, file string, sequence int64, was page) 
 	for _, got := range r.arrivals()[sent:] {
 		equal(t, "agentevents-epoch", got.Header.Get("agentevents-epoch"), epoch)
 	}
-	equal(t, "agentevents-epoch before", r.arrivals()[0].Header.Get("agentevents-epoch"), was.epoch)
-	a.restarted(was, epoch)
-	equal(t, "changes after its last one", len(a.follow(new(changed.Sequence), &epoch).changes), 0)
+	equal(t, "agentevents-epoch before the restore", r.arrivals()[0].Header.Get("agentevents-epoch"), was.epoch)
+	a.checkFeedRestarted(was, epoch)
+	equal(t, "changes after the last one", len(a.follow(new(changed.Sequence), &epoch).changes), 0)
 	equal(t, "exit code", p.stop(t), 0)
 }
 
-// restarted reads on from a position of the original's feed.
-func (a api) restarted(was page, epoch string) {
+// checkFeedRestarted checks that a reader with a position of the original's feed gets feed_restarted.
+func (a api) checkFeedRestarted(was page, epoch string) {
 	a.t.Helper()
 	resp, err := a.ListStatusChangesWithResponse(a.t.Context(), pbxClient,
 		&gen.ListStatusChangesParams{After: new(was.next()), Epoch: &was.epoch})
@@ -80,28 +80,28 @@ func (a api) restarted(was page, epoch string) {
 	equal(a.t, "oldest sequence", resp.JSON410.OldestSequence, 1)
 }
 
-// backup returns the last sequence number of the copy.
+// backup makes a backup and returns its last sequence number.
 func backup(t *testing.T, file, to string) (sequence int64) {
 	t.Helper()
 	stdout, stderr, code := command(t, []string{"AGENTEVENTS_DATABASE_URL=sqlite:" + file}, "backup", "--to", to)
-	made := madeCopy.FindStringSubmatch(stdout)
-	if code != 0 || stderr != "" || made == nil {
+	report := backupReport.FindStringSubmatch(stdout)
+	if code != 0 || stderr != "" || report == nil {
 		t.Fatalf("backup: exit code %d, %s%s", code, stdout, stderr)
 	}
-	sequence, err := strconv.ParseInt(made[1], 10, 64)
+	sequence, err := strconv.ParseInt(report[1], 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return sequence
 }
 
-// load logs agents out and in, each in a goroutine of its own, until end is called.
+// load logs agents out and in, each in its own goroutine, until end is called.
 func (a api) load(ids ...int64) (end func()) {
 	var group sync.WaitGroup
 	ended := make(chan struct{})
 	for _, id := range ids {
 		group.Go(func() {
-			for n := 0; a.turn(id, both[n%2]); n++ {
+			for n := 0; a.setStatus(id, both[n%2]); n++ {
 				select {
 				case <-ended:
 					return
@@ -120,8 +120,8 @@ func (a api) load(ids ...int64) (end func()) {
 
 var both = []gen.AgentStatusValue{gen.AgentStatusValueLoggedOut, gen.AgentStatusValueAvailable}
 
-// turn sets a status, from any goroutine, and says whether the server accepted it.
-func (a api) turn(id int64, status gen.AgentStatusValue) bool {
+// setStatus sets a status, and reports whether the server accepted it. It is safe for concurrent use.
+func (a api) setStatus(id int64, status gen.AgentStatusValue) bool {
 	resp, err := a.PutLocalAgentStatusWithResponse(a.t.Context(), pbxClient, id,
 		gen.AgentStatusUpdate{AgentStatus: status})
 	if err != nil || resp.StatusCode() != http.StatusOK {
@@ -131,13 +131,13 @@ func (a api) turn(id int64, status gen.AgentStatusValue) bool {
 	return true
 }
 
-// page is a part of the feed of changes.
+// page is a part of the feed.
 type page struct {
 	changes []gen.StatusChange
 	epoch   string
 }
 
-// next is where the feed continues.
+// next returns the number after which the feed continues.
 func (p page) next() int64 {
 	if len(p.changes) == 0 {
 		return 0

@@ -27,16 +27,16 @@ func TestClientsOfTheGuide(t *testing.T) {
 			path := installed(t, command.program, command.debian)
 			dir := t.TempDir()
 			writeScript(t, dir, "client", fromGuide(t, "gen/README.md", language))
-			c := newShop(t).customer(t)
+			c := newCompatServer(t).newClient(t)
 			run := func(server, secret string) (string, int) {
 				t.Helper()
 				cmd := exec.Command(path, append(command.args, filepath.Join(dir, "client"), showURL)...)
-				cmd.Env = append(os.Environ(), "SERVER="+server, "APPLICATION_ID="+c.made.ID,
+				cmd.Env = append(os.Environ(), "SERVER="+server, "APPLICATION_ID="+c.application.ID,
 					"APPLICATION_SECRET="+secret)
 				out, _ := cmd.CombinedOutput() // the exit code tells more
 				return string(out), cmd.ProcessState.ExitCode()
 			}
-			out, code := run(c.server.URL, c.made.Secret)
+			out, code := run(c.server.URL, c.application.Secret)
 			equal(t, "exit code", code, 0)
 			event := strings.TrimSpace(strings.TrimPrefix(strings.SplitN(out, "\n", 2)[0], "registered "))
 			equal(t, "output", out, "registered "+event+"\n"+event+" agent-login GET "+showURL+"\n")
@@ -51,8 +51,8 @@ func TestClientsOfTheGuide(t *testing.T) {
 	}
 }
 
-// has checks that this is the customer's only event.
-func (c *customer) has(event string) {
+// has checks that this is the client's only event.
+func (c *originalClient) has(event string) {
 	c.Helper()
 	list := c.pbx("GET", "/agent/local/136/event/", "", http.StatusOK)
 	want := `[{"url":"` + showURL + `","id":` + event + `,"method":"GET","event_type":"agent-login"}]` + "\n"

@@ -15,10 +15,12 @@ import (
 	"github.com/agentevents/agentevents/gen/client"
 )
 
-// programHabits are whole programs that keep a token and ask for another one when they think that they need it.
-var programHabits = map[string]func(*customer){
-	"is written in Go, with credentials that ask for tokens by themselves": func(c *customer) {
-		credentials := &clientCredentials{URL: c.server.URL + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret}
+// programForms are whole programs that keep a token, and request another one when they need it.
+var programForms = map[string]func(*originalClient){
+	"uses the Go client, with credentials that request tokens automatically": func(c *originalClient) {
+		credentials := &clientCredentials{
+			URL: c.server.URL + "/oauth/token", ID: c.application.ID, Secret: c.application.Secret,
+		}
 		sdk := c.sdk(credentials)
 		ctx := c.Context()
 		create := gen.AgentEventCreate{URL: showURL, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin}
@@ -36,47 +38,48 @@ var programHabits = map[string]func(*customer){
 		}))
 		deleted, err := sdk.DeleteLocalAgentEventWithResponse(ctx, "@me", 136, created.JSON201.ID)
 		must(c, http.StatusNoContent, deleted, err)
-		equal(c, "requests for tokens", credentials.asked, 1)
+		equal(c, "requests for tokens", credentials.tokenRequests, 1)
 	},
-	"asks for a new token after each 401, and does so once": func(c *customer) {
+	"requests one new token after a 401": func(c *originalClient) {
 		credentials := &clientCredentials{
-			URL: c.server.URL + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret, again: true,
+			URL: c.server.URL + "/oauth/token", ID: c.application.ID, Secret: c.application.Secret, retry: true,
 		}
 		credentials.keep("a token that has expired", time.Hour)
 		got, err := c.sdk(credentials).GetUserWithResponse(c.Context())
 		must(c, http.StatusOK, got, err)
-		equal(c, "requests for tokens", credentials.asked, 1)
+		equal(c, "requests for tokens", credentials.tokenRequests, 1)
 	},
-	"asks for no new token after 403": func(c *customer) {
+	"requests no new token after a 403": func(c *originalClient) {
 		credentials := &clientCredentials{
-			URL: c.server.URL + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret, again: true,
+			URL: c.server.URL + "/oauth/token", ID: c.application.ID, Secret: c.application.Secret, retry: true,
 		}
 		sdk := c.sdk(credentials)
 		for range 3 {
 			got, err := sdk.GetClientWithResponse(c.Context(), "1")
 			must(c, http.StatusForbidden, got, err)
 		}
-		equal(c, "requests for tokens", credentials.asked, 1)
+		equal(c, "requests for tokens", credentials.tokenRequests, 1)
 	},
-	"ends after its application was revoked, and does not ask for ever": func(c *customer) {
+	"stops after its application was revoked": func(c *originalClient) {
 		credentials := &clientCredentials{
-			URL: c.server.URL + "/oauth/token", ID: c.made.ID, Secret: c.made.Secret, again: true,
+			URL: c.server.URL + "/oauth/token", ID: c.application.ID, Secret: c.application.Secret, retry: true,
 		}
 		sdk := c.sdk(credentials)
 		got, err := sdk.GetUserWithResponse(c.Context())
 		must(c, http.StatusOK, got, err)
-		c.pbx("DELETE", "/application/"+c.made.ID, "", http.StatusNoContent)
+		c.pbx("DELETE", "/application/"+c.application.ID, "", http.StatusNoContent)
 		var refused *tokenRefused
 		eventually(c, "the program is refused", func() bool {
 			_, err := sdk.GetUserWithResponse(c.Context())
 			return errors.As(err, &refused)
 		})
 		equal(c, "error", refused.Code, "invalid_client")
-		equal(c, "requests for tokens", credentials.asked, 3) // by HTTP Basic and by a form
+		// One succeeded; then one by HTTP Basic and one by a form failed.
+		equal(c, "requests for tokens", credentials.tokenRequests, 3)
 	},
 }
 
-func (c *customer) sdk(credentials *clientCredentials) *client.ClientWithResponses {
+func (c *originalClient) sdk(credentials *clientCredentials) *client.ClientWithResponses {
 	c.Helper()
 	sdk, err := client.NewClientWithResponses(c.server.URL+"/api/ver1.0",
 		client.WithHTTPClient(&http.Client{Transport: credentials}))
@@ -84,16 +87,16 @@ func (c *customer) sdk(credentials *clientCredentials) *client.ClientWithRespons
 	return sdk
 }
 
-// clientCredentials does what Go's usual library for OAuth 2.0 does: it asks by HTTP Basic, and if that is refused
-// whatever the status, with a form; it wants JSON, and renews what is about to expire.
+// clientCredentials behaves as Go's usual library for OAuth 2.0. It requests a token by HTTP Basic and, if that is
+// refused with any status, by a form. It requires JSON, and renews a token that is about to expire.
 type clientCredentials struct {
 	URL, ID, Secret string
-	again           bool // a request that is answered 401 is made again, with a new token
+	retry           bool // repeat a request that got 401, with a new token
 
-	mu     sync.Mutex
-	token  string
-	expiry time.Time
-	asked  int // how often it has asked for a token
+	mu            sync.Mutex
+	token         string
+	expiry        time.Time
+	tokenRequests int // number of requests for a token
 }
 
 type tokenRefused struct {
@@ -105,7 +108,7 @@ func (e *tokenRefused) Error() string { return fmt.Sprintf("no token: %d %s", e.
 
 func (c *clientCredentials) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := c.send(r)
-	if err != nil || !c.again || resp.StatusCode != http.StatusUnauthorized {
+	if err != nil || !c.retry || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
 	_ = resp.Body.Close()
@@ -131,9 +134,9 @@ func (c *clientCredentials) keep(token string, life time.Duration) {
 
 func (c *clientCredentials) current(ctx context.Context) (string, error) {
 	c.mu.Lock()
-	token, good := c.token, time.Now().Add(10*time.Second).Before(c.expiry)
+	token, valid := c.token, time.Now().Add(10*time.Second).Before(c.expiry)
 	c.mu.Unlock()
-	if token != "" && good {
+	if token != "" && valid {
 		return token, nil
 	}
 	var err error
@@ -148,7 +151,7 @@ func (c *clientCredentials) current(ctx context.Context) (string, error) {
 }
 
 func (c *clientCredentials) request(ctx context.Context, basic bool) (string, time.Duration, error) {
-	c.asked++
+	c.tokenRequests++
 	form := url.Values{"grant_type": {"client_credentials"}, "scope": {"all"}}
 	if !basic {
 		form.Set("client_id", c.ID)

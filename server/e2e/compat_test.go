@@ -17,70 +17,70 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// TestClientsOfTheOriginalAPI makes the requests that public clients of the original API make, each habit of theirs as
-// a client that has it. Where the form matters they are written to the byte.
-func TestClientsOfTheOriginalAPI(t *testing.T) {
+// The server accepts the requests of public clients of the original API. Each form of them is a client in this test.
+// Where the bytes matter, the test writes them itself.
+func TestClientsOfTheOriginalAPIWork(t *testing.T) {
 	t.Parallel()
-	s := newShop(t)
-	for _, habits := range []map[string]func(*customer){tokenHabits, callHabits, programHabits} {
-		for name, habit := range habits {
+	s := newCompatServer(t)
+	for _, forms := range []map[string]func(*originalClient){tokenForms, callForms, programForms} {
+		for name, test := range forms {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				habit(s.customer(t))
+				test(s.newClient(t))
 			})
 		}
 	}
 }
 
-// shop is a server whose clients are customers.
-type shop struct {
+// compatServer is a server with clients of the original API.
+type compatServer struct {
 	server   *process
 	store    string
 	operator *http.Client
-	sold     atomic.Int64
+	clients  atomic.Int64
 }
 
-func newShop(t *testing.T) *shop {
+func newCompatServer(t *testing.T) *compatServer {
 	t.Helper()
-	s := &shop{store: newStore(t)}
+	s := &compatServer{store: newStore(t)}
 	s.server = serve(t, s.store)
 	s.operator = &http.Client{Transport: &lab.Operator{URL: s.server.URL}}
 	return s
 }
 
-// customer is a client of the PBX with an application that may do all, local agents 136 (extension 5), 137 (6) and
-// 138 (7), and remote agent 7.
-type customer struct {
+// originalClient is a client of the PBX whose application has full access. It has local agents 136 (extension 5), 137
+// (6) and 138 (7), and remote agent 7.
+type originalClient struct {
 	testing.TB
-	*shop
-	id   string
-	made gen.ApplicationSecret
+	*compatServer
+	id          string
+	application gen.ApplicationSecret
 }
 
-func (s *shop) customer(t testing.TB) *customer {
+func (s *compatServer) newClient(t testing.TB) *originalClient {
 	t.Helper()
-	c := &customer{t, s, strconv.FormatInt(100+s.sold.Add(1), 10), gen.ApplicationSecret{}}
+	c := &originalClient{t, s, strconv.FormatInt(100+s.clients.Add(1), 10), gen.ApplicationSecret{}}
 	c.pbx("PUT", "", `{}`, http.StatusCreated)
 	for i, agent := range []string{"136", "137", "138"} {
 		c.pbx("PUT", "/agent/local/"+agent,
 			fmt.Sprintf(`{"extension_name":"000*094@ringme.ru","extension_id":%d}`, i+5), http.StatusCreated)
 	}
 	c.pbx("PUT", "/agent/remote/7", `{"agent_number":"+7 (812) 336-42-42"}`, http.StatusCreated)
-	c.made = c.application(gen.AccessLevelAll)
+	c.application = c.createApplication(gen.AccessLevelAll)
 	return c
 }
 
-// application makes one of the customer's.
-func (c *customer) application(access gen.AccessLevel) (made gen.ApplicationSecret) {
+// createApplication creates an application of the client.
+func (c *originalClient) createApplication(access gen.AccessLevel) (created gen.ApplicationSecret) {
 	c.Helper()
 	body := c.pbx("POST", "/application/", `{"name":"CRM","access":"`+string(access)+`"}`, http.StatusCreated)
-	c.must(json.Unmarshal([]byte(body), &made))
-	lab.Tell(made.Secret)
-	return made
+	c.must(json.Unmarshal([]byte(body), &created))
+	lab.Tell(created.Secret)
+	return created
 }
 
-// pbx is the operator's request about the customer, and must be answered as it says.
-func (c *customer) pbx(method, path, body string, status int) string {
+// pbx sends an operator's request about the client. The answer must have a status.
+func (c *originalClient) pbx(method, path, body string, status int) string {
 	c.Helper()
 	r, err := http.NewRequestWithContext(c.Context(), method, c.server.URL+"/api/ver1.0/client/"+c.id+path,
 		strings.NewReader(body))
@@ -96,38 +96,39 @@ func (c *customer) pbx(method, path, body string, status int) string {
 	return string(text)
 }
 
-func (c *customer) must(err error) {
+func (c *originalClient) must(err error) {
 	c.Helper()
 	if err != nil {
 		c.Fatal(err)
 	}
 }
 
-// token gets one for an application.
-func (c *customer) token(made gen.ApplicationSecret) string {
+// token requests a token for an application.
+func (c *originalClient) token(application gen.ApplicationSecret) string {
 	c.Helper()
-	token, err := lab.Token(http.DefaultClient, c.server.URL, made.ID, made.Secret)
+	token, err := lab.Token(http.DefaultClient, c.server.URL, application.ID, application.Secret)
 	c.must(err)
 	return token
 }
 
-// tokens is how many the customer's first application has in the store.
-func (c *customer) tokens() (n int) {
+// tokens returns the number of the application's tokens in the store.
+func (c *originalClient) tokens() (n int) {
 	c.Helper()
-	row := open(c, c.store).QueryRowContext(c.Context(), // an id is no more than hexadecimal digits
-		"SELECT count(*) FROM tokens WHERE application = (SELECT number FROM applications WHERE id = '"+c.made.ID+"')")
+	row := open(c, c.store).QueryRowContext(c.Context(), // an id has only hexadecimal digits
+		"SELECT count(*) FROM tokens WHERE application = "+
+			"(SELECT number FROM applications WHERE id = '"+c.application.ID+"')")
 	c.must(row.Scan(&n))
 	return n
 }
 
-// wire is a connection on which a customer writes requests to the byte.
+// wire is a connection on which a client writes the bytes of its requests.
 type wire struct {
-	*customer
+	*originalClient
 	conn    net.Conn
 	answers *bufio.Reader
 }
 
-func (c *customer) connect() *wire {
+func (c *originalClient) connect() *wire {
 	c.Helper()
 	conn, err := net.Dial("tcp", c.host())
 	c.must(err)
@@ -136,21 +137,21 @@ func (c *customer) connect() *wire {
 	return &wire{c, conn, bufio.NewReader(conn)}
 }
 
-func (c *customer) host() string { return strings.TrimPrefix(c.server.URL, "http://") }
+func (c *originalClient) host() string { return strings.TrimPrefix(c.server.URL, "http://") }
 
-// said is an answer.
-type said struct {
+// answer is the answer to a request.
+type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// ask writes a request, with CRLF at the ends of its lines, and the length of its body in place of {length}. {host},
-// {id}, {secret} and {client} are the customer's.
-func (w *wire) ask(request string) said {
+// send writes a request, with CRLF line ends. It replaces {length} by the length of the body, and {host}, {id},
+// {secret} and {client} by those of the client.
+func (w *wire) send(request string) answer {
 	w.Helper()
 	head, body, _ := strings.Cut(strings.NewReplacer(
-		"{host}", w.host(), "{id}", w.made.ID, "{secret}", w.made.Secret, "{client}", w.id, "\n",
+		"{host}", w.host(), "{id}", w.application.ID, "{secret}", w.application.Secret, "{client}", w.id, "\n",
 		"\r\n").Replace(request), "\r\n\r\n")
 	head = strings.ReplaceAll(head, "{length}", strconv.Itoa(len(body)))
 	_, err := io.WriteString(w.conn, head+"\r\n\r\n"+body)
@@ -162,31 +163,31 @@ func (w *wire) ask(request string) said {
 		text, err := io.ReadAll(resp.Body)
 		w.must(err)
 		if resp.StatusCode != http.StatusContinue {
-			return said{resp.StatusCode, resp.Header, strings.TrimSuffix(string(text), "\n")}
+			return answer{resp.StatusCode, resp.Header, strings.TrimSuffix(string(text), "\n")}
 		}
 	}
 }
 
-// hears asks, and compares the answer.
-func (w *wire) hears(request string, status int, body string) said {
+// expect sends a request, and compares the answer.
+func (w *wire) expect(request string, status int, body string) answer {
 	w.Helper()
-	s := w.ask(request)
+	s := w.send(request)
 	if s.status != status || s.body != body {
-		w.Errorf("%s\nis answered %d %s\nand not     %d %s", request, s.status, s.body, status, body)
+		w.Errorf("%s\ngot  %d %s\nwant %d %s", request, s.status, s.body, status, body)
 	}
 	return s
 }
 
-// granted asks for a token and returns it.
-func (w *wire) granted(request string) string {
+// requestToken requests a token and returns it.
+func (w *wire) requestToken(request string) string {
 	w.Helper()
-	s := w.ask(request)
+	s := w.send(request)
 	var token gen.Token
 	err := json.Unmarshal([]byte(s.body), &token)
 	want := `{"access_token":"` + token.AccessToken + `","token_type":"Bearer","expires_in":3600,"scope":"all"}`
 	if err != nil || s.status != http.StatusOK || len(token.AccessToken) != 30 || s.body != want ||
 		s.header.Get("Content-Type") != "application/json" {
-		w.Fatalf("%s\nis answered %d %s, and that is no token", request, s.status, s.body)
+		w.Fatalf("%s\ngot %d %s, want a token", request, s.status, s.body)
 	}
 	return token.AccessToken
 }

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// formRequest is a token request as most libraries write it.
+// formRequest is a token request in the form of most libraries.
 const formRequest = `POST /oauth/token HTTP/1.1
 Host: {host}
 Content-Type: application/x-www-form-urlencoded
@@ -14,7 +14,7 @@ Content-Length: {length}
 
 grant_type=client_credentials&client_id={id}&client_secret={secret}`
 
-// curlRequest is what PHP makes of CURLOPT_POSTFIELDS with an array.
+// curlRequest is a token request of PHP with an array in CURLOPT_POSTFIELDS.
 const curlRequest = `POST /oauth/token HTTP/1.1
 Host: {host}
 Accept: */*
@@ -36,7 +36,7 @@ Content-Disposition: form-data; name="client_secret"
 --------------------------d74496d66958873e--
 `
 
-// queryRequest has all in its query string, and an empty body.
+// queryRequest is a token request with all fields in the query string, and an empty body.
 const queryRequest = `POST /oauth/token?client_id={id}&client_secret={secret}&grant_type=client_credentials HTTP/1.1
 Host: {host}
 User-Agent: GuzzleHttp/7
@@ -44,7 +44,7 @@ Content-Length: 0
 
 `
 
-const whoAmI = `GET /api/ver1.0/user/ HTTP/1.1
+const userRequest = `GET /api/ver1.0/user/ HTTP/1.1
 Host: {host}
 Authorization: Bearer TOKEN
 
@@ -52,48 +52,49 @@ Authorization: Bearer TOKEN
 
 const unauthorized = `{"message":"Unauthorized"}`
 
-// works checks that a token is accepted.
-func (w *wire) works(token string) {
+// checkToken checks that the server accepts a token.
+func (w *wire) checkToken(token string) {
 	w.Helper()
-	if s := w.ask(strings.Replace(whoAmI, "TOKEN", token, 1)); s.status != 200 {
-		w.Errorf("the token is answered %d %s", s.status, s.body)
+	if s := w.send(strings.Replace(userRequest, "TOKEN", token, 1)); s.status != 200 {
+		w.Errorf("the token gets %d %s", s.status, s.body)
 	}
 }
 
-// tokenHabits are ways to ask for a token.
-var tokenHabits = map[string]func(*customer){
-	"asks for a token by multipart before every call": func(c *customer) {
+// tokenForms are the forms in which clients request tokens.
+var tokenForms = map[string]func(*originalClient){
+	"requests a token by multipart before every call": func(c *originalClient) {
 		w := c.connect()
-		first := w.granted(curlRequest) // unused, since the token cache would know it for a second
+		first := w.requestToken(curlRequest) // unused: the token cache would accept it for a second
 		for range 248 {
-			w.works(w.granted(curlRequest))
+			w.checkToken(w.requestToken(curlRequest))
 		}
-		last := w.granted(curlRequest)
+		last := w.requestToken(curlRequest)
 		if n := c.tokens(); n > 100 {
 			c.Errorf("the application has %d tokens", n)
 		}
-		w.works(last)
-		w.hears(strings.Replace(whoAmI, "TOKEN", first, 1), 401, unauthorized)
+		w.checkToken(last)
+		w.expect(strings.Replace(userRequest, "TOKEN", first, 1), 401, unauthorized)
 	},
-	"asks for 40 tokens at once, on a connection each": func(c *customer) {
+	"requests 40 tokens concurrently, each on its own connection": func(c *originalClient) {
 		var all sync.WaitGroup
 		for range 40 {
 			w := c.connect()
 			all.Go(func() {
-				if s := w.ask(queryRequest); s.status != 200 {
+				if s := w.send(queryRequest); s.status != 200 {
 					w.Errorf("%d %s", s.status, s.body)
 				}
 			})
 		}
 		all.Wait()
 	},
-	"waits for leave to send its multipart": func(c *customer) {
+	"waits for 100 Continue before it sends multipart": func(c *originalClient) {
 		w := c.connect()
-		w.works(w.granted(strings.Replace(curlRequest, "Accept: */*", "Accept: */*\nExpect: 100-continue", 1)))
+		request := strings.Replace(curlRequest, "Accept: */*", "Accept: */*\nExpect: 100-continue", 1)
+		w.checkToken(w.requestToken(request))
 	},
-	"names the length and the type of each part, and quotes the boundary": func(c *customer) {
+	"declares the length and the type of each part, and quotes the boundary": func(c *originalClient) {
 		w := c.connect()
-		w.works(w.granted(`POST /oauth/token HTTP/1.1
+		w.checkToken(w.requestToken(`POST /oauth/token HTTP/1.1
 Host: {host}
 Content-Length: {length}
 Content-Type: multipart/form-data; boundary="a b=c"
@@ -115,7 +116,7 @@ Content-Transfer-Encoding: 8bit
 client_credentials
 --a b=c--`))
 	},
-	"asks in the query string with an empty body": func(c *customer) {
+	"requests a token in the query string with an empty body": func(c *originalClient) {
 		w := c.connect()
 		for _, change := range [][2]string{
 			{"", ""},
@@ -126,51 +127,52 @@ client_credentials
 			{"Content-Length: 0\n", ""},
 			{"/token?", "/token/?"},
 		} {
-			w.works(w.granted(strings.Replace(queryRequest, change[0], change[1], 1)))
+			w.checkToken(w.requestToken(strings.Replace(queryRequest, change[0], change[1], 1)))
 		}
 	},
-	"asks with a form, for the scope all": func(c *customer) {
+	"requests a token by a form, for the scope all": func(c *originalClient) {
 		w := c.connect()
-		w.works(w.granted(formRequest))
-		w.works(w.granted(formRequest + "&scope=all"))
-		w.works(w.granted(strings.Replace(formRequest, "urlencoded\n", "urlencoded; charset=UTF-8\n", 1)))
+		w.checkToken(w.requestToken(formRequest))
+		w.checkToken(w.requestToken(formRequest + "&scope=all"))
+		w.checkToken(w.requestToken(strings.Replace(formRequest, "urlencoded\n", "urlencoded; charset=UTF-8\n", 1)))
 	},
-	"asks by HTTP Basic, as Swagger UI and libraries for OAuth do": func(c *customer) {
+	"requests a token by HTTP Basic, as Swagger UI and OAuth libraries do": func(c *originalClient) {
 		w := c.connect()
-		w.works(w.granted(c.basicRequest(c.made.ID, c.made.Secret)))
-		// RFC 6749, 2.3.1, encodes both, whatever they are made of.
-		w.works(w.granted(c.basicRequest(percents(c.made.ID), percents(c.made.Secret))))
+		w.checkToken(w.requestToken(c.basicRequest(c.application.ID, c.application.Secret)))
+		// RFC 6749, section 2.3.1, allows any character to be encoded.
+		id, secret := percentEncode(c.application.ID), percentEncode(c.application.Secret)
+		w.checkToken(w.requestToken(c.basicRequest(id, secret)))
 	},
-	"sends an empty or an old bearer with its request for a token": func(c *customer) {
+	"sends an empty or an old Bearer with its token request": func(c *originalClient) {
 		w := c.connect()
 		for _, header := range []string{"Authorization: Bearer ", "Authorization: Bearer abc", "Authorization:"} {
-			w.works(w.granted(strings.Replace(formRequest, "Content-Type", header+"\nContent-Type", 1)))
+			w.checkToken(w.requestToken(strings.Replace(formRequest, "Content-Type", header+"\nContent-Type", 1)))
 		}
 	},
-	"speaks HTTP/1.0 and closes, as PHP's streams do": func(c *customer) {
+	"uses HTTP/1.0 and closes the connection, as PHP's streams do": func(c *originalClient) {
 		old := strings.NewReplacer("HTTP/1.1", "HTTP/1.0", "Host: {host}", "Host: {host}\nConnection: close")
-		token := c.connect().granted(old.Replace(formRequest))
-		if s := c.connect().ask(old.Replace(strings.Replace(whoAmI, "TOKEN", token, 1))); s.status != 200 {
+		token := c.connect().requestToken(old.Replace(formRequest))
+		if s := c.connect().send(old.Replace(strings.Replace(userRequest, "TOKEN", token, 1))); s.status != 200 {
 			c.Errorf("%d %s", s.status, s.body)
 		}
 	},
-	"takes 400 for bad credentials, and would repeat its request for ever after 401": func(c *customer) {
+	"expects 400 for bad credentials, since it would repeat its request endlessly after 401": func(c *originalClient) {
 		w := c.connect()
-		const words = "there is no application with this id and this secret"
-		const want = `{"error":"invalid_client","error_description":"` + words + `","message":"` + words + `"}`
-		c.made.Secret = strings.Repeat("0", 32)
+		const message = "there is no application with this id and this secret"
+		const want = `{"error":"invalid_client","error_description":"` + message + `","message":"` + message + `"}`
+		c.application.Secret = strings.Repeat("0", 32)
 		for _, request := range []string{
-			formRequest, curlRequest, queryRequest, c.basicRequest(c.made.ID, c.made.Secret),
+			formRequest, curlRequest, queryRequest, c.basicRequest(c.application.ID, c.application.Secret),
 		} {
-			if s := w.hears(request, 400, want); s.header.Get("WWW-Authenticate") != "" {
-				c.Errorf("it is asked to authenticate otherwise: %s", s.header.Get("WWW-Authenticate"))
+			if s := w.expect(request, 400, want); s.header.Get("WWW-Authenticate") != "" {
+				c.Errorf("the answer asks for another authentication: %s", s.header.Get("WWW-Authenticate"))
 			}
 		}
 	},
 }
 
-// basicRequest asks with these as user and password.
-func (c *customer) basicRequest(id, secret string) string {
+// basicRequest returns a token request by HTTP Basic.
+func (c *originalClient) basicRequest(id, secret string) string {
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
 	return `POST /oauth/token HTTP/1.1
 Host: {host}
@@ -181,8 +183,8 @@ Content-Length: {length}
 grant_type=client_credentials`
 }
 
-// percents encodes every byte.
-func percents(text string) string {
+// percentEncode percent-encodes every byte.
+func percentEncode(text string) string {
 	var b strings.Builder
 	for _, c := range []byte(text) {
 		b.WriteString("%" + strings.ToUpper(string("0123456789abcdef"[c>>4])+string("0123456789abcdef"[c&15])))

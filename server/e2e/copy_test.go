@@ -8,8 +8,9 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// A copy reports each table in plain lines if its output is no terminal; a second copy is refused as complete.
-func TestCopyToPostgres(t *testing.T) {
+// A copy prints one line for each table if its output is not a terminal. A second copy is refused: the first is
+// complete.
+func TestCopyToPostgresIsVerified(t *testing.T) {
 	pgtest.PostgresOnly(t, "a copy goes from SQLite to PostgreSQL")
 	t.Parallel()
 	from, to := "sqlite:"+newFile(t), pgtest.Empty(t)
@@ -19,11 +20,11 @@ func TestCopyToPostgres(t *testing.T) {
 	equal(t, "exit code", p.stop(t), 0)
 	copying := []string{"copy", "--from=" + from, "--to=" + to}
 	stdout, stderr, code := command(t, nil, copying...)
-	if code != 0 || !strings.HasSuffix(stdout, "has all of "+from+", verified\n") {
+	if code != 0 || !strings.HasSuffix(stdout, " is a verified copy of "+from+"\n") {
 		t.Errorf("exit code %d\n%s", code, stdout)
 	}
 	if !regexp.MustCompile(`^(\w+ +\d+ of \d+ rows\n){10,}$`).MatchString(stderr) {
-		t.Errorf("it says %q", stderr)
+		t.Errorf("the progress is %q", stderr)
 	}
 	contains(t, "progress", stderr, "clients        1 of 1 rows\n")
 
@@ -32,5 +33,5 @@ func TestCopyToPostgres(t *testing.T) {
 	contains(t, "message", stderr, "a copy that was complete is done")
 	_, stderr, code = command(t, databaseAt(to), "verify")
 	equal(t, "exit code of verify", code, 0)
-	equal(t, "what is wrong with the copy", stderr, "")
+	equal(t, "standard error of verify", stderr, "")
 }

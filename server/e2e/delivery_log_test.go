@@ -26,10 +26,10 @@ func (a api) delivery(id int64) gen.DeliveryDetail {
 	return *resp.JSON200
 }
 
-// ended returns a delivery when it has ended.
-func (a api) ended(id int64) (d gen.DeliveryDetail) {
+// awaitFinished waits until a delivery has finished, and returns it.
+func (a api) awaitFinished(id int64) (d gen.DeliveryDetail) {
 	a.t.Helper()
-	eventually(a.t, "the delivery ends", func() bool {
+	eventually(a.t, "the delivery finishes", func() bool {
 		d = a.delivery(id)
 		return d.Delivery.FinishedAt != nil
 	})
@@ -41,8 +41,8 @@ func (a api) signIn(id int64) {
 	a.set(gen.AgentTypeLocal, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 }
 
-// The delivery log shows to the byte what was sent, and its command line sends the same.
-func TestDeliveryLogShowsWhatWasSent(t *testing.T) {
+// The delivery log has the exact request that was sent, and its curl command sends the same.
+func TestDeliveryLogHasTheExactRequest(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	a := newAPI(t, serve(t, newStore(t)))
@@ -56,15 +56,15 @@ func TestDeliveryLogShowsWhatWasSent(t *testing.T) {
 			id := int64(2*i + j + 1)
 			a.putAgent(gen.AgentTypeLocal, id, `O'Brien "\$HOME" 100%`)
 			site := strings.Replace(r.URL, "http://", "http://user:it%27s%20%22@", 1)
-			a.register(gen.AgentTypeLocal, id, site+path, method, gen.EventTypeAgentLogin)
+			a.createEvent(gen.AgentTypeLocal, id, site+path, method, gen.EventTypeAgentLogin)
 			a.signIn(id)
 			sent := r.wait(t, int(2*id-1))[2*id-2]
-			d := a.ended(id)
+			d := a.awaitFinished(id)
 			equal(t, "state", d.Delivery.State, gen.DeliveryStateDelivered)
 			equal(t, "webhook-id", d.Delivery.WebhookID, sent.ID)
-			isShown(t, r, d.Request, sent)
+			checkLogged(t, r, d.Request, sent)
 			sh(t, d.Request.Curl)
-			isShown(t, r, d.Request, r.wait(t, int(2*id))[2*id-1])
+			checkLogged(t, r, d.Request, r.wait(t, int(2*id))[2*id-1])
 		}
 	}
 	state, limit := gen.DeliveryStateDelivered, 3
@@ -73,36 +73,36 @@ func TestDeliveryLogShowsWhatWasSent(t *testing.T) {
 	equal(t, "the newest", newest[0].ID, 12)
 }
 
-// isShown compares what a receiver got with what the log shows of it.
-func isShown(t *testing.T, r *receiver, shown gen.SentRequest, got lab.Arrival) {
+// checkLogged compares a receiver's request with the request in the log.
+func checkLogged(t *testing.T, r *receiver, logged gen.SentRequest, got lab.Arrival) {
 	t.Helper()
-	equal(t, "method", string(shown.Method), got.Method)
-	equal(t, "body", shown.Body, got.Body)
-	rest, ok := strings.CutPrefix(shown.URL, r.URL)
+	equal(t, "method", string(logged.Method), got.Method)
+	equal(t, "body", logged.Body, got.Body)
+	rest, ok := strings.CutPrefix(logged.URL, r.URL)
 	if !ok {
-		t.Errorf("the URL %s is none of %s", shown.URL, r.URL)
+		t.Errorf("the URL %s is not at %s", logged.URL, r.URL)
 	}
 	path, query, _ := strings.Cut(rest, "?")
 	equal(t, "path", cmp.Or(path, "/"), got.Path)
 	equal(t, "query", query, got.Query)
 	for name, values := range got.Header {
 		if !slices.Contains([]string{"Accept", "Accept-Encoding", "Content-Length"}, name) {
-			equal(t, name, header(shown, name), strings.Join(values, ", "))
+			equal(t, name, header(logged, name), strings.Join(values, ", "))
 		}
 	}
-	for name, value := range shown.Headers {
+	for name, value := range logged.Headers {
 		equal(t, name, value, got.Header.Get(name))
 	}
 }
 
-// header is a header as it is shown.
-func header(shown gen.SentRequest, name string) string {
-	for n, value := range shown.Headers {
+// header returns a header of the logged request.
+func header(logged gen.SentRequest, name string) string {
+	for n, value := range logged.Headers {
 		if strings.EqualFold(n, name) {
 			return value
 		}
 	}
-	return "(not shown)"
+	return "(not logged)"
 }
 
 // sh runs a command line in an empty directory.
@@ -115,8 +115,8 @@ func sh(t *testing.T, line string) {
 	}
 }
 
-// A request is shown as it was sent, although its event was corrected meanwhile.
-func TestDeliveryLogAfterACorrection(t *testing.T) {
+// The delivery log has the request that was sent, even if the event was corrected during the attempt.
+func TestDeliveryLogKeepsTheRequestBeforeACorrection(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	a := newAPI(t, serve(t, newStore(t)))
@@ -127,8 +127,8 @@ func TestDeliveryLogAfterACorrection(t *testing.T) {
 	equal(t, "reason", a.delivery(1).Waiting.Reason, "it is under way")
 	a.correct(1, 1, gen.AgentEventUpdate{URL: new(r.URL + "/corrected"), Method: new(gen.RequestMethodPOST)})
 	r.release()
-	d := a.ended(1)
-	isShown(t, r, d.Request, sent)
+	d := a.awaitFinished(1)
+	checkLogged(t, r, d.Request, sent)
 	equal(t, "URL of the attempt", d.Attempts[0].URL, r.URL)
 	equal(t, "URL of the delivery", d.Delivery.URL, r.URL+"/corrected")
 }
@@ -139,8 +139,8 @@ func (a api) correct(agent, event int64, u gen.AgentEventUpdate) {
 	must(a.t, http.StatusOK, resp, err)
 }
 
-// A test delivery is sent at once, although deliveries of the same agent to the same receiver are pending.
-func TestTestDeliveryOvertakesPendingOnes(t *testing.T) {
+// A test delivery is sent immediately, even if deliveries of the same agent to the same receiver are pending.
+func TestTestDeliveryDoesNotWaitForPendingDeliveries(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	a := newAPI(t, serve(t, newStore(t)))
@@ -159,11 +159,11 @@ func TestTestDeliveryOvertakesPendingOnes(t *testing.T) {
 		equal(t, "request", got.Request(), want)
 		equal(t, "status", resp.JSON200.Attempt.Status, http.StatusOK)
 		equal(t, "verdict", resp.JSON200.Attempt.Verdict, "delivered")
-		isShown(t, r, resp.JSON200.Request, got)
+		checkLogged(t, r, resp.JSON200.Request, got)
 	}
 	equal(t, "reason", a.delivery(1).Waiting.Reason, "it is under way")
-	equal(t, "delivery to go first", a.delivery(2).Waiting.DeliveryID, 1)
+	equal(t, "delivery that it waits for", a.delivery(2).Waiting.DeliveryID, 1)
 	r.release()
-	a.ended(2)
-	equal(t, "requests in all", len(r.arrivals()), 4)
+	a.awaitFinished(2)
+	equal(t, "total of requests", len(r.arrivals()), 4)
 }

@@ -22,19 +22,20 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// patience is how long a test waits for what must happen. Only a fault takes that long, however slow the machine is.
+// patience is the time limit for a condition. Even on a slow machine, only a fault takes so long.
 const patience = 2 * time.Minute
 
-// version is that of the binary under test.
+// version is the version of the binary under test.
 const version = "v1.2.3-e2e"
 
-// binaries are the programs under test. They are built before the first test, for the tests on both engines.
+// The programs under test. They are built once, before the first test on either engine.
 const (
 	serverBinary = "agentevents"
 	demoBinary   = "demo"
 )
 
-// binariesVariable names the directory of the binaries, for the process that runs the tests on PostgreSQL.
+// binariesVariable is the variable with the directory of the binaries, for the process that runs the tests on
+// PostgreSQL.
 const binariesVariable = "AGENTEVENTS_E2E_BINARIES"
 
 func TestMain(m *testing.M) {
@@ -60,7 +61,7 @@ func run(m *testing.M) int {
 	return pgtest.Main(m, pgtest.Suite{Prepare: prepare})
 }
 
-// build builds a binary, with the race detector if the test has it.
+// build builds a binary, with the race detector if the tests have it.
 func build(dir, name, source, ldflags string) error {
 	args := []string{"build", "-buildvcs=false", "-ldflags", ldflags, "-o", filepath.Join(dir, name)}
 	if underRace() {
@@ -72,16 +73,16 @@ func build(dir, name, source, ldflags string) error {
 	return nil
 }
 
-// binary is the path of a program under test.
+// binary returns the path of a program under test.
 func binary(name string) string { return filepath.Join(os.Getenv(binariesVariable), name) }
 
-// underRace says whether the test was built with the race detector.
+// underRace reports whether the tests were built with the race detector.
 func underRace() bool {
 	info, ok := debug.ReadBuildInfo()
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// prepare makes the tables that each database on PostgreSQL is a copy of.
+// prepare creates the tables of the template database. Each test on PostgreSQL gets a copy of it.
 func prepare(ctx context.Context, url string) error {
 	s, err := store.Open(ctx, store.Options{URL: url})
 	if err != nil {
@@ -90,19 +91,19 @@ func prepare(ctx context.Context, url string) error {
 	return s.Close()
 }
 
-// newStore is the URL of an unused database.
+// newStore returns the URL of a new database.
 func newStore(t *testing.T) string {
 	t.Helper()
 	return pgtest.URL(t)
 }
 
-// newFile is the path of a database that does not exist yet.
+// newFile returns the path of a database that does not exist.
 func newFile(t *testing.T) string {
 	t.Helper()
 	return filepath.Join(t.TempDir(), "agentevents.db")
 }
 
-// open opens a database past the server.
+// open opens a direct connection to a database.
 func open(t testing.TB, url string) *sql.DB {
 	t.Helper()
 	driver, name := "sqlite3", strings.TrimPrefix(url, "sqlite:")+"?_busy_timeout=5000"
@@ -117,7 +118,7 @@ func open(t testing.TB, url string) *sql.DB {
 	return db
 }
 
-// environment is that of this process without settings for another server.
+// environment returns the environment of this process without settings of a server.
 func environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "AGENTEVENTS_") })
 }
@@ -130,15 +131,15 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// becomesTrue waits for a condition, and says whether it became true in time.
+// becomesTrue waits for a condition, and reports whether it became true in time.
 func becomesTrue(condition func() bool) bool {
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
 	end := time.NewTimer(patience)
 	defer end.Stop()
 	for !condition() {
 		select {
-		case <-look.C:
+		case <-ticker.C:
 		case <-end.C:
 			return false
 		}
@@ -157,12 +158,12 @@ func contains(t testing.TB, what, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
 		if !strings.Contains(text, part) {
-			t.Errorf("the %s does not say %q:\n%s", what, part, text)
+			t.Errorf("the %s lacks %q:\n%s", what, part, text)
 		}
 	}
 }
 
-// must ends the test unless the server has answered with a status.
+// must ends the test unless the server answered with a status.
 func must(t testing.TB, want int, resp interface {
 	StatusCode() int
 	GetBody() []byte

@@ -21,8 +21,8 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// What make demo prints, in its order.
-func TestDemo(t *testing.T) {
+// make demo prints the steps of its story in order.
+func TestDemoPrintsItsSteps(t *testing.T) {
 	pgtest.SQLiteOnly(t, "the demo serves a file")
 	t.Parallel()
 	tmp := t.TempDir()
@@ -44,20 +44,20 @@ func TestDemo(t *testing.T) {
 	} {
 		_, after, found := strings.Cut(rest, want)
 		if !found {
-			t.Fatalf("%q is missing, or not in its place, in\n%s", want, stdout)
+			t.Fatalf("%q is missing or out of order in\n%s", want, stdout)
 		}
 		rest = after
 	}
 	if bytes.Contains(stdout, []byte("\x1b")) {
-		t.Error("the output has colours, though it is no terminal")
+		t.Error("the output has colours although it is not a terminal")
 	}
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v (%v)", left, err)
+		t.Errorf("files left: %v (%v)", left, err)
 	}
 }
 
-// make run serves the database that it names, even if the environment has settings for another server.
-func TestMakeRun(t *testing.T) {
+// make run serves the database in bin/, even if the environment has settings of another server.
+func TestMakeRunIgnoresSettingsOfAnotherServer(t *testing.T) {
 	pgtest.SQLiteOnly(t, "make run serves a file")
 	t.Parallel()
 	dir := t.TempDir()
@@ -71,11 +71,11 @@ func TestMakeRun(t *testing.T) {
 		"AGENTEVENTS_OPERATOR_SECRET_FILE=missing", "AGENTEVENTS_ENCRYPTION_KEY_FILE=missing",
 		"AGENTEVENTS_ENCRYPTION_KEY="+strings.Repeat("0f", 32))
 	p := background(t, cmd)
-	t.Cleanup(func() { // a kill would leave the server behind
+	t.Cleanup(func() { // a kill would not stop the server
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		<-p.exited
 	})
-	eventually(t, "it says how to try it out", func() bool {
+	eventually(t, "make run prints its instructions", func() bool {
 		return p.ended() || strings.Contains(p.out.String(), "A new token")
 	})
 	printed := p.out.String()
@@ -86,23 +86,23 @@ func TestMakeRun(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it ends", p.ended)
+	eventually(t, "make run ends", p.ended)
 	equal(t, "exit code", cmd.ProcessState.ExitCode(), 0)
 	list, _, _ := command(t, databaseAt("sqlite:"+filepath.Join(dir, "bin", "agentevents.db")), "application", "list")
 	contains(t, "applications", list, "make run")
 	if _, err := os.Stat(filepath.Join(dir, "other.db")); err == nil {
-		t.Error("it served the database of the other server")
+		t.Error("make run served the database of the other server")
 	}
 }
 
-// checkLists signs in as an application that make run has printed, and checks that every list that requires its access
+// checkLists signs in as an application that make run has printed. It checks that every list that requires its access
 // level has items at the examples of its path parameters.
 func checkLists(t *testing.T, printed, application, access string) {
 	t.Helper()
 	how := regexp.MustCompile(`(?s)open (http://\S+)/docs,.*` + application + ` +id (\S+)  secret (\S+)`)
 	found := how.FindStringSubmatch(printed)
 	if found == nil {
-		t.Fatalf("it does not say how to sign in as the %s:\n%s", application, printed)
+		t.Fatalf("make run prints no credentials of the %s:\n%s", application, printed)
 	}
 	server := found[1]
 	token, err := lab.Token(http.DefaultClient, server, found[2], found[3])
@@ -152,7 +152,7 @@ func lists(t *testing.T, server, access string) (paths []string) {
 	return paths
 }
 
-// items counts what a list shows.
+// items returns the number of items in a list.
 func items(req *http.Request) (int, error) {
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// The script of the API manual, and the same for POST.
+// showPHP is the script of the API manual, which prints the fields of a GET.
 const showPHP = `<?php
 error_log("------");
 foreach ($_GET as $key => $value){
@@ -23,16 +23,16 @@ foreach ($_GET as $key => $value){
 ?>
 `
 
-// PHP itself receives the requests, by the script of the API manual and by the same for POST.
-func TestPHPReceivesTheManualsRequests(t *testing.T) {
+// PHP receives the requests by the script of the API manual, and by the same script for POST.
+func TestPHPReceivesRequestsAsInTheManual(t *testing.T) {
 	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
 	site, log := servePHP(t)
 	a := newAPI(t, serve(t, newStore(t)))
 	a.putClient()
 	a.putAgent(gen.AgentTypeLocal, 136, "000*094@ringme.ru")
-	a.register(gen.AgentTypeLocal, 136, site+"/show.php", gen.RequestMethodGET, gen.EventTypeAgentLogin)
-	a.register(gen.AgentTypeLocal, 136, site+"/post.php", gen.RequestMethodPOST, gen.EventTypeAgentLogout)
+	a.createEvent(gen.AgentTypeLocal, 136, site+"/show.php", gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.createEvent(gen.AgentTypeLocal, 136, site+"/post.php", gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 	a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	a.logout(136)
 	want := []string{
@@ -41,10 +41,10 @@ func TestPHPReceivesTheManualsRequests(t *testing.T) {
 		"------", "agent_status => logged_out", "agent_type => local", "event_source => api", "agent_id => 136",
 		"extension_name => 000*094@ringme.ru",
 	}
-	for i, name := range oddNames {
+	for i, name := range unusualNames {
 		id := int64(i + 1)
 		a.putAgent(gen.AgentTypeLocal, id, name)
-		a.register(gen.AgentTypeLocal, id, site+"/show.php", gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		a.createEvent(gen.AgentTypeLocal, id, site+"/show.php", gen.RequestMethodGET, gen.EventTypeAgentLogin)
 		a.set(gen.AgentTypeLocal, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 		eventually(t, "PHP logs the agent "+name, func() bool {
 			return strings.Contains(log.String(), "] extension_name => "+name+"\n")
@@ -55,10 +55,10 @@ func TestPHPReceivesTheManualsRequests(t *testing.T) {
 	equal(t, "log", strings.Join(scriptLines(log.String()), "\n"), strings.Join(want, "\n"))
 }
 
-// phpTime is what each line begins with, as in [Tue May 30 15:07:50 2017].
+// phpTime matches a line with a time, as in [Tue May 30 15:07:50 2017].
 var phpTime = regexp.MustCompile(`(?m)^\[\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\] (.*)$`)
 
-// scriptLines are the lines that the script wrote; the others, of connections and requests, are the server's own.
+// scriptLines returns the lines of the script, without those of PHP's web server.
 func scriptLines(log string) (lines []string) {
 	for _, found := range phpTime.FindAllStringSubmatch(log, -1) {
 		if text := found[1]; text == "------" || strings.Contains(text, " => ") {
@@ -68,7 +68,7 @@ func scriptLines(log string) (lines []string) {
 	return lines
 }
 
-// servePHP runs PHP's own web server. Without PHP the test is skipped, but never in CI.
+// servePHP runs PHP's web server. Without PHP, the test is skipped; in CI it fails.
 func servePHP(t *testing.T) (site string, log *lab.Log) {
 	t.Helper()
 	php, dir := installed(t, "php", "php-cli"), t.TempDir()

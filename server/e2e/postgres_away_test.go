@@ -18,12 +18,12 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// The database goes away in several ways while statuses change. Meanwhile the server answers 503 with Retry-After and
-// is not ready. It recovers by itself, and no delivery is lost or out of order.
-func TestServerWithoutItsDatabase(t *testing.T) {
-	pgtest.SQLiteOnly(t, "it starts a PostgreSQL of its own")
+// The database becomes unavailable in several ways while statuses change. During that, the server answers 503 with
+// Retry-After and is not ready. Afterwards it recovers, and no delivery is lost or out of order.
+func TestServerRecoversWhenItsDatabaseReturns(t *testing.T) {
+	pgtest.SQLiteOnly(t, "it starts its own PostgreSQL")
 	t.Parallel()
-	// Few connections; a commit outlives the crash of the database.
+	// The few connections can be exhausted. Commits survive a crash of the database's process without fsync.
 	c := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{
 		"fsync": "off", "full_page_writes": "off", "max_connections": "40",
 	}})
@@ -33,23 +33,23 @@ func TestServerWithoutItsDatabase(t *testing.T) {
 	}
 	r := newReceiver(t)
 	p := serve(t, url, "AGENTEVENTS_RETRY_SCHEDULE=100ms")
-	p.troubled = true
+	p.mayLogErrors = true
 	api := newAPI(t, p)
 	api.putClient()
 	l := &load{api: api, process: p, receiver: r, url: url}
 	for id := range int64(4) {
 		api.login(r, id+1)
 	}
-	for _, away := range []struct {
-		name string
-		take func(*testing.T, *load, *pgtest.Cluster)
+	for _, outage := range []struct {
+		name  string
+		cause func(*testing.T, *load, *pgtest.Cluster)
 	}{
 		{"restarted", func(t *testing.T, l *load, c *pgtest.Cluster) { stopAndStart(t, l, c, os.Interrupt) }},
 		{"crashed", func(t *testing.T, l *load, c *pgtest.Cluster) { stopAndStart(t, l, c, syscall.SIGQUIT) }},
 		{"all connections ended", endConnections},
-		{"no connection left", takeConnections},
+		{"all connections in use", takeConnections},
 	} {
-		t.Run(away.name, func(t *testing.T) { l.during(t, func() { away.take(t, l, c) }) })
+		t.Run(outage.name, func(t *testing.T) { l.during(t, func() { outage.cause(t, l, c) }) })
 	}
 	if err := c.Halt(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -67,23 +67,23 @@ func stopAndStart(t *testing.T, l *load, c *pgtest.Cluster, how os.Signal) {
 	if err := c.Halt(how); err != nil {
 		t.Fatal(err)
 	}
-	l.away(t)
+	l.checkOutage(t)
 	if err := c.Launch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// endConnections ends all connections again and again, each time after something went through.
+// endConnections ends all connections repeatedly, each time after an accepted change.
 func endConnections(t *testing.T, l *load, _ *pgtest.Cluster) {
 	conn := l.connect(t)
 	for range 10 {
 		before := l.accepted()
-		eventually(t, "a change goes through", func() bool { return l.accepted() > before })
+		eventually(t, "a change is accepted", func() bool { return l.accepted() > before })
 		endAll(t, conn)
 	}
 }
 
-// endAll ends all connections of the server, and says how many there were.
+// endAll ends all connections of the server, and returns their number.
 func endAll(t *testing.T, conn *pgx.Conn) (n int) {
 	t.Helper()
 	err := conn.QueryRow(t.Context(), "SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity "+
@@ -94,7 +94,7 @@ func endAll(t *testing.T, conn *pgx.Conn) (n int) {
 	return n
 }
 
-// takeConnections takes all connections of the database and keeps them.
+// takeConnections opens all free connections of the database.
 func takeConnections(t *testing.T, l *load, _ *pgtest.Cluster) {
 	var taken []*pgx.Conn
 	defer func() {
@@ -111,17 +111,17 @@ func takeConnections(t *testing.T, l *load, _ *pgtest.Cluster) {
 			return endAll(t, conn) == 0
 		})
 	})
-	l.away(t)
+	l.checkOutage(t)
 }
 
-// quietly runs a function while there are no requests.
-func (l *load) quietly(something func()) {
+// quietly runs a function without concurrent requests.
+func (l *load) quietly(action func()) {
 	l.pause.Lock()
 	defer l.pause.Unlock()
-	something()
+	action()
 }
 
-// take takes a connection; nil when there is none left.
+// take opens a connection. It returns nil if none is free.
 func (l *load) take(t *testing.T) *pgx.Conn {
 	t.Helper()
 	one, err := pgx.Connect(t.Context(), l.url+"&application_name=test")
@@ -135,12 +135,12 @@ func (l *load) take(t *testing.T) *pgx.Conn {
 	return one
 }
 
-// load changes statuses as a PBX does: it repeats a request that was answered 503.
+// load changes statuses as a PBX does: it repeats a request that got 503.
 type load struct {
 	api
 	process  *process
 	receiver *receiver
-	url      string // of the database
+	url      string // URL of the database
 	pause    sync.RWMutex
 
 	mu       sync.Mutex
@@ -149,7 +149,7 @@ type load struct {
 	problems []string
 }
 
-// change is one that was answered 200.
+// change is an accepted change.
 type change struct{ agent, sequence int64 }
 
 func (l *load) connect(t *testing.T) *pgx.Conn {
@@ -162,26 +162,26 @@ func (l *load) connect(t *testing.T) *pgx.Conn {
 	return conn
 }
 
-// during runs a function under load, and checks afterwards that the server has recovered.
-func (l *load) during(t *testing.T, something func()) {
+// during runs a function under load, and then checks that the server has recovered.
+func (l *load) during(t *testing.T, action func()) {
 	stop := make(chan struct{})
 	var agents sync.WaitGroup
 	for id := int64(1); id <= 4; id++ {
-		agents.Go(func() { l.flip(id, stop) })
+		agents.Go(func() { l.toggle(id, stop) })
 	}
 	end := sync.OnceFunc(func() { close(stop); agents.Wait() })
 	defer end()
 	before := l.accepted()
 	eventually(t, "statuses change", func() bool { return l.accepted() > before+20 })
-	something()
-	eventually(t, "it is ready again", l.process.ready)
+	action()
+	eventually(t, "the server is ready", l.process.ready)
 	before = l.accepted()
-	eventually(t, "statuses change again", func() bool { return l.accepted() > before+20 })
+	eventually(t, "statuses change after the outage", func() bool { return l.accepted() > before+20 })
 	end()
 	if l.process.ended() {
 		t.Fatal("the server has ended")
 	}
-	l.judge(t)
+	l.checkArrivals(t)
 }
 
 var opposite = map[gen.AgentStatusValue]gen.AgentStatusValue{
@@ -189,8 +189,8 @@ var opposite = map[gen.AgentStatusValue]gen.AgentStatusValue{
 	gen.AgentStatusValueLoggedOut: gen.AgentStatusValueAvailable,
 }
 
-// flip logs an agent in and out until stop is closed.
-func (l *load) flip(agent int64, stop <-chan struct{}) {
+// toggle logs an agent in and out until stop is closed.
+func (l *load) toggle(agent int64, stop <-chan struct{}) {
 	to := gen.AgentStatusValueAvailable
 	for {
 		select {
@@ -221,11 +221,11 @@ func (l *load) accept(c change) {
 	l.changes = append(l.changes, c)
 }
 
-// refuse checks an answer of a server without its database.
+// refuse checks the server's answer during an outage.
 func (l *load) refuse(resp *http.Response) {
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		l.problem(
-			fmt.Sprintf("%s %s was answered %s with %v", resp.Request.Method, resp.Request.URL.Path, resp.Status,
+			fmt.Sprintf("%s %s got %s with %v", resp.Request.Method, resp.Request.URL.Path, resp.Status,
 				resp.Header),
 		)
 	}
@@ -246,10 +246,10 @@ func (l *load) accepted() int {
 	return len(l.changes)
 }
 
-// away checks how the server behaves without its database.
-func (l *load) away(t *testing.T) {
+// checkOutage checks the server's behaviour during an outage.
+func (l *load) checkOutage(t *testing.T) {
 	t.Helper()
-	eventually(t, "it is not ready", func() bool { return !l.process.ready() })
+	eventually(t, "the server is not ready", func() bool { return !l.process.ready() })
 	l.mu.Lock()
 	before := l.refused
 	l.mu.Unlock()
@@ -259,7 +259,7 @@ func (l *load) away(t *testing.T) {
 		return l.refused > before+4
 	})
 	if resp, err := http.Get(l.process.URL + "/healthz"); err != nil || resp.StatusCode != http.StatusOK {
-		t.Errorf("it does not live: %v, %v", resp, err)
+		t.Errorf("/healthz fails: %v, %v", resp, err)
 	} else {
 		_ = resp.Body.Close()
 	}
@@ -268,14 +268,14 @@ func (l *load) away(t *testing.T) {
 		t.Fatal(err)
 	}
 	if resp.StatusCode() == http.StatusOK {
-		t.Error("a status was read without a database")
+		t.Error("the server read a status without its database")
 	} else {
 		l.refuse(resp.HTTPResponse)
 	}
 }
 
-// judge waits until every accepted change has arrived, and checks the order of first arrivals.
-func (l *load) judge(t *testing.T) {
+// checkArrivals waits until every accepted change has arrived, and checks the order of first arrivals.
+func (l *load) checkArrivals(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -283,21 +283,21 @@ func (l *load) judge(t *testing.T) {
 		t.Error(problem)
 	}
 	l.problems = nil
-	eventually(t, "all has arrived", func() bool { return len(l.missing()) == 0 })
+	eventually(t, "all changes have arrived", func() bool { return len(l.missing()) == 0 })
 	requests := l.receiver.arrivals()
 	last, seen := map[string]int64{}, map[string]bool{}
 	for _, a := range requests {
 		agent := formValue(a.Form(), "agent_id")
 		if !seen[a.ID] && a.Sequence < last[agent] {
-			t.Errorf("change %d of agent %s came after %d", a.Sequence, agent, last[agent])
+			t.Errorf("change %d of agent %s arrived after %d", a.Sequence, agent, last[agent])
 		}
 		seen[a.ID], last[agent] = true, max(last[agent], a.Sequence)
 	}
-	t.Logf("%d changes so far, %d requests, %d of them again, %d refused", len(l.changes), len(requests),
+	t.Logf("%d changes so far, %d requests, %d of them repeated, %d refused", len(l.changes), len(requests),
 		len(requests)-len(seen), l.refused)
 }
 
-// missing are changes that have not arrived.
+// missing returns the changes that have not arrived.
 func (l *load) missing() []change {
 	arrived := map[int64]bool{}
 	for _, a := range l.receiver.arrivals() {

@@ -17,15 +17,15 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// process is the server, running.
+// process is a running server.
 type process struct {
 	*lab.Server
-	until    time.Time // when it ended; read it after ended
-	stopped  chan struct{}
-	troubled bool // it may have logged errors
+	until        time.Time // time of its end; valid once ended is true
+	stopped      chan struct{}
+	mayLogErrors bool // its log may have errors
 }
 
-// serve starts the server on a free port of loopback, with receivers on loopback allowed, and waits until it is ready.
+// serve starts a server on a free loopback port, with receivers on loopback allowed, and waits until it is ready.
 func serve(t *testing.T, databaseURL string, env ...string) *process {
 	t.Helper()
 	p := start(t, databaseURL, env...)
@@ -35,7 +35,7 @@ func serve(t *testing.T, databaseURL string, env ...string) *process {
 	return p
 }
 
-// start starts the server, which ends with the test at the latest.
+// start starts a server, which ends at the latest with the test.
 func start(t *testing.T, databaseURL string, env ...string) *process {
 	t.Helper()
 	server, err := lab.Start(context.Background(), binary(serverBinary), databaseURL, env...)
@@ -52,15 +52,15 @@ func start(t *testing.T, databaseURL string, env ...string) *process {
 	return p
 }
 
-// clean ends the server if it still runs. Its log must hold neither an error nor a secret.
+// clean ends the server if it runs. Its log must have neither an error nor a secret.
 func (p *process) clean(t *testing.T) {
-	_ = p.Kill() // the tests look at the exit code
+	_ = p.Kill() // the tests check the exit code
 	if secret := lab.Secret(p.Log.String()); secret != "" {
 		t.Errorf("the server printed the secret %q", secret)
 	}
 	for line := range strings.SplitSeq(p.Log.String(), "\n") {
 		fatal := strings.Contains(line, "DATA RACE") || strings.Contains(line, "panic")
-		if fatal || !p.troubled && strings.Contains(line, "level=ERROR") {
+		if fatal || !p.mayLogErrors && strings.Contains(line, "level=ERROR") {
 			t.Errorf("the server printed: %s", line)
 		}
 	}
@@ -101,27 +101,27 @@ func (p *process) wait(t *testing.T) int {
 	return p.Cmd.ProcessState.ExitCode()
 }
 
-// stop stops the server in order and returns its exit code.
+// stop stops the server gracefully and returns its exit code.
 func (p *process) stop(t *testing.T) int {
 	t.Helper()
 	p.signal(t, syscall.SIGTERM)
 	return p.wait(t)
 }
 
-// command runs the binary in an empty directory to its end, and checks that it leaves nothing there.
+// command runs the binary in an empty directory until it exits, and checks that the directory stays empty.
 func command(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	cmd := exec.Command(binary(serverBinary), args...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = t.TempDir(), append(environment(), env...), &out, &errs
-	_ = cmd.Run() // the exit code tells more
+	_ = cmd.Run() // the exit code has the result
 	if left, err := os.ReadDir(cmd.Dir); err != nil || len(left) > 0 {
-		t.Errorf("%v left behind: %v (%v)", args, left, err)
+		t.Errorf("files left by %v: %v (%v)", args, left, err)
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// databaseAt is the variable that names the database of a command.
+// databaseAt returns the variable with the database of a command.
 func databaseAt(url string) []string { return []string{"AGENTEVENTS_DATABASE_URL=" + url} }
 
 // verify checks that a database is consistent.
@@ -133,14 +133,14 @@ func verify(t *testing.T, databaseURL string) {
 	}
 }
 
-// other is another program that a test runs in the background.
+// other is another program in the background.
 type other struct {
 	cmd    *exec.Cmd
 	out    *lab.Log // standard output and standard error
 	exited chan struct{}
 }
 
-// background runs another program, which is killed when the test ends.
+// background runs another program, and kills it at the end of the test.
 func background(t *testing.T, cmd *exec.Cmd) *other {
 	t.Helper()
 	o := &other{cmd: cmd, out: &lab.Log{}, exited: make(chan struct{})}
@@ -150,7 +150,7 @@ func background(t *testing.T, cmd *exec.Cmd) *other {
 	}
 	go func() {
 		defer close(o.exited)
-		_ = cmd.Wait() // it is killed, or its end is looked at
+		_ = cmd.Wait() // it is killed, or the test checks its exit code
 	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
@@ -171,20 +171,20 @@ func (o *other) ended() bool {
 	}
 }
 
-// installed returns the path of a program. Without it the test is skipped, but never in CI.
+// installed returns the path of a program. Without the program, the test is skipped; in CI it fails.
 func installed(t *testing.T, program, debian string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	switch {
 	case err != nil && os.Getenv("CI") != "":
-		t.Fatalf("there is no %s on this machine, and CI is set: install it (Debian: %s)", program, debian)
+		t.Fatalf("CI requires %s (Debian: %s)", program, debian)
 	case err != nil:
-		t.Skipf("there is no %s on this machine (Debian: %s)", program, debian)
+		t.Skipf("this test requires %s (Debian: %s)", program, debian)
 	}
 	return path
 }
 
-// listens says whether a server accepts connections.
+// listens reports whether a server accepts connections.
 func listens(url string) bool {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
@@ -194,8 +194,8 @@ func listens(url string) bool {
 	return true
 }
 
-// freePort is a free address, for programs that do not say which port they take. The system gives ports from 32768 on
-// to programs that ask for any, so a lower one stays free until its program takes it.
+// freePort returns a free address, for programs that cannot report the port that they chose. The system assigns ports
+// from 32768 on, so a lower port stays free until its program opens it.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 100 {

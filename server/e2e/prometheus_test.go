@@ -24,8 +24,8 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// The alerts are what Prometheus takes, and each fires when alerts_test.yaml says so.
-func TestAlertRules(t *testing.T) {
+// Prometheus accepts the alerts, and each fires as alerts_test.yaml expects.
+func TestAlertsFireAsExpected(t *testing.T) {
 	promtool := installed(t, "promtool", "prometheus")
 	for _, args := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
 		cmd := exec.Command(promtool, args...)
@@ -36,7 +36,7 @@ func TestAlertRules(t *testing.T) {
 	}
 }
 
-// Each alert is one that alerts_test.yaml makes fire.
+// alerts_test.yaml makes each alert fire.
 func TestEveryAlertIsTested(t *testing.T) {
 	tests, err := os.ReadFile("../monitoring/alerts_test.yaml")
 	if err != nil {
@@ -49,7 +49,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 }
 
-// alertRules are the expressions of alerts.yaml, by the names of the alerts.
+// alertRules returns the expressions of alerts.yaml, by the names of the alerts.
 func alertRules(t *testing.T) map[string]string {
 	t.Helper()
 	var file struct {
@@ -71,8 +71,8 @@ func alertRules(t *testing.T) map[string]string {
 	return rules
 }
 
-// panels are the expressions of the dashboard as it asks for them, by the title of the panel and the letter of the
-// query. It shows the installation pbx, and counts over an hour.
+// panels returns the queries of the dashboard, by the title of the panel and the letter of the query. Their variables
+// are set to the installation pbx and a period of an hour.
 func panels(t *testing.T) map[string]string {
 	t.Helper()
 	var dashboard struct {
@@ -99,7 +99,7 @@ func panels(t *testing.T) map[string]string {
 	return queries
 }
 
-// prometheus is a real one that scrapes replicas.
+// prometheus is a real Prometheus that scrapes replicas.
 type prometheus struct {
 	t   *testing.T
 	url string
@@ -115,7 +115,7 @@ scrape_configs:
       - {targets: [%s], labels: {namespace: other}}
 `
 
-// scrape starts a Prometheus that scrapes replicas, as the installation pbx, and the first one alone, as another
+// scrape starts a Prometheus that scrapes replicas as the installation pbx, and the first of them also as another
 // installation.
 func scrape(t *testing.T, replicas ...*process) prometheus {
 	t.Helper()
@@ -138,23 +138,23 @@ func scrape(t *testing.T, replicas ...*process) prometheus {
 	background(t, cmd)
 	p := prometheus{t, "http://" + addr}
 	eventually(t, "Prometheus listens", func() bool { return listens(p.url) })
-	p.finds("targets", "count by (namespace) (up == 1)",
+	p.expect("targets", "count by (namespace) (up == 1)",
 		map[string]string{"pbx": strconv.Itoa(len(replicas)), "other": "1"})
 	return p
 }
 
-// metrics is the host and port where a process is scraped.
+// metrics returns the address of a process's metrics.
 func (p *process) metrics(t *testing.T) string {
 	t.Helper()
 	found := regexp.MustCompile(`metrics=http://(.*)/metrics`).FindStringSubmatch(p.Log.String())
 	if found == nil {
-		t.Fatalf("it does not say where it measures:\n%s", p.Log)
+		t.Fatalf("the log has no address of metrics:\n%s", p.Log)
 	}
 	return found[1]
 }
 
-// ask returns what a query finds now: numbers, by the values of the labels.
-func (p prometheus) ask(query string) (found map[string]string, err error) {
+// query returns the result of a query: numbers, by the values of the labels.
+func (p prometheus) query(query string) (found map[string]string, err error) {
 	resp, err := http.Get(p.url + "/api/v1/query?query=" + url.QueryEscape(query))
 	if err != nil {
 		return nil, err
@@ -182,7 +182,7 @@ func (p prometheus) ask(query string) (found map[string]string, err error) {
 	return found, nil
 }
 
-// labels are the values of the labels, but for the job's.
+// labels returns the values of the labels, except the job's.
 func labels(of map[string]string) string {
 	var values []string
 	for _, name := range slices.Sorted(maps.Keys(of)) {
@@ -193,22 +193,22 @@ func labels(of map[string]string) string {
 	return strings.Join(values, " ")
 }
 
-// finds waits until a query finds what it is to, and nothing else.
-func (p prometheus) finds(what, query string, want map[string]string) {
+// expect waits until the result of a query is as expected.
+func (p prometheus) expect(what, query string, want map[string]string) {
 	p.t.Helper()
 	var found map[string]string
 	var err error
-	so := becomesTrue(func() bool {
-		found, err = p.ask(query)
+	ok := becomesTrue(func() bool {
+		found, err = p.query(query)
 		return err == nil && maps.EqualFunc(found, want, isWanted)
 	})
-	if !so {
+	if !ok {
 		p.t.Errorf("%s: found %v (%v), want %v: %s", what, found, err, want, query)
 	}
 }
 
-// isWanted compares a number with what is wanted: a number; ~ and one that is counted over a time, as Prometheus
-// estimates it; + for any that is more than 0; = for any.
+// isWanted compares a number with the expected one: a number; ~ and a number for a count over a time, which Prometheus
+// estimates; + for any number above 0; = for any number.
 func isWanted(found, want string) bool {
 	n, err := strconv.ParseFloat(found, 64)
 	switch {
@@ -217,15 +217,15 @@ func isWanted(found, want string) bool {
 	case want == "+":
 		return n > 0
 	case want[0] == '~':
-		least, _ := strconv.ParseFloat(want[1:], 64)
-		return n >= least*0.99 && n <= least*1.4
+		minimum, _ := strconv.ParseFloat(want[1:], 64)
+		return n >= minimum*0.99 && n <= minimum*1.4
 	}
 	return found == want
 }
 
-// TestPrometheusScrapesReplicas has Prometheus scrape two replicas, and asks it what the dashboard and the alerts ask:
-// what both see of the store is there once, and what each of them has done is added up.
-func TestPrometheusScrapesReplicas(t *testing.T) {
+// Prometheus scrapes two replicas, and runs the queries of the dashboard and the alerts. Values of the shared store
+// occur once, and the counters of both replicas are added.
+func TestPrometheusAddsUpReplicas(t *testing.T) {
 	pgtest.PostgresOnly(t, "a file has one server")
 	t.Parallel()
 	store, r := newStore(t), newReceiver(t)
@@ -236,39 +236,40 @@ func TestPrometheusScrapesReplicas(t *testing.T) {
 	one := replicaOf(t, store, env)
 	one.putClient()
 	one.login(r, 1)
-	one.api.ended(1)
-	// The next one repairs this at its start.
+	one.awaitFinished(1)
+	// The second replica repairs this at its start.
 	if _, err := open(t, store).Exec("UPDATE lanes SET pending = pending + 1"); err != nil {
 		t.Fatal(err)
 	}
 	two := replicaOf(t, store, env)
 	eventually(t, "the lane is repaired", func() bool { return strings.Contains(two.Log.String(), "lanes repaired") })
 	p := scrape(t, one.process, two.process)
-	trouble(t, one, two, r)
-	equal(t, "panels that are looked at", len(pbxPanels), len(panels(t)))
-	equal(t, "alerts that are looked at", len(pbxAlerts), len(alertRules(t)))
-	p.showsPanels(pbxPanels)
-	p.showsAlerts(pbxAlerts)
+	makeFailures(t, one, two, r)
+	equal(t, "checked panels", len(pbxPanels), len(panels(t)))
+	equal(t, "checked alerts", len(pbxAlerts), len(alertRules(t)))
+	p.expectPanels(pbxPanels)
+	p.expectAlerts(pbxAlerts)
 
-	away := two.metrics(t)
+	stopped := two.metrics(t)
 	two.signal(t, syscall.SIGKILL)
-	p.showsAlerts(map[string]map[string]string{
-		"ReplicaDown": {away + " pbx": "0"}, "Down": {}, "BreakersOpen": {"pbx": "1", "other": "1"},
+	p.expectAlerts(map[string]map[string]string{
+		"ReplicaDown": {stopped + " pbx": "0"}, "Down": {}, "BreakersOpen": {"pbx": "1", "other": "1"},
 	})
-	p.showsPanels(map[string]shown{
-		"Pending A": {asItIs, map[string]string{"": "3"}}, "Version A": {asItIs, map[string]string{version: "1"}},
+	p.expectPanels(map[string]panel{
+		"Pending A": {unchanged, map[string]string{"": "3"}}, "Version A": {unchanged, map[string]string{version: "1"}},
 	})
 }
 
 func replicaOf(t *testing.T, store string, env []string) replica {
 	t.Helper()
 	p := serve(t, store, env...)
-	p.troubled = true // a lane that is repaired is an error
+	p.mayLogErrors = true // the repair of a lane is an error in the log
 	return replica{p, newAPI(t, p)}
 }
 
-// trouble has three deliveries be pending, two of them under way, and others end in every way. Both replicas take part.
-func trouble(t *testing.T, one, two replica, r *receiver) {
+// makeFailures leaves three deliveries pending, two of them in progress, and finishes others in every way. Both
+// replicas take part.
+func makeFailures(t *testing.T, one, two replica, r *receiver) {
 	t.Helper()
 	r.hold(func(a *lab.Arrival) bool {
 		return formValue(a.Form(), "agent_id") == "2" || formValue(a.Form(), "agent_id") == "3"
@@ -282,7 +283,7 @@ func trouble(t *testing.T, one, two replica, r *receiver) {
 	for i, url := range []string{statuses.URL + "/400", statuses.URL + "/410", "http://" + freePort(t)} {
 		a, id := []replica{one, two}[i%2], int64(6+i)
 		a.putAgent(gen.AgentTypeLocal, id, "x")
-		a.register(gen.AgentTypeLocal, id, url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		a.createEvent(gen.AgentTypeLocal, id, url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 		a.signIn(id)
 	}
 	for _, a := range []replica{one, two} {
@@ -291,71 +292,71 @@ func trouble(t *testing.T, one, two replica, r *receiver) {
 	}
 }
 
-// shown is what a panel shows when its query stands in another.
-type shown struct {
+// panel is the expected result of a panel's query, within another query.
+type panel struct {
 	in   string
 	want map[string]string
 }
 
-func (p prometheus) showsPanels(want map[string]shown) {
+func (p prometheus) expectPanels(want map[string]panel) {
 	p.t.Helper()
-	asked := panels(p.t)
+	queries := panels(p.t)
 	for _, name := range slices.Sorted(maps.Keys(want)) {
-		p.finds("dashboard, "+name, fmt.Sprintf(want[name].in, asked[name]), want[name].want)
+		p.expect("dashboard, "+name, fmt.Sprintf(want[name].in, queries[name]), want[name].want)
 	}
 }
 
-func (p prometheus) showsAlerts(want map[string]map[string]string) {
+func (p prometheus) expectAlerts(want map[string]map[string]string) {
 	p.t.Helper()
 	rules := alertRules(p.t)
 	for _, name := range slices.Sorted(maps.Keys(want)) {
-		p.finds("alert "+name, rules["Agentevents"+name], want[name])
+		p.expect("alert "+name, rules["Agentevents"+name], want[name])
 	}
 }
 
 const (
-	asItIs  = "%s"
-	anHour  = "3600 * (%s)" // what happens in an hour, of what happens in a second
-	counted = "count(%s)"
-	orZero  = "(%s) or vector(0)"
+	unchanged = "%s"
+	perHour   = "3600 * (%s)" // converts a rate per second
+	counted   = "count(%s)"
+	orZero    = "(%s) or vector(0)"
 )
 
-// pbxPanels is what the dashboard shows after the trouble.
-var pbxPanels = map[string]shown{
-	"Store A":                  {asItIs, map[string]string{"": "1"}},
-	"Oldest due A":             {asItIs, map[string]string{"": "0"}},
-	"Pending A":                {asItIs, map[string]string{"": "3"}},
-	"In flight A":              {asItIs, map[string]string{"": "2"}},
-	"Breakers open A":          {asItIs, map[string]string{"": "1"}},
-	"Registrations disabled A": {asItIs, map[string]string{"": "1"}},
-	"Lanes mended A":           {asItIs, map[string]string{"": "1"}},
-	"Version A":                {asItIs, map[string]string{"v1.2.3-e2e": "2"}},
-	"Status changes A":         {anHour, map[string]string{"agent-login": "~7", "agent-logout": "0"}},
-	"From change to arrival A": {asItIs, map[string]string{"first": "+", "later": "="}},
-	"From change to arrival B": {asItIs, map[string]string{"first": "+", "later": "="}},
+// pbxPanels are the results of the dashboard's queries after makeFailures.
+var pbxPanels = map[string]panel{
+	"Store A":                  {unchanged, map[string]string{"": "1"}},
+	"Oldest due A":             {unchanged, map[string]string{"": "0"}},
+	"Pending A":                {unchanged, map[string]string{"": "3"}},
+	"In flight A":              {unchanged, map[string]string{"": "2"}},
+	"Breakers open A":          {unchanged, map[string]string{"": "1"}},
+	"Events disabled A":        {unchanged, map[string]string{"": "1"}},
+	"Lanes repaired A":         {unchanged, map[string]string{"": "1"}},
+	"Version A":                {unchanged, map[string]string{"v1.2.3-e2e": "2"}},
+	"Status changes A":         {perHour, map[string]string{"agent-login": "~7", "agent-logout": "0"}},
+	"From change to arrival A": {unchanged, map[string]string{"first": "+", "later": "="}},
+	"From change to arrival B": {unchanged, map[string]string{"first": "+", "later": "="}},
 	"Attempts A": {
-		anHour, map[string]string{"delivered": "~2", "retry": "+", "failed": "~1", "gone": "~1"},
+		perHour, map[string]string{"delivered": "~2", "retry": "+", "failed": "~1", "gone": "~1"},
 	},
-	"Deliveries that ended A": {
-		anHour, map[string]string{"delivered": "~2", "failed": "~2", "cancelled": "0"},
+	"Finished deliveries A": {
+		perHour, map[string]string{"delivered": "~2", "failed": "~2", "cancelled": "0"},
 	},
-	"Lanes due, by receiver A":               {asItIs, map[string]string{"ready": "0", "waiting": "1"}},
-	"Oldest due, by receiver A":              {asItIs, map[string]string{"ready": "0", "waiting": "+"}},
-	"Requests A":                             {counted, map[string]string{"": "+"}},
-	"Requests that were refused or failed A": {counted, map[string]string{"": "+"}},
-	"Time of requests A":                     {counted, map[string]string{"": "+"}},
-	"Memory A":                               {counted, map[string]string{"": "2"}},
-	"Memory B":                               {counted, map[string]string{"": "2"}},
-	"Processor A":                            {counted, map[string]string{"": "2"}},
-	"Goroutines and open files A":            {counted, map[string]string{"": "2"}},
-	"Goroutines and open files B":            {counted, map[string]string{"": "2"}},
-	"Breakers that opened, deliveries that expired A": {asItIs, map[string]string{"": "~1"}},
-	"Breakers that opened, deliveries that expired B": {orZero, map[string]string{"": "0"}},
-	"Write-ahead log A": {orZero, map[string]string{"": "0"}}, // PostgreSQL's is its own
-	"Write-ahead log B": {orZero, map[string]string{"": "0"}},
+	"Lanes due, by receiver A":                  {unchanged, map[string]string{"ready": "0", "waiting": "1"}},
+	"Oldest due, by receiver A":                 {unchanged, map[string]string{"ready": "0", "waiting": "+"}},
+	"Requests A":                                {counted, map[string]string{"": "+"}},
+	"Refused and failed requests A":             {counted, map[string]string{"": "+"}},
+	"Request duration A":                        {counted, map[string]string{"": "+"}},
+	"Memory A":                                  {counted, map[string]string{"": "2"}},
+	"Memory B":                                  {counted, map[string]string{"": "2"}},
+	"CPU A":                                     {counted, map[string]string{"": "2"}},
+	"Goroutines and open files A":               {counted, map[string]string{"": "2"}},
+	"Goroutines and open files B":               {counted, map[string]string{"": "2"}},
+	"Breaker openings and expired deliveries A": {unchanged, map[string]string{"": "~1"}},
+	"Breaker openings and expired deliveries B": {orZero, map[string]string{"": "0"}},
+	"Write-ahead log A":                         {orZero, map[string]string{"": "0"}}, // PostgreSQL has its own log
+	"Write-ahead log B":                         {orZero, map[string]string{"": "0"}},
 }
 
-// pbxAlerts is what the expressions of alerts find after the trouble.
+// pbxAlerts are the results of the alerts' expressions after makeFailures.
 var pbxAlerts = map[string]map[string]string{
 	"Down": {}, "ReplicaDown": {}, "StoreDown": {}, "DeliveriesLate": {}, "DeliveriesFail": {}, "DeliveriesExpired": {},
 	"BreakersOpen": {"pbx": "1", "other": "1"}, "BreakersOpenOften": {},

@@ -10,15 +10,14 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// receiver is the other side. It notes its requests, and answers 200 at once, unless a test has it hold requests or
-// answer otherwise.
+// receiver records its requests. It answers 200 immediately, unless a test holds requests or sets another answer.
 type receiver struct {
 	*lab.Receiver
 	record *lab.Record
 
 	mu       sync.Mutex
 	reply    func(*lab.Arrival) lab.Reply
-	holds    func(*lab.Arrival) bool // nil for none
+	holds    func(*lab.Arrival) bool // nil holds none
 	released chan struct{}
 }
 
@@ -29,7 +28,7 @@ func newReceiver(t *testing.T) *receiver {
 	r.record.KeepHeaders = true
 	r.answer(200)
 	var err error
-	if r.Receiver, err = lab.NewReceiver(r.record, 0, r.treat); err != nil {
+	if r.Receiver, err = lab.NewReceiver(r.record, 0, r.respond); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -39,7 +38,7 @@ func newReceiver(t *testing.T) *receiver {
 	return r
 }
 
-// newScriptedReceiver opens a receiver that answers as a function says.
+// newScriptedReceiver opens a receiver whose answers a function returns.
 func newScriptedReceiver(t *testing.T, reply func(*lab.Arrival) lab.Reply) *receiver {
 	t.Helper()
 	r := newReceiver(t)
@@ -47,19 +46,19 @@ func newScriptedReceiver(t *testing.T, reply func(*lab.Arrival) lab.Reply) *rece
 	return r
 }
 
-// answer has the receiver answer with a status from now on.
+// answer sets the status of all further answers.
 func (r *receiver) answer(status int) {
 	r.script(func(*lab.Arrival) lab.Reply { return lab.Reply{Status: status} })
 }
 
-// script has the receiver answer as a function says from now on.
+// script sets the function that returns all further answers.
 func (r *receiver) script(reply func(*lab.Arrival) lab.Reply) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reply = reply
 }
 
-// hold leaves the requests that a function names without an answer, until release or until their sender gives up.
+// hold withholds the answers to the requests that a function selects, until release or the end of the connection.
 func (r *receiver) hold(which func(*lab.Arrival) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,7 +68,7 @@ func (r *receiver) hold(which func(*lab.Arrival) bool) {
 // all holds every request.
 func all(*lab.Arrival) bool { return true }
 
-// release answers the requests that are held, and holds no more.
+// release answers the held requests, and holds no further ones.
 func (r *receiver) release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,8 +78,8 @@ func (r *receiver) release() {
 	}
 }
 
-// treat is the receiver's program.
-func (r *receiver) treat(a *lab.Arrival) lab.Reply {
+// respond returns the answer to a request.
+func (r *receiver) respond(a *lab.Arrival) lab.Reply {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.holds != nil && r.holds(a) {
@@ -89,13 +88,13 @@ func (r *receiver) treat(a *lab.Arrival) lab.Reply {
 	return r.reply(a)
 }
 
-// arrivals are the requests so far.
+// arrivals returns the requests so far.
 func (r *receiver) arrivals() []lab.Arrival { return r.record.Arrivals() }
 
-// wait returns all requests when there are at least n.
+// wait waits for at least n requests, and returns all.
 func (r *receiver) wait(t testing.TB, n int) []lab.Arrival {
 	t.Helper()
-	eventually(t, "the receiver gets "+strconv.Itoa(n), func() bool { return r.record.Count() >= n })
+	eventually(t, "number of requests reaches "+strconv.Itoa(n), func() bool { return r.record.Count() >= n })
 	return r.arrivals()
 }
 

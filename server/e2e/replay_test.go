@@ -36,18 +36,18 @@ func (a api) replay(id int64) gen.Replay {
 	return *resp.JSON200
 }
 
-// finished returns a replay when it has resent all deliveries.
-func (a api) finished(id int64) (m gen.Replay) {
+// awaitReplay waits until a replay has finished, and returns it.
+func (a api) awaitReplay(id int64) (m gen.Replay) {
 	a.t.Helper()
-	eventually(a.t, "the replay is finished", func() bool {
+	eventually(a.t, "the replay finishes", func() bool {
 		m = a.replay(id)
 		return m.State == "finished"
 	})
 	return m
 }
 
-// A replay resends failed deliveries: under the same ids, marked, in order.
-func TestReplay(t *testing.T) {
+// A replay resends failed deliveries in order, with the same ids and the header agentevents-replay.
+func TestReplayResendsFailedDeliveries(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	r.answer(http.StatusBadRequest)
@@ -59,35 +59,35 @@ func TestReplay(t *testing.T) {
 	}
 	missed := r.wait(t, 6)
 	for id := range int64(6) {
-		equal(t, "state", a.ended(id+1).Delivery.State, gen.DeliveryStateFailed)
+		equal(t, "state", a.awaitFinished(id+1).Delivery.State, gen.DeliveryStateFailed)
 	}
 
 	r.answer(http.StatusOK)
 	equal(t, "found", a.redeliverAll(gen.ReplayFilter{}).Total, 6)
-	m := a.finished(1)
-	equal(t, "sent again", m.Redelivered, 6)
-	came := r.wait(t, 12)[6:]
+	m := a.awaitReplay(1)
+	equal(t, "redelivered", m.Redelivered, 6)
+	resent := r.wait(t, 12)[6:]
 	for _, agent := range []string{"1", "2", "3"} {
-		sameAgain(t, of(missed, agent), of(came, agent))
+		checkResent(t, of(missed, agent), of(resent, agent))
 	}
-	equal(t, "state", a.ended(6).Delivery.State, gen.DeliveryStateDelivered)
+	equal(t, "state", a.awaitFinished(6).Delivery.State, gen.DeliveryStateDelivered)
 	a.redeliver(6, http.StatusAccepted)
 	last := r.wait(t, 13)[12]
-	equal(t, "webhook-id", last.ID, a.ended(6).Delivery.WebhookID)
-	isShown(t, r, a.ended(6).Request, last)
+	equal(t, "webhook-id", last.ID, a.awaitFinished(6).Delivery.WebhookID)
+	checkLogged(t, r, a.awaitFinished(6).Request, last)
 }
 
-// of are the arrivals about an agent.
+// of returns the arrivals about an agent.
 func of(arrivals []lab.Arrival, agent string) []lab.Arrival {
 	return slices.DeleteFunc(slices.Clone(arrivals), func(a lab.Arrival) bool {
 		return formValue(a.Form(), "agent_id") != agent
 	})
 }
 
-func sameAgain(t *testing.T, before, after []lab.Arrival) {
+func checkResent(t *testing.T, before, after []lab.Arrival) {
 	t.Helper()
 	if len(before) != len(after) {
-		t.Fatalf("%d came again of %d", len(after), len(before))
+		t.Fatalf("%d of %d were resent", len(after), len(before))
 	}
 	for i, got := range after {
 		equal(t, "request", got.Request(), before[i].Request())
@@ -99,21 +99,21 @@ func sameAgain(t *testing.T, before, after []lab.Arrival) {
 	}
 }
 
-// A replay that a kill cut off continues after the next start, and resends no delivery twice.
+// A replay that a kill interrupted continues after the next start, and resends no delivery twice.
 func TestReplayContinuesAfterAKill(t *testing.T) {
 	t.Parallel()
 	many := 3000
 	if pgtest.OnPostgres() {
-		many = 1000 // each takes several times as long
+		many = 1000 // PostgreSQL is several times slower
 	}
 	store, r := newStore(t), newReceiver(t)
 	p := serve(t, store)
 	a := newAPI(t, p)
 	a.putClient()
 	a.login(r, 1)
-	a.ended(1)
+	a.awaitFinished(1)
 	equal(t, "exit code", p.stop(t), 0)
-	// More of the same, of events that are gone.
+	// Copies of the delivery, whose events do not exist.
 	query(t, store, fmt.Sprintf(`WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < %d)
 		INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, attempts, due_at,
 			expires_at, created_at, finished_at, client_id, kind, agent_id, new_status, changed_at)
@@ -127,29 +127,29 @@ func TestReplayContinuesAfterAKill(t *testing.T) {
 	p = serve(t, store)
 	a = newAPI(t, p)
 	equal(t, "found", a.redeliverAll(gen.ReplayFilter{State: gen.ReplayFilterStateDelivered}).Total, many)
-	eventually(t, "the replay is in the middle", func() bool { return a.replay(1).Done > 0 })
+	eventually(t, "the replay has begun", func() bool { return a.replay(1).Done > 0 })
 	p.signal(t, syscall.SIGKILL)
 	p.wait(t)
 	if done := query(t, store, "SELECT redelivered FROM replays"); done < 1 || done >= many {
-		t.Fatalf("%d of %d were sent again before the kill", done, many)
+		t.Fatalf("%d of %d were redelivered before the kill", done, many)
 	}
 
 	p = serve(t, store)
-	m := newAPI(t, p).finished(1)
+	m := newAPI(t, p).awaitReplay(1)
 	equal(t, "found", m.Total, many)
-	equal(t, "sent again", m.Redelivered, many)
+	equal(t, "redelivered", m.Redelivered, many)
 	equal(t, "skipped", m.Skipped, 0)
 	p.signal(t, syscall.SIGTERM)
-	eventually(t, "the server listens no more", func() bool { return !listens(p.URL) })
+	eventually(t, "the listener closes", func() bool { return !listens(p.URL) })
 	r.release()
 	equal(t, "exit code", p.wait(t), 0)
-	equal(t, "deliveries that were sent again once",
+	equal(t, "deliveries with one replay",
 		query(t, store, "SELECT count(*) FROM deliveries WHERE replays = 1"), many)
 	faults, _, code := command(t, databaseAt(store), "verify")
-	equal(t, "exit code of verify, which says "+faults, code, 0)
+	equal(t, "exit code of verify, with the output "+faults, code, 0)
 }
 
-// query runs a statement on a database that is not served, and returns the last row's number.
+// query runs a statement on a database, and returns the number in its last row.
 func query(t *testing.T, store, statement string) (n int) {
 	t.Helper()
 	rows, err := open(t, store).Query(statement)

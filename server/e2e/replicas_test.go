@@ -23,10 +23,10 @@ type replica struct {
 	api
 }
 
-// Two processes that share a database act as one: the second notifies waiting readers of changes that the first
-// accepted, counts its requests, and delivers its changes after it has stopped.
-func TestTwoReplicas(t *testing.T) {
-	pgtest.PostgresOnly(t, "a file has one server")
+// Two servers that share a database act as one. Each notifies waiting readers of changes that the other accepted, and
+// counts its requests. After one has stopped, the other delivers its changes.
+func TestTwoReplicasActAsOne(t *testing.T) {
+	pgtest.PostgresOnly(t, "an SQLite file has one server")
 	t.Parallel()
 	store, r := newStore(t), newReceiver(t)
 	var both replicas
@@ -39,18 +39,18 @@ func TestTwoReplicas(t *testing.T) {
 	r.wait(t, 4)
 	both.notifyEachOther(t)
 	both.shareTokens(t)
-	both.countTogether(t)
-	both.outlive(t, r)
+	both.shareCounts(t)
+	both.takeOver(t, r)
 	verify(t, store)
 }
 
-// A replica without the key, with which another replica has encrypted the secrets, is not ready, and says why.
+// A replica without the key by which another replica encrypted the secrets is not ready, and reports the reason.
 func TestReplicaWithoutTheKeyIsNotReady(t *testing.T) {
-	pgtest.PostgresOnly(t, "a file has one server")
+	pgtest.PostgresOnly(t, "an SQLite file has one server")
 	t.Parallel()
 	url := newStore(t)
 	without := serve(t, url)
-	without.troubled = true
+	without.mayLogErrors = true
 	newAPI(t, without).putClient()
 	with := serve(t, url, "AGENTEVENTS_ENCRYPTION_KEY="+strings.Repeat("0f", 32))
 	read, err := newAPI(t, without).GetSecretWithResponse(t.Context(), pbxClient)
@@ -65,11 +65,11 @@ func TestReplicaWithoutTheKeyIsNotReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "status of /readyz", resp.StatusCode, http.StatusServiceUnavailable)
-	contains(t, "why", string(body), "the signing secrets are encrypted")
+	contains(t, "reason", string(body), "the signing secrets are encrypted")
 	equal(t, "the replica with the key is ready", with.ready(), true)
 }
 
-// notifyEachOther checks that a reader that waits at one replica gets each change that the other accepts, in order.
+// notifyEachOther checks that a reader at one replica gets each change that the other checkAccepted, in order.
 func (both replicas) notifyEachOther(t *testing.T) {
 	t.Helper()
 	after := both[0].follow(nil, nil).next()
@@ -77,13 +77,13 @@ func (both replicas) notifyEachOther(t *testing.T) {
 		here, there := both[i%2], both[1-i%2]
 		got := make(chan string, 1)
 		go func() { got <- here.next(after) }()
-		made := there.set(gen.AgentTypeLocal, 1, gen.AgentStatusUpdate{AgentStatus: turns[i%2]})
-		equal(t, "the next changes", <-got, fmt.Sprint(http.StatusOK, []int64{made.Sequence}))
-		after = made.Sequence
+		created := there.set(gen.AgentTypeLocal, 1, gen.AgentStatusUpdate{AgentStatus: toggled[i%2]})
+		equal(t, "the next changes", <-got, fmt.Sprint(http.StatusOK, []int64{created.Sequence}))
+		after = created.Sequence
 	}
 }
 
-// next waits for changes, and says which come.
+// next waits for changes, and returns the status and the sequence numbers of the answer.
 func (r replica) next(after int64) string {
 	wait := 30
 	resp, err := r.ListStatusChangesWithResponse(r.t.Context(), pbxClient,
@@ -98,45 +98,45 @@ func (r replica) next(after int64) string {
 	return fmt.Sprint(resp.StatusCode(), sequences)
 }
 
-// turns are the next statuses of an agent that is available.
-var turns = []gen.AgentStatusValue{gen.AgentStatusValueLoggedOut, gen.AgentStatusValueAvailable}
+// toggled are the next statuses of an agent that is available.
+var toggled = []gen.AgentStatusValue{gen.AgentStatusValueLoggedOut, gen.AgentStatusValueAvailable}
 
 // shareTokens checks that a token of one replica is valid at the other, until its application is revoked there.
 func (both replicas) shareTokens(t *testing.T) {
 	t.Helper()
 	for i, here := range both {
 		there := both[1-i]
-		made := here.application()
-		token, refusal := tokenOf(t, here.process, made)
+		created := here.application()
+		token, refusal := requestToken(t, here.process, created)
 		equal(t, "refusal", refusal, "")
-		accepts(t, here.process, token)
-		accepts(t, there.process, token)
-		revoked, err := there.DeleteApplicationWithResponse(t.Context(), pbxClient, made.ID)
+		checkAccepted(t, here.process, token)
+		checkAccepted(t, there.process, token)
+		revoked, err := there.DeleteApplicationWithResponse(t.Context(), pbxClient, created.ID)
 		must(t, http.StatusNoContent, revoked, err)
-		getsNoToken(t, here.process, made)
-		eventuallyAnswers(t, here.process, token, http.StatusUnauthorized, "")
-		eventuallyAnswers(t, there.process, token, http.StatusUnauthorized, "")
+		checkNoToken(t, here.process, created)
+		awaitAnswer(t, here.process, token, http.StatusUnauthorized, "")
+		awaitAnswer(t, there.process, token, http.StatusUnauthorized, "")
 	}
 }
 
-// application makes one of the client's.
+// application creates an application of the client.
 func (r replica) application() gen.ApplicationSecret {
 	r.t.Helper()
-	made, err := r.CreateApplicationWithResponse(r.t.Context(), pbxClient, nil,
+	created, err := r.CreateApplicationWithResponse(r.t.Context(), pbxClient, nil,
 		gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
-	must(r.t, http.StatusCreated, made, err)
-	return *made.JSON201
+	must(r.t, http.StatusCreated, created, err)
+	return *created.JSON201
 }
 
-// countTogether checks that each replica counts the requests of both, and refuses those over the limit.
-func (both replicas) countTogether(t *testing.T) {
+// shareCounts checks that each replica counts the requests of both, and refuses those over the limit.
+func (both replicas) shareCounts(t *testing.T) {
 	t.Helper()
-	token, _ := tokenOf(t, both[0].process, both[0].application())
+	token, _ := requestToken(t, both[0].process, both[0].application())
 	for i, here := range both {
 		there := both[1-i]
 		before := there.counted()
-		eventually(t, "one counts the requests of the other", func() bool {
-			accepts(t, here.process, token)
+		eventually(t, "a replica counts the requests of the other", func() bool {
+			checkAccepted(t, here.process, token)
 			return there.counted() > before
 		})
 	}
@@ -145,11 +145,11 @@ func (both replicas) countTogether(t *testing.T) {
 		gen.ClientLimitsUpdate{RequestsPerHour: gen.ClientLimitUpdate{Limit: &none}})
 	must(t, http.StatusOK, limit, err)
 	for _, r := range both {
-		eventuallyAnswers(t, r.process, token, http.StatusTooManyRequests, "rate_limit_exceeded")
+		awaitAnswer(t, r.process, token, http.StatusTooManyRequests, "rate_limit_exceeded")
 	}
 }
 
-// counted are the requests of the client in this hour, as far as a replica knows.
+// counted returns the number of the client's requests in this hour that the replica knows.
 func (r replica) counted() int64 {
 	r.t.Helper()
 	limits, err := r.GetLimitsWithResponse(r.t.Context(), pbxClient)
@@ -157,8 +157,8 @@ func (r replica) counted() int64 {
 	return limits.JSON200.RequestsPerHour.Used
 }
 
-// outlive stops the first replica while statuses change at both. Its changes arrive in order, and none twice.
-func (both replicas) outlive(t *testing.T, r *receiver) {
+// takeOver stops the first replica while statuses change at both. Its changes arrive in order, and none twice.
+func (both replicas) takeOver(t *testing.T, r *receiver) {
 	t.Helper()
 	sent := len(r.arrivals())
 	var group sync.WaitGroup
@@ -167,7 +167,7 @@ func (both replicas) outlive(t *testing.T, r *receiver) {
 	end := sync.OnceFunc(func() { close(stop); group.Wait() })
 	defer end()
 	for i := range accepted {
-		group.Go(func() { accepted[i] = both.flip(int64(i+1), i%2, stop) })
+		group.Go(func() { accepted[i] = both.toggle(int64(i+1), i%2, stop) })
 	}
 	r.wait(t, sent+100)
 	equal(t, "exit code of the first", both[0].stop(t), 0)
@@ -176,18 +176,18 @@ func (both replicas) outlive(t *testing.T, r *receiver) {
 	want := slices.Concat(accepted[:]...)
 	slices.Sort(want)
 	var missing []int64
-	eventually(t, "all has arrived", func() bool {
+	eventually(t, "all changes have arrived", func() bool {
 		missing = notArrived(want, r.arrivals()[sent:])
 		return len(missing) == 0
 	})
-	inOrder(t, r.arrivals())
+	checkOrder(t, r.arrivals())
 	equal(t, "exit code of the second", both[1].stop(t), 0)
 	t.Logf("%d changes, %d requests", len(want), len(r.arrivals())-sent)
 }
 
-// flip changes an agent's status until stop is closed, and returns the changes that were accepted. When the first
-// replica does not answer, it continues at the second.
-func (both replicas) flip(agent int64, at int, stop <-chan struct{}) (accepted []int64) {
+// toggle changes an agent's status until stop is closed, and returns the accepted changes. If the first replica does
+// not answer, it continues at the second.
+func (both replicas) toggle(agent int64, at int, stop <-chan struct{}) (accepted []int64) {
 	for n := 0; ; {
 		select {
 		case <-stop:
@@ -195,7 +195,7 @@ func (both replicas) flip(agent int64, at int, stop <-chan struct{}) (accepted [
 		default:
 		}
 		resp, err := both[at].PutLocalAgentStatusWithResponse(both[at].t.Context(), pbxClient, agent,
-			gen.AgentStatusUpdate{AgentStatus: turns[n%2]})
+			gen.AgentStatusUpdate{AgentStatus: toggled[n%2]})
 		switch {
 		case err == nil && resp.StatusCode() == http.StatusOK:
 			accepted = append(accepted, resp.JSON200.Sequence)
@@ -212,7 +212,7 @@ func (both replicas) flip(agent int64, at int, stop <-chan struct{}) (accepted [
 	}
 }
 
-// notArrived are the changes that have not arrived.
+// notArrived returns the changes that have not arrived.
 func notArrived(changes []int64, arrivals []lab.Arrival) []int64 {
 	arrived := map[int64]bool{}
 	for _, a := range arrivals {
@@ -221,22 +221,22 @@ func notArrived(changes []int64, arrivals []lab.Arrival) []int64 {
 	return slices.DeleteFunc(slices.Clone(changes), func(sequence int64) bool { return arrived[sequence] })
 }
 
-// inOrder checks that all deliveries of an agent came in order, and none twice.
-func inOrder(t *testing.T, arrivals []lab.Arrival) {
+// checkOrder checks that all deliveries of an agent arrived in order, and none twice.
+func checkOrder(t *testing.T, arrivals []lab.Arrival) {
 	t.Helper()
 	last := map[string]int64{}
 	for _, a := range arrivals {
 		agent := formValue(a.Form(), "agent_id")
 		if a.Sequence <= last[agent] {
-			t.Errorf("change %d of agent %s came after %d", a.Sequence, agent, last[agent])
+			t.Errorf("change %d of agent %s arrived after %d", a.Sequence, agent, last[agent])
 		}
 		last[agent] = a.Sequence
 	}
 }
 
-// The backup command refuses PostgreSQL and names pg_dump; the server keeps serving.
-func TestNoBackupOfPostgres(t *testing.T) {
-	pgtest.PostgresOnly(t, "a file has a backup")
+// The backup command refuses PostgreSQL and names pg_dump. The server keeps running.
+func TestBackupRefusesPostgres(t *testing.T) {
+	pgtest.PostgresOnly(t, "SQLite has a backup")
 	t.Parallel()
 	store, to := newStore(t), newFile(t)
 	p := serve(t, store)

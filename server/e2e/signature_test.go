@@ -97,8 +97,8 @@ func (c *signingClient) deliver(site string) []lab.Arrival {
 
 func (c *signingClient) registerBoth(url string) {
 	c.t.Helper()
-	c.register(gen.AgentTypeLocal, c.agents, url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
-	c.register(gen.AgentTypeLocal, c.agents, url, gen.RequestMethodPOST, gen.EventTypeAgentLogout)
+	c.createEvent(gen.AgentTypeLocal, c.agents, url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	c.createEvent(gen.AgentTypeLocal, c.agents, url, gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 }
 
 func (c *signingClient) logged(pattern string) int {

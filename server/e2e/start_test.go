@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// A start that cannot succeed ends at once, with an exit code above 0 and one clear message.
-func TestStartIsRefused(t *testing.T) {
+// A start that cannot succeed ends immediately, with an exit code above 0 and a message that names the cause.
+func TestFailedStartNamesTheCause(t *testing.T) {
 	t.Parallel()
 	served := newFile(t)
 	owner := serve(t, "sqlite:"+served)
@@ -35,10 +35,10 @@ func TestStartIsRefused(t *testing.T) {
 			[]string{served, "another process serves this database"},
 		},
 		{"the database is newer", newerStore(t), nil, []string{"schema version 99999", "this program knows"}},
-		{"the file is no database", "sqlite:" + garbage, nil, []string{garbage}},
+		{"the file is not a database", "sqlite:" + garbage, nil, []string{garbage}},
 		{"there is no such directory", "sqlite:" + filepath.Join(t.TempDir(), "none", "x.db"), nil, []string{"none"}},
 		{
-			"the address is taken", newStore(t),
+			"the address is in use", newStore(t),
 			[]string{"AGENTEVENTS_ADDR=" + taken.Addr().String()},
 			[]string{taken.Addr().String()},
 		},
@@ -55,11 +55,11 @@ func TestStartIsRefused(t *testing.T) {
 		})
 	}
 	if !owner.ready() {
-		t.Error("the process that owns the file is not ready any more")
+		t.Error("the process that serves the file is no longer ready")
 	}
 }
 
-// newerStore is a database that a later version of the program has changed.
+// newerStore returns a database that a later version of the program has migrated.
 func newerStore(t *testing.T) string {
 	t.Helper()
 	store := newStore(t)
@@ -72,7 +72,7 @@ func newerStore(t *testing.T) string {
 	return store
 }
 
-// All errors of the configuration are reported at once, and nothing is started.
+// One message lists all errors of the configuration, and nothing starts.
 func TestEveryConfigurationErrorIsReported(t *testing.T) {
 	pgtest.SQLiteOnly(t, "no database is opened")
 	t.Parallel()
@@ -91,7 +91,7 @@ func TestEveryConfigurationErrorIsReported(t *testing.T) {
 		"AGENTEVENTS_ALLOW_NETWORKS",
 		"banana", "AGENTEVENTS_LOG_LEVEL", "AGENTEVENTS_LOG_FORMAT")
 	if strings.Contains(stderr, "tiger") {
-		t.Error("the message holds a password")
+		t.Error("the message contains a password")
 	}
 }
 
@@ -102,7 +102,7 @@ func TestUnknownVariableIsLogged(t *testing.T) {
 	contains(t, "log", p.Log.String(), "AGENTEVENTS_LISTEN")
 }
 
-func TestHelpAndVersion(t *testing.T) {
+func TestHelpAndVersionPrintAndExit(t *testing.T) {
 	pgtest.SQLiteOnly(t, "no database is opened")
 	t.Parallel()
 	help, stderr, code := command(t, nil, "--help")
@@ -110,10 +110,16 @@ func TestHelpAndVersion(t *testing.T) {
 	equal(t, "standard error of --help", stderr, "")
 	contains(t, "help", help, "agentevents serve", "http://127.0.0.1:8080", "application create", "verify", "version")
 
-	printed, stderr, code := command(t, nil, "version")
+	help, stderr, code = command(t, nil, "serve", "--help")
+	equal(t, "exit code of serve --help", code, 0)
+	equal(t, "standard error of serve --help", stderr, "")
+	contains(t, "help of serve", help, "AGENTEVENTS_", "--addr", "127.0.0.1:8080", "--database-url",
+		"sqlite:agentevents.db", "--allow-networks", "--log-level", "--log-format")
+
+	output, stderr, code := command(t, nil, "version")
 	equal(t, "exit code of version", code, 0)
 	equal(t, "standard error of version", stderr, "")
-	contains(t, "version", printed, "agentevents "+version+"\n")
+	contains(t, "version", output, "agentevents "+version+"\n")
 
 	_, stderr, code = command(t, nil, "swerve")
 	if code <= 0 {

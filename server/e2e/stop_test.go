@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// An attempt that is in flight when the server is stopped is finished and recorded, and no other is begun.
+// On a stop, the server finishes and records attempts in flight, and starts no other.
 func TestStopFinishesAttemptsInFlight(t *testing.T) {
 	t.Parallel()
 	store, r := newStore(t), newReceiver(t)
@@ -18,7 +18,7 @@ func TestStopFinishesAttemptsInFlight(t *testing.T) {
 	a.logout(1)
 	r.wait(t, 1)
 	p.signal(t, syscall.SIGTERM)
-	eventually(t, "the server listens no more", func() bool { return !listens(p.URL) })
+	eventually(t, "the listener closes", func() bool { return !listens(p.URL) })
 	r.release()
 	equal(t, "exit code", p.wait(t), 0)
 	equal(t, "requests before the stop", len(r.arrivals()), 1)
@@ -27,17 +27,17 @@ func TestStopFinishesAttemptsInFlight(t *testing.T) {
 	got := r.wait(t, 2)
 	equal(t, "first request after the new start", formValue(got[1].Form(), "agent_status"), "logged_out")
 	equal(t, "exit code", p.stop(t), 0)
-	equal(t, "requests in all", len(r.arrivals()), 2)
+	equal(t, "total of requests", len(r.arrivals()), 2)
 }
 
-// The server stops although a receiver hangs. An attempt that failed meanwhile counts; one that the stop cut off does
-// not. The server promises 15 s; the test allows maxStop, for a machine with much other work.
-func TestStopWithAHangingReceiver(t *testing.T) {
+// The server stops even if a receiver hangs. An attempt that failed during the stop counts; an attempt that the stop
+// cut off does not. The server promises 15 s; the test allows maxStop, for a loaded machine.
+func TestStopEndsDespiteAHangingReceiver(t *testing.T) {
 	t.Parallel()
 	cases := []*hanging{
 		{signal: syscall.SIGTERM, env: "AGENTEVENTS_TIMEOUT=2s", attempt: "2"},
 		{signal: syscall.SIGTERM, env: "AGENTEVENTS_TIMEOUT=1m", attempt: "1"},
-		{signal: syscall.SIGINT, env: "AGENTEVENTS_LOG_LEVEL=debug"}, // all as it is by default
+		{signal: syscall.SIGINT, env: "AGENTEVENTS_LOG_LEVEL=debug"}, // the default timeout
 	}
 	for _, c := range cases {
 		c.start(t)
@@ -46,17 +46,17 @@ func TestStopWithAHangingReceiver(t *testing.T) {
 		c.stop(t)
 	}
 	for _, c := range cases {
-		c.startAgain(t)
+		c.restart(t)
 	}
 }
 
-// maxStop is less than the minute that an attempt may take: a stop that waits for the attempt fails the test.
+// maxStop is less than the minute of an attempt: a stop that waits for the attempt fails the test.
 const maxStop = 40 * time.Second
 
 type hanging struct {
 	signal  syscall.Signal
 	env     string
-	attempt string // number of the next attempt after the new start; empty when that would be too long to wait for
+	attempt string // number of the next attempt after the restart; empty if it is too late for a test
 
 	store string
 	r     *receiver
@@ -83,11 +83,11 @@ func (c *hanging) stop(t *testing.T) {
 	took := c.p.until.Sub(c.at)
 	t.Logf("%s with %s: stopped after %v", c.signal, c.env, took.Round(time.Millisecond))
 	if took > maxStop {
-		t.Errorf("%s with %s: it took %v to stop", c.signal, c.env, took)
+		t.Errorf("%s with %s: the stop took %v", c.signal, c.env, took)
 	}
 }
 
-func (c *hanging) startAgain(t *testing.T) {
+func (c *hanging) restart(t *testing.T) {
 	t.Helper()
 	if c.attempt == "" {
 		return
@@ -99,7 +99,7 @@ func (c *hanging) startAgain(t *testing.T) {
 	equal(t, "webhook-id", got[1].ID, got[0].ID)
 }
 
-// A second signal ends the server at once.
+// A second signal ends the server immediately.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
@@ -115,9 +115,9 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		return p.ended()
 	})
 	if took := p.until.Sub(began); took > 10*time.Second { // a stop that waits for the attempt takes longer
-		t.Errorf("it took %v", took)
+		t.Errorf("the stop took %v", took)
 	}
 	if p.Cmd.ProcessState.ExitCode() == 0 {
-		t.Error("exit code 0, though an attempt was not waited for")
+		t.Error("exit code 0 although an attempt was cut off")
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// TestExampleOfTheManual is the example of the API manual, and what make demo adds to it.
-func TestExampleOfTheManual(t *testing.T) {
+// The server behaves as in the example of the API manual, and as in make demo.
+func TestExampleOfTheManualWorks(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	p := serve(t, newStore(t))
@@ -20,43 +20,43 @@ func TestExampleOfTheManual(t *testing.T) {
 	a.putClient()
 	a.putAgent(gen.AgentTypeLocal, 136, "000*094@ringme.ru")
 	show := r.URL + "/fordel/show.php"
-	a.register(gen.AgentTypeLocal, 136, show, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.createEvent(gen.AgentTypeLocal, 136, show, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 
-	expect(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}),
+	checkStatus(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}),
 		"available by api, sequence 1, changed true, deliveries 1")
 	got := r.wait(t, 1)[0]
 	equal(t, "request", got.Request(), "GET /fordel/show.php?agent_status=available&agent_type=local&event_source=api&"+
 		"agent_id=136&extension_name=000%2A094%40ringme.ru ")
 	equal(t, "pairs", fmt.Sprint(readForm(got.Form())), "[{agent_status available} {agent_type local} "+
 		"{event_source api} {agent_id 136} {extension_name 000*094@ringme.ru}]")
-	envelope(t, got, 1, "agent-login", version)
+	checkHeaders(t, got, 1, "agent-login", version)
 
-	expect(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}),
+	checkStatus(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}),
 		"available by api, sequence 1, changed false, deliveries 0")
 
-	a.register(gen.AgentTypeLocal, 136, show+"?left=alone", gen.RequestMethodPOST, gen.EventTypeAgentLogout)
-	expect(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{
+	a.createEvent(gen.AgentTypeLocal, 136, show+"?left=alone", gen.RequestMethodPOST, gen.EventTypeAgentLogout)
+	checkStatus(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{
 		AgentStatus: gen.AgentStatusValueLoggedOut, EventSource: gen.EventSourcePhone,
 	}), "logged_out by phone, sequence 2, changed true, deliveries 1")
-	got = r.wait(t, 2)[1] // the order of the lane: had the second login sent anything, that would be it
+	got = r.wait(t, 2)[1] // a request of the second login would precede it in the lane
 	equal(t, "request", got.Request(), "POST /fordel/show.php?left=alone agent_status=logged_out&agent_type=local&"+
 		"event_source=phone&agent_id=136&extension_name=000%2A094%40ringme.ru")
 	equal(t, "content type", got.Header.Get("Content-Type"), "application/x-www-form-urlencoded")
-	envelope(t, got, 2, "agent-logout", version)
+	checkHeaders(t, got, 2, "agent-logout", version)
 
 	a.putAgent(gen.AgentTypeRemote, 7, "+7 (812) 336-42-42")
-	a.register(gen.AgentTypeRemote, 7, show, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.createEvent(gen.AgentTypeRemote, 7, show, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	a.set(gen.AgentTypeRemote, 7, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 	got = r.wait(t, 3)[2]
 	equal(t, "pairs", fmt.Sprint(readForm(got.Form())), "[{agent_status available} {agent_type remote} "+
 		"{event_source api} {agent_id 7} {agent_number +7 (812) 336-42-42}]")
 
-	equal(t, "exit code", p.stop(t), 0) // it waits for what is in flight, so nothing can come any more
-	equal(t, "requests in all", len(r.arrivals()), 3)
+	equal(t, "exit code", p.stop(t), 0) // after the stop, no request is in flight
+	equal(t, "total of requests", len(r.arrivals()), 3)
 }
 
-// envelope looks at the headers of a first attempt.
-func envelope(t *testing.T, got lab.Arrival, sequence int64, eventType, version string) {
+// checkHeaders checks the headers of a first attempt.
+func checkHeaders(t *testing.T, got lab.Arrival, sequence int64, eventType, version string) {
 	t.Helper()
 	equal(t, "agentevents-sequence", got.Sequence, sequence)
 	equal(t, "agentevents-attempt", got.Header.Get("agentevents-attempt"), "1")
@@ -69,19 +69,19 @@ func envelope(t *testing.T, got lab.Arrival, sequence int64, eventType, version 
 	}
 }
 
-// Names come through unharmed, whatever is in them.
-func TestNamesArriveUnharmed(t *testing.T) {
+// A receiver gets names unchanged, with any characters.
+func TestNamesArriveUnchanged(t *testing.T) {
 	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
 	r := newReceiver(t)
 	a := newAPI(t, serve(t, newStore(t)))
 	a.putClient()
-	for i, name := range oddNames {
+	for i, name := range unusualNames {
 		id := int64(i + 1)
 		for j, method := range []gen.RequestMethod{gen.RequestMethodGET, gen.RequestMethodPOST} {
 			kind := []gen.AgentType{gen.AgentTypeLocal, gen.AgentTypeRemote}[j]
 			a.putAgent(kind, id, name)
-			a.register(kind, id, r.URL, method, gen.EventTypeAgentLogin)
+			a.createEvent(kind, id, r.URL, method, gen.EventTypeAgentLogin)
 			a.set(kind, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 			n := 2*i + j + 1
 			got := r.wait(t, n)[n-1]
@@ -92,14 +92,14 @@ func TestNamesArriveUnharmed(t *testing.T) {
 	}
 }
 
-var oddNames = []string{
+var unusualNames = []string{
 	"x", " ", "000*094@ringme.ru", "+7 (812) 336-42-42", "a+b%20c%2Bd%", "a&b=c;d#e?f/g\\h",
 	`"it's" <b>$1</b> {}[]|^~` + "`",
 	"Łukasz Ünïcødé", "Агент №1", "座席 ☎", "👩🏽‍💻", "name => value", strings.Repeat("ж", 255),
 }
 
-// GET appends to the query that the URL has, to the byte, and drops its fragment.
-func TestURLKeepsItsQuery(t *testing.T) {
+// GET appends to the URL's query without a change of its bytes, and drops the fragment.
+func TestGETKeepsTheQueryOfTheURL(t *testing.T) {
 	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
 	r := newReceiver(t)
@@ -114,15 +114,15 @@ func TestURLKeepsItsQuery(t *testing.T) {
 	} {
 		id := int64(i + 1)
 		a.putAgent(gen.AgentTypeLocal, id, "x")
-		a.register(gen.AgentTypeLocal, id, r.URL+c.url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
+		a.createEvent(gen.AgentTypeLocal, id, r.URL+c.url, gen.RequestMethodGET, gen.EventTypeAgentLogin)
 		a.set(gen.AgentTypeLocal, id, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
 		want := strings.Replace(c.want, "agent_id=1&", fmt.Sprintf("agent_id=%d&", id), 1)
 		equal(t, "request for "+c.url, r.wait(t, i+1)[i].Request(), want)
 	}
 }
 
-// All registrations of the agent and the type fire, and no others.
-func TestEveryMatchingRegistrationFires(t *testing.T) {
+// All events of the agent and the type fire, and no others.
+func TestEveryMatchingEventFires(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	a := newAPI(t, serve(t, newStore(t)))
@@ -130,31 +130,31 @@ func TestEveryMatchingRegistrationFires(t *testing.T) {
 	a.putAgent(gen.AgentTypeLocal, 136, "x")
 	a.putAgent(gen.AgentTypeLocal, 137, "y")
 	a.putAgent(gen.AgentTypeRemote, 136, "z")
-	a.register(gen.AgentTypeLocal, 136, r.URL+"/one", gen.RequestMethodGET, gen.EventTypeAgentLogin)
-	a.register(gen.AgentTypeLocal, 136, r.URL+"/two", gen.RequestMethodPOST, gen.EventTypeAgentLogin)
-	a.register(gen.AgentTypeLocal, 136, r.URL+"/out", gen.RequestMethodGET, gen.EventTypeAgentLogout)
-	a.register(gen.AgentTypeLocal, 137, r.URL+"/other", gen.RequestMethodGET, gen.EventTypeAgentLogin)
-	a.register(gen.AgentTypeRemote, 136, r.URL+"/remote", gen.RequestMethodGET, gen.EventTypeAgentLogin)
-	gone := a.register(gen.AgentTypeLocal, 136, r.URL+"/gone", gen.RequestMethodGET, gen.EventTypeAgentLogin)
-	a.unregister(136, gone)
+	a.createEvent(gen.AgentTypeLocal, 136, r.URL+"/one", gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.createEvent(gen.AgentTypeLocal, 136, r.URL+"/two", gen.RequestMethodPOST, gen.EventTypeAgentLogin)
+	a.createEvent(gen.AgentTypeLocal, 136, r.URL+"/out", gen.RequestMethodGET, gen.EventTypeAgentLogout)
+	a.createEvent(gen.AgentTypeLocal, 137, r.URL+"/other", gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.createEvent(gen.AgentTypeRemote, 136, r.URL+"/remote", gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	deleted := a.createEvent(gen.AgentTypeLocal, 136, r.URL+"/deleted", gen.RequestMethodGET, gen.EventTypeAgentLogin)
+	a.deleteEvent(136, deleted)
 
-	expect(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}),
+	checkStatus(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable}),
 		"available by api, sequence 1, changed true, deliveries 2")
-	expect(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueLoggedOut}),
+	checkStatus(t, a.set(gen.AgentTypeLocal, 136, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueLoggedOut}),
 		"logged_out by api, sequence 2, changed true, deliveries 1")
 	got := r.wait(t, 3)
-	paths := []string{got[0].Path, got[1].Path, got[2].Path} // one lane, and so in order
+	paths := []string{got[0].Path, got[1].Path, got[2].Path} // one lane keeps their order
 	if !slices.Equal(paths, []string{"/one", "/two", "/out"}) {
 		t.Errorf("the receiver got %v", paths)
 	}
-	equal(t, "sequence of the second", got[1].Sequence, got[0].Sequence)
+	equal(t, "sequence of the second delivery", got[1].Sequence, got[0].Sequence)
 	if got[0].ID == got[1].ID {
 		t.Errorf("two deliveries have the webhook-id %s", got[0].ID)
 	}
 }
 
-// expect compares the answer to a status.
-func expect(t *testing.T, s gen.AgentStatus, want string) {
+// checkStatus compares the answer to a status.
+func checkStatus(t *testing.T, s gen.AgentStatus, want string) {
 	t.Helper()
 	equal(t, "status", fmt.Sprintf("%s by %s, sequence %d, changed %t, deliveries %d",
 		s.AgentStatus, s.EventSource, s.Sequence, s.Changed, s.Deliveries), want)

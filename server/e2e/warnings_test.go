@@ -10,9 +10,9 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// Failures that need attention are logged at level warn with their client and agent, and with no part of the receiver's
+// The log has failures that need attention at level warn, with their client and agent. It has no part of the receiver's
 // URL that may be secret.
-func TestWarningsOfTheLog(t *testing.T) {
+func TestWarningsNameClientAndAgent(t *testing.T) {
 	t.Parallel()
 	p := serve(t, newStore(t), "AGENTEVENTS_LOG_LEVEL=warn", "AGENTEVENTS_RETRY_SCHEDULE=100ms",
 		"AGENTEVENTS_RETRY_JITTER=0%")
@@ -30,7 +30,7 @@ func TestWarningsOfTheLog(t *testing.T) {
 		id, hidden := int64(i+1),
 			strings.Replace(at, "http://", "http://line-user:line-password@", 1)+"/line-path?line-query&status="
 		a.putAgent(gen.AgentTypeLocal, id, "x")
-		a.register(gen.AgentTypeLocal, id, hidden+[]string{"400", "410", ""}[i], gen.RequestMethodGET,
+		a.createEvent(gen.AgentTypeLocal, id, hidden+[]string{"400", "410", ""}[i], gen.RequestMethodGET,
 			gen.EventTypeAgentLogin)
 		a.signIn(id)
 	}

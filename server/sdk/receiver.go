@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// received lists the events that have arrived at the end of the story, sorted.
+// received lists the events that a program must cause, sorted.
 const received = `POST agent_status=available agent_type=local event_source=api agent_id=136 ` +
 	`extension_name=000*094@ringme.ru agent_number=
 POST agent_status=available agent_type=remote event_source=api agent_id=7 extension_name= agent_number=Доб. *7@Юг`
 
-// keys are those of AgentEventData.
+// keys are the fields of AgentEventData.
 var keys = []string{"agent_status", "agent_type", "event_source", "agent_id", "extension_name", "agent_number"}
 
-// receiver confirms all that it is sent, and keeps it.
+// receiver answers every request with 200, and records it.
 type receiver struct {
 	url  string
 	http *http.Server
@@ -45,25 +45,25 @@ func (r *receiver) close() { _ = r.http.Close() }
 
 // ServeHTTP implements http.Handler.
 func (r *receiver) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
-	words := []string{req.Method}
+	fields := []string{req.Method}
 	for _, key := range keys {
-		words = append(words, key+"="+req.FormValue(key))
+		fields = append(fields, key+"="+req.FormValue(key))
 	}
-	text := strings.Join(words, " ")
+	text := strings.Join(fields, " ")
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lines = append(r.lines, text)
 	fmt.Fprintln(r.show, text)
 }
 
-// sorted is what came, since agents do not wait for each other.
+// sorted returns the recorded events, sorted, since the order between agents is undefined.
 func (r *receiver) sorted() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return strings.Join(slices.Sorted(slices.Values(r.lines)), "\n")
 }
 
-// receive prints what comes, until ctx ends.
+// receive prints events until ctx ends.
 func receive(ctx context.Context, address string, stdout io.Writer) error {
 	r, err := newReceiver(ctx, address)
 	if err != nil {
@@ -73,7 +73,7 @@ func receive(ctx context.Context, address string, stdout io.Writer) error {
 	r.mu.Lock()
 	r.show = stdout
 	r.mu.Unlock()
-	fmt.Fprintf(stdout, "Receiving at %s until it is interrupted.\n", r.url)
+	fmt.Fprintf(stdout, "Receiving at %s until interrupted\n", r.url)
 	<-ctx.Done()
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// outcome is what a step came to; it is empty when the step was not reached or is none.
+// outcome is the result of a step. It is empty if the step did not run.
 type outcome string
 
 const (
@@ -23,29 +23,29 @@ func (o outcome) String() string {
 	return string(o)
 }
 
-// result is what came of an SDK.
+// result is the result of an SDK.
 type result struct {
 	sdk
-	generated, built, told outcome
-	missing                []string // what is not installed, so that nothing was run
-	err                    error
-	took                   time.Duration
+	generated, built, ran outcome
+	missing               []string // missing packages; if any, no step ran
+	err                   error
+	took                  time.Duration
 }
 
-// remark says in short what is special about it.
+// remark summarizes the result.
 func (r *result) remark() string {
 	switch {
 	case len(r.missing) > 0:
 		return "not run, missing: " + strings.Join(r.missing, ", ")
 	case r.err != nil:
-		return "see above"
-	case r.tell == "":
+		return "error above"
+	case r.run == "":
 		return "generated only"
 	}
 	return ""
 }
 
-// line is what is printed as soon as it is known.
+// line returns the line that is printed when the SDK has been tested.
 func (r *result) line() string {
 	if r.err != nil {
 		return fmt.Sprintf("%s: %v", r.name, r.err)
@@ -56,16 +56,16 @@ func (r *result) line() string {
 	return fmt.Sprintf("%s: ok, %.0f s", r.name, r.took.Seconds())
 }
 
-// table is what came of all.
+// table returns a table of all results.
 func table(results []result) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SDK\tmade by\tgenerated\tbuilt\tstory\tseconds\tremark")
+	fmt.Fprintln(w, "SDK\tgenerator\tgenerated\tbuilt\tran\tseconds\tremark")
 	for _, r := range results {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.0f\t%s\n", r.name, r.tool, r.generated, r.built, r.told,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.0f\t%s\n", r.name, r.tool, r.generated, r.built, r.ran,
 			r.took.Seconds(), r.remark())
 	}
-	_ = w.Flush() // to memory
+	_ = w.Flush() // cannot fail: it writes to memory
 	lines := strings.Split(b.String(), "\n")
 	for i := range lines {
 		lines[i] = strings.TrimRight(lines[i], " ")
@@ -73,7 +73,7 @@ func table(results []result) string {
 	return strings.Join(lines, "\n")
 }
 
-// verdict is an error when one failed. Where everything has to be installed, one that was not run has failed.
+// verdict returns an error if an SDK failed. If strict, an SDK that was not run has failed.
 func verdict(results []result, strict bool) (err error) {
 	for _, r := range results {
 		if r.err != nil {

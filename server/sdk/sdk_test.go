@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// The commands in gen/README.md are those that this program runs.
+// gen/README.md has the commands that this program runs.
 func TestReadmeHasTheCommands(t *testing.T) {
 	text, err := os.ReadFile("../../gen/README.md")
 	if err != nil {
@@ -25,7 +25,7 @@ func TestReadmeHasTheCommands(t *testing.T) {
 	}
 	readme := string(text)
 	if !strings.Contains(readme, "\n"+fetchJar+"\n") {
-		t.Errorf("gen/README.md does not get the generator by\n%s", fetchJar)
+		t.Errorf("gen/README.md lacks the command\n%s", fetchJar)
 	}
 	for _, s := range sdks {
 		_, section, found := strings.Cut(readme, "\n## "+s.name+"\n")
@@ -34,28 +34,28 @@ func TestReadmeHasTheCommands(t *testing.T) {
 			t.Errorf("gen/README.md has no section %q with the commands\n%s", s.name, want)
 		}
 		if !strings.Contains(section, s.tool) {
-			t.Errorf("the section %q of gen/README.md does not name %s", s.name, s.tool)
+			t.Errorf("the section %q of gen/README.md lacks the tool %s", s.name, s.tool)
 		}
 		for _, n := range s.needs {
 			if !strings.Contains(section, "`"+n.name+"`") {
-				t.Errorf("the section %q of gen/README.md does not say that %s is needed", s.name, n.name)
+				t.Errorf("the section %q of gen/README.md lacks the package %s", s.name, n.name)
 			}
 		}
 	}
 }
 
-// block is the commands of an SDK as gen/README.md has them.
+// block returns the commands of an SDK in the form of gen/README.md.
 func block(s sdk) string {
 	lines := []string{"mkdir " + s.name, "cd " + s.name}
 	lines = append(append(lines, s.generate...), s.build...)
-	if s.tell != "" {
-		lines = append(lines, s.tell)
+	if s.run != "" {
+		lines = append(lines, s.run)
 	}
 	return fmt.Sprintf("```shell\n%s\n```\n", strings.Join(append(lines, "cd .."), "\n"))
 }
 
-// Every SDK is of a pinned version, and what it was downloaded from is the choice of the machine.
-func TestPins(t *testing.T) {
+// The version of every tool is pinned. The machine chooses the registry from which it is downloaded.
+func TestToolVersionsArePinned(t *testing.T) {
 	for file, want := range map[string][]string{
 		"openapi-fetch/package.json": {
 			`"openapi-typescript": "` + openAPITypeScript + `"`, `"openapi-fetch": "` + openAPIFetch + `"`,
@@ -75,35 +75,35 @@ func TestPins(t *testing.T) {
 			}
 		}
 		if loose := regexp.MustCompile(`"[\^~]|>=|://`).FindString(string(text)); loose != "" {
-			t.Errorf("%s has %s, which pins nothing or names a host", file, loose)
+			t.Errorf("%s has %s, which is not a pinned version or names a host", file, loose)
 		}
 	}
 }
 
-func TestEveryStoryIsOfAnSDK(t *testing.T) {
-	told := map[string]bool{}
+func TestEachSDKHasAProgram(t *testing.T) {
+	ran := map[string]bool{}
 	for _, s := range sdks {
-		told[s.name] = s.tell != ""
+		ran[s.name] = s.run != ""
 	}
 	dirs, err := fs.Glob(os.DirFS("testdata"), "*/[sS]tory.*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range dirs {
-		if name := filepath.Dir(path); !told[name] {
-			t.Errorf("testdata/%s is run for no SDK", path)
+		if name := filepath.Dir(path); !ran[name] {
+			t.Errorf("testdata/%s belongs to no SDK", path)
 		} else {
-			delete(told, name)
+			delete(ran, name)
 		}
 	}
-	for name, tells := range told {
-		if tells {
-			t.Errorf("%s has no story in testdata/", name)
+	for name, runs := range ran {
+		if runs {
+			t.Errorf("%s has no program in testdata/", name)
 		}
 	}
 }
 
-func TestChoose(t *testing.T) {
+func TestChooseSelectsByName(t *testing.T) {
 	names := func(chosen []sdk) string {
 		var all []string
 		for _, s := range chosen {
@@ -118,24 +118,24 @@ func TestChoose(t *testing.T) {
 		}
 	}
 	if _, err := choose(all, "a,x"); err == nil || !strings.Contains(err.Error(), `"x"`) {
-		t.Errorf("an SDK that is not there: %v", err)
+		t.Errorf("an unknown SDK: %v", err)
 	}
 }
 
-// What was not run is never said to have passed.
-func TestResults(t *testing.T) {
-	tells := sdk{name: "a", tool: "t 1", tell: "./a"}
+// An SDK that was not run is not reported as passed.
+func TestResultsReportMissingPackages(t *testing.T) {
+	runs := sdk{name: "a", tool: "t 1", run: "./a"}
 	results := []result{
-		{sdk: tells, generated: passed, built: passed, told: passed, took: 2 * time.Second},
+		{sdk: runs, generated: passed, built: passed, ran: passed, took: 2 * time.Second},
 		{sdk: sdk{name: "b", tool: "t 1"}, generated: passed, took: time.Second},
-		{sdk: tells, missing: []string{"php-cli", "php-curl"}},
-		{sdk: tells, generated: passed, built: failed, err: errors.New("it does not compile"), took: time.Second},
+		{sdk: runs, missing: []string{"php-cli", "php-curl"}},
+		{sdk: runs, generated: passed, built: failed, err: errors.New("it does not compile"), took: time.Second},
 	}
-	want := `SDK  made by  generated  built   story  seconds  remark
-a    t 1      ok         ok      ok     2
-b    t 1      ok         -       -      1        generated only
-a    t 1      -          -       -      0        not run, missing: php-cli, php-curl
-a    t 1      ok         FAILED  -      1        see above
+	want := `SDK  generator  generated  built   ran  seconds  remark
+a    t 1        ok         ok      ok   2
+b    t 1        ok         -       -    1        generated only
+a    t 1        -          -       -    0        not run, missing: php-cli, php-curl
+a    t 1        ok         FAILED  -    1        error above
 `
 	if got := table(results); got != want {
 		t.Errorf("the table is\n%s\nwant\n%s", got, want)
@@ -144,63 +144,63 @@ a    t 1      ok         FAILED  -      1        see above
 		t.Errorf("a missing tool fails a run that does not require it: %v", err)
 	}
 	if err := verdict(results[:3], true); err == nil || !strings.Contains(err.Error(), "php-curl missing") {
-		t.Errorf("what is missing in CI: %v", err)
+		t.Errorf("a missing tool in CI: %v", err)
 	}
 	if err := verdict(results[3:], false); err == nil {
-		t.Error("what has failed is no error")
+		t.Error("a failed SDK is not an error")
 	}
 }
 
-// Each step is run only after the one before it, and what fails says why.
-func TestTrial(t *testing.T) {
+// Each step runs only if the step before it passed. The error has the output of the failed step.
+func TestTrialStopsAtTheFirstFailure(t *testing.T) {
 	for name, c := range map[string]struct {
 		sdk
-		want result
-		says string
+		want    result
+		message string
 	}{
-		"something is missing": {
+		"a package is missing": {
 			sdk{needs: []need{{"nothing", "true"}, {"a tool", "false"}}}, result{missing: []string{"a tool"}}, "",
 		},
-		"it is only generated": {sdk{generate: []string{"true"}}, result{generated: passed}, ""},
-		"it is not understood": {
-			sdk{generate: []string{"echo [main] WARN no schema >&2"}, tell: "true"},
+		"an SDK without a program": {sdk{generate: []string{"true"}}, result{generated: passed}, ""},
+		"the generator warns": {
+			sdk{generate: []string{"echo [main] WARN no schema >&2"}, run: "true"},
 			result{generated: failed},
 			"no schema",
 		},
-		"a warning is harmless": {
+		"the generator prints a harmless warning": {
 			sdk{generate: []string{"echo WARN a name"}, harmless: []string{"a name"}}, result{generated: passed}, "",
 		},
-		"it is not generated": {
-			sdk{generate: []string{"echo no schema >&2; false"}, tell: "true"}, result{generated: failed}, "no schema",
+		"the generator fails": {
+			sdk{generate: []string{"echo no schema >&2; false"}, run: "true"}, result{generated: failed}, "no schema",
 		},
-		"it does not compile": {
-			sdk{build: []string{"true", "echo line 7; exit 3"}, tell: "true"},
+		"the build fails": {
+			sdk{build: []string{"true", "echo line 7; exit 3"}, run: "true"},
 			result{generated: passed, built: failed},
 			"line 7",
 		},
-		"there is no server": {
-			sdk{tell: "true"}, result{generated: passed, built: passed, told: failed}, "start the server",
+		"the server does not start": {
+			sdk{run: "true"}, result{generated: passed, built: passed, ran: failed}, "start the server",
 		},
-		"it knows where we are": {
-			sdk{generate: []string{`test "$agentevents" = /root-of-it`}}, result{generated: passed}, "",
+		"the commands get the path of the repository": {
+			sdk{generate: []string{`test "$agentevents" = /repository`}}, result{generated: passed}, "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			trial := &trial{root: "/root-of-it", dir: t.TempDir(), binary: "/nonexistent/agentevents"}
+			trial := &trial{root: "/repository", dir: t.TempDir(), binary: "/nonexistent/agentevents"}
 			c.name = "some"
-			r := trial.try(t.Context(), c.sdk)
-			if r.generated != c.want.generated || r.built != c.want.built || r.told != c.want.told ||
+			r := trial.test(t.Context(), c.sdk)
+			if r.generated != c.want.generated || r.built != c.want.built || r.ran != c.want.ran ||
 				strings.Join(r.missing, ",") != strings.Join(c.want.missing, ",") {
 				t.Errorf("the result is %+v, want %+v", r, c.want)
 			}
-			if (r.err == nil) != (c.says == "") || r.err != nil && !strings.Contains(r.err.Error(), c.says) {
-				t.Errorf("the error is %v and should say %q", r.err, c.says)
+			if (r.err == nil) != (c.message == "") || r.err != nil && !strings.Contains(r.err.Error(), c.message) {
+				t.Errorf("the error is %v, want %q", r.err, c.message)
 			}
 		})
 	}
 }
 
-func TestDiffers(t *testing.T) {
+func TestDiffersReportsTheFirstDifference(t *testing.T) {
 	if err := differs("it", "a\r\nb\n", "a\nb\n"); err != nil {
 		t.Error(err)
 	}
@@ -211,8 +211,8 @@ func TestDiffers(t *testing.T) {
 	}
 }
 
-// What the receiver of the story is compared with is what a receiver prints.
-func TestReceiver(t *testing.T) {
+// The receiver prints events in the form of received.
+func TestReceiverPrintsEvents(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	r, err := newReceiver(ctx, "127.0.0.1:0")
@@ -243,6 +243,6 @@ func TestReceiver(t *testing.T) {
 		t.Errorf("received\n%s\nwant\n%s", r.sorted(), received)
 	}
 	if lines := strings.Count(printed.String(), "\n"); lines != 2 {
-		t.Errorf("shown are %d lines: %s", lines, printed.String())
+		t.Errorf("%d lines are printed: %s", lines, printed.String())
 	}
 }

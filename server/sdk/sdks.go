@@ -2,7 +2,7 @@ package main
 
 import "strings"
 
-// The versions of what generates. That of a package of npm stands in its package.json.
+// The versions of the tools. A package.json has the version of a package of npm.
 const (
 	openAPIGenerator    = "7.25.0"
 	mavenDependency     = "3.8.1"
@@ -12,31 +12,31 @@ const (
 	openAPIPythonClient = "0.29.1"
 )
 
-// fetchJar puts openapi-generator into the current directory, for all SDKs that it makes.
+// fetchJar downloads openapi-generator into the current directory, for all SDKs that it generates.
 const fetchJar = "mvn -q org.apache.maven.plugins:maven-dependency-plugin:" + mavenDependency + ":copy" +
 	" -Dartifact=org.openapitools:openapi-generator-cli:" + openAPIGenerator + " -DoutputDirectory=."
 
 const jar = "openapi-generator-cli-" + openAPIGenerator + ".jar"
 
-// sdk is one SDK. Its commands are those of gen/README.md and are run by a shell, in a directory beside the jar; the
-// variable agentevents says where the repository is.
+// sdk is one SDK. A shell runs its commands, which gen/README.md lists, in a directory next to that of the jar. The
+// variable agentevents has the path of the repository.
 type sdk struct {
-	name     string // of its directory in testdata/ and of its section in gen/README.md
-	tool     string // what generates it
+	name     string // name of its directory in testdata/ and of its section in gen/README.md
+	tool     string // the generator and its version
 	needs    []need
 	generate []string
 	build    []string
-	tell     string   // nothing where it is only generated
-	harmless []string // warnings of the generator that no change of the document would help
+	run      string   // empty if the SDK is only generated
+	harmless []string // warnings of the generator that no change of openapi.yaml prevents
 }
 
-// usesJar says whether openapi-generator makes it.
+// usesJar reports whether openapi-generator generates the SDK.
 func (s *sdk) usesJar() bool { return strings.HasPrefix(s.tool, "openapi-generator ") }
 
-// need is something that must be installed.
+// need is a required package.
 type need struct {
-	name  string // of the package of Debian
-	probe string // a command of the shell that succeeds where it is there
+	name  string // name of the Debian package
+	probe string // shell command that succeeds if it is installed
 }
 
 var (
@@ -55,7 +55,7 @@ var (
 	needHTTP   = need{"ruby-typhoeus", "ruby -e 'require \"typhoeus\"'"}
 )
 
-// Commands that several have.
+// Commands of several SDKs.
 const (
 	copySpec = `cp "$agentevents"/openapi.yaml .`
 	npm      = "npm install --no-package-lock --no-audit --no-fund --loglevel=error"
@@ -63,8 +63,8 @@ const (
 	venv     = "python3 -m venv venv"
 	pip      = "venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt"
 	checkPy  = "venv/bin/mypy story.py"
-	tellPy   = "venv/bin/python story.py"
-	tellJS   = "node out/story.js"
+	runPy    = "venv/bin/python story.py"
+	runJS    = "node out/story.js"
 )
 
 func copyStory(name string) string {
@@ -84,21 +84,21 @@ var sdks = []sdk{
 		name: "python", tool: jarTool, needs: jarNeeds(needPython),
 		generate: []string{copySpec, copyStory("python"), byJar("python")},
 		build:    []string{venv, pip + " ./sdk mypy", checkPy},
-		tell:     tellPy,
-		// It looks for the names of some properties' schemas that have none, and does not miss them.
+		run:      runPy,
+		// The generator looks for the names of properties' schemas that have none. It does not need them.
 		harmless: []string{"Failed to get the schema name: null"},
 	},
 	{
 		name: "php", tool: jarTool, needs: jarNeeds(needPHP, needCurl, needMB, needGuzzle),
 		generate: []string{copySpec, copyStory("php"), byJar("php")},
 		build:    []string{"find sdk/lib story.php -name '*.php' | xargs -n 1 php -l >lint.txt"},
-		tell:     "php story.php",
+		run:      "php story.php",
 	},
 	{
 		name: "typescript-fetch", tool: jarTool, needs: jarNeeds(needNode, needNpm),
 		generate: []string{copySpec, copyStory("typescript-fetch"), byJar("typescript-fetch")},
 		build:    []string{npm, tsc},
-		tell:     tellJS,
+		run:      runJS,
 	},
 	{
 		name: "java", tool: jarTool, needs: jarNeeds(needJDK),
@@ -107,22 +107,22 @@ var sdks = []sdk{
 			"mvn -q -f sdk -DskipTests package",
 			"javac -encoding UTF-8 -cp 'sdk/target/openapi-java-client-1.0.0.jar:sdk/target/lib/*' Story.java",
 		},
-		tell: "java -cp '.:sdk/target/openapi-java-client-1.0.0.jar:sdk/target/lib/*' Story",
-		// The documentation of the SDK goes without the example, which is an object or an array.
+		run: "java -cp '.:sdk/target/openapi-java-client-1.0.0.jar:sdk/target/lib/*' Story",
+		// The SDK's documentation lacks the example, which is an object or an array.
 		harmless: []string{"Ignoring complex example on request body"},
 	},
 	{
 		name: "go", tool: jarTool, needs: jarNeeds(needGo),
 		generate: []string{copySpec, copyStory("go"), byJar("go")},
 		build:    []string{"go vet . github.com/GIT_USER_ID/GIT_REPO_ID", "go build -o story ."},
-		tell:     "./story",
+		run:      "./story",
 	},
 	{
 		name: "ruby", tool: jarTool, needs: jarNeeds(needRuby, needHTTP),
 		generate: []string{copySpec, copyStory("ruby"), byJar("ruby")},
 		build:    []string{"find sdk/lib story.rb -name '*.rb' | xargs -n 1 ruby -c >lint.txt"},
-		tell:     "ruby -I sdk/lib story.rb",
-		// It is the name of a property, and no model is made of it.
+		run:      "ruby -I sdk/lib story.rb",
+		// The word is the name of a property, and no model has that name.
 		harmless: []string{"until (reserved word) cannot be used as model name"},
 	},
 	{
@@ -132,13 +132,13 @@ var sdks = []sdk{
 			copySpec, copyStory("openapi-fetch"), npm, "npx openapi-typescript openapi.yaml -o schema.d.ts",
 		},
 		build: []string{tsc},
-		tell:  tellJS,
+		run:   runJS,
 	},
 	{
 		name: "hey-api", tool: "@hey-api/openapi-ts " + heyAPI, needs: []need{needNode, needNpm},
 		generate: []string{copySpec, copyStory("hey-api"), npm, "npx openapi-ts -i openapi.yaml -o sdk"},
 		build:    []string{tsc},
-		tell:     tellJS,
+		run:      runJS,
 	},
 	{
 		name: "openapi-python-client", tool: "openapi-python-client " + openAPIPythonClient, needs: []need{needPython},
@@ -147,7 +147,7 @@ var sdks = []sdk{
 			`PATH="$PWD/venv/bin:$PATH" openapi-python-client generate --path openapi.yaml --output-path sdk`,
 		},
 		build: []string{pip + " ./sdk mypy", checkPy},
-		tell:  tellPy,
+		run:   runPy,
 	},
 	{
 		name: "client", tool: "gen/client of this repository", needs: []need{needGo},
@@ -158,7 +158,7 @@ var sdks = []sdk{
 			"go mod tidy",
 		},
 		build: []string{"go vet .", "go build -o story ."},
-		tell:  "./story",
+		run:   "./story",
 	},
 	{
 		name: "csharp", tool: jarTool, needs: jarNeeds(),

@@ -17,22 +17,22 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// patience is how long an SDK may take from its generation to the end of its story, downloads included.
+// patience is the time limit for one SDK, including downloads.
 const patience = 15 * time.Minute
 
-// story is what each program has to print.
+// story is the expected output of each program.
 //
 //go:embed testdata/story.txt
 var story string
 
-// trial tries SDKs, each in a directory of its own.
+// trial tests SDKs, each in its own directory.
 type trial struct {
 	root, dir, binary string
-	fetched           bool // the jar
+	fetched           bool // the jar has been downloaded
 }
 
-// try makes an SDK and uses it.
-func (t *trial) try(ctx context.Context, s sdk) (r result) {
+// test generates an SDK, builds it, and runs its program.
+func (t *trial) test(ctx context.Context, s sdk) (r result) {
 	began := time.Now()
 	r = result{sdk: s}
 	defer func() { r.took = time.Since(began) }()
@@ -44,8 +44,8 @@ func (t *trial) try(ctx context.Context, s sdk) (r result) {
 	for _, step := range []struct {
 		into *outcome
 		do   func(context.Context, sdk) error
-	}{{&r.generated, t.generate}, {&r.built, t.build}, {&r.told, t.tell}} {
-		if s.tell == "" && step.into != &r.generated {
+	}{{&r.generated, t.generate}, {&r.built, t.build}, {&r.ran, t.runProgram}} {
+		if s.run == "" && step.into != &r.generated {
 			continue
 		}
 		if r.err = step.do(ctx, s); r.err != nil {
@@ -57,7 +57,7 @@ func (t *trial) try(ctx context.Context, s sdk) (r result) {
 	return r
 }
 
-// missing returns the names of what is needed and is not there.
+// missing returns the names of the packages that are not installed.
 func missing(ctx context.Context, needs []need) (names []string) {
 	for _, n := range needs {
 		if exec.CommandContext(ctx, "sh", "-c", n.probe).Run() != nil {
@@ -77,8 +77,8 @@ func (t *trial) generate(ctx context.Context, s sdk) error {
 	if err := os.Mkdir(t.home(s), 0o755); err != nil {
 		return err
 	}
-	// A generator warns on either of its outputs, of what it does not understand of the document.
-	printed, err := t.shell(ctx, t.home(s), nil, together(s.generate)...)
+	// Generators print warnings about openapi.yaml to standard output or standard error.
+	printed, err := t.shell(ctx, t.home(s), nil, mergeOutputs(s.generate)...)
 	if err != nil {
 		return err
 	}
@@ -88,8 +88,8 @@ func (t *trial) generate(ctx context.Context, s sdk) error {
 	return nil
 }
 
-// together has commands print all to their standard output.
-func together(commands []string) (all []string) {
+// mergeOutputs makes commands print standard error to standard output.
+func mergeOutputs(commands []string) (all []string) {
 	for _, command := range commands {
 		all = append(all, "exec 2>&1\n"+command)
 	}
@@ -98,10 +98,10 @@ func together(commands []string) (all []string) {
 
 var warning = regexp.MustCompile(`\b(WARN|WARNING|ERROR)\b|\bWarning\b|⚠`)
 
-// warnings returns the lines that are warnings, but for the harmless ones.
+// warnings returns the warnings in an output, without the harmless ones.
 func warnings(printed string, harmless []string) (warned []string) {
 	for l := range strings.Lines(printed) {
-		known := func(words string) bool { return strings.Contains(l, words) }
+		known := func(text string) bool { return strings.Contains(l, text) }
 		if warning.MatchString(l) && !slices.ContainsFunc(harmless, known) {
 			warned = append(warned, strings.TrimSpace(l))
 		}
@@ -114,8 +114,9 @@ func (t *trial) build(ctx context.Context, s sdk) error {
 	return err
 }
 
-// tell starts the server and a receiver, runs the program, and compares its output and the events with the story.
-func (t *trial) tell(ctx context.Context, s sdk) (err error) {
+// runProgram starts the server and a receiver, runs the program, and compares its output and the events with the
+// expected ones.
+func (t *trial) runProgram(ctx context.Context, s sdk) (err error) {
 	r, err := newReceiver(ctx, "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -129,21 +130,21 @@ func (t *trial) tell(ctx context.Context, s sdk) (err error) {
 	if err := server.Ready(ctx); err != nil {
 		return err
 	}
-	told, err := t.shell(ctx, t.home(s), []string{
+	printed, err := t.shell(ctx, t.home(s), []string{
 		"BASE_URL=" + server.URL + "/api/ver1.0",
 		"CLIENT_ID=" + lab.OperatorID,
 		"CLIENT_SECRET=" + lab.OperatorSecret,
 		"RECEIVER_URL=" + r.url,
-	}, s.tell)
+	}, s.run)
 	if err != nil {
 		return err
 	}
-	return errors.Join(differs("what it told", told, story), differs("what was received", r.sorted(), received))
+	return errors.Join(differs("the output", printed, story), differs("the received events", r.sorted(), received))
 }
 
 func (t *trial) home(s sdk) string { return filepath.Join(t.dir, s.name) }
 
-// shell runs commands one after the other until one fails, and returns what they print to their standard output.
+// shell runs commands in order until one fails, and returns their standard output.
 func (t *trial) shell(ctx context.Context, dir string, env []string, commands ...string) (string, error) {
 	var printed strings.Builder
 	for _, command := range commands {
@@ -161,7 +162,7 @@ func (t *trial) shell(ctx context.Context, dir string, env []string, commands ..
 	return printed.String(), nil
 }
 
-// inGroup has a command end with all that it has started, when its context ends.
+// inGroup makes a command end together with its child processes when its context ends.
 func inGroup(cmd *exec.Cmd) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -169,22 +170,22 @@ func inGroup(cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
-// shown is how many lines of what failed are shown.
-const shown = 30
+// maxErrorLines is the number of lines of a failed command's output in an error.
+const maxErrorLines = 30
 
-// tail is the last lines of a text.
+// tail returns the last lines of a text.
 func tail(text string) string {
 	all := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(all[max(0, len(all)-shown):], "\n")
+	return strings.Join(all[max(0, len(all)-maxErrorLines):], "\n")
 }
 
-// differs says in which line a text is first another than it should be.
+// differs returns an error with the first line in which two texts differ.
 func differs(what, got, want string) error {
 	g, w := strings.Split(strings.TrimSpace(got), "\n"), strings.Split(strings.TrimSpace(want), "\n")
 	for i := range max(len(g), len(w)) {
 		is, should := line(g, i), line(w, i)
 		if is != should {
-			return fmt.Errorf("%s differs in line %d:\n  it is      %s\n  and not    %s", what, i+1, is, should)
+			return fmt.Errorf("%s differs in line %d:\n  got   %s\n  want  %s", what, i+1, is, should)
 		}
 	}
 	return nil

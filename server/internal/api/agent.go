@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// An operation of local agents and its twin of remote ones differ only in their types: both bind one function of the
-// store, or of handlers, to the answer. The generated code looks at the error first.
+// Each operation of local agents has a twin for remote agents, with other types. Both call the same function of the
+// store or of handlers, and convert its result. The generated code ignores a response that comes with an error.
 
 func localKey(client string, id int64) store.AgentKey {
 	return store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: id}
@@ -36,7 +36,7 @@ func remoteAgent(a store.Agent) gen.RemoteAgent {
 	}
 }
 
-// mapAgents is never nil, so that its JSON is never null.
+// mapAgents returns a slice that is never nil, so that its JSON is never null.
 func mapAgents[T any](agents []store.Agent, convert func(store.Agent) T) []T {
 	all := make([]T, len(agents))
 	for i, a := range agents {
@@ -45,7 +45,7 @@ func mapAgents[T any](agents []store.Agent, convert func(store.Agent) T) []T {
 	return all
 }
 
-// newAgent returns the fields of a new agent. An extension's id of 0 means none.
+// newAgent returns the fields of a new agent. An extension id of 0 means none.
 func newAgent(name string, extensionID int64) store.AgentUpdate {
 	u := store.AgentUpdate{Name: &name}
 	if extensionID != 0 {
@@ -54,7 +54,7 @@ func newAgent(name string, extensionID int64) store.AgentUpdate {
 	return u
 }
 
-// agents is a page of a list, with the link to the next one.
+// agents returns a page of a client's agents, and the link to the next page.
 func (h handlers) agents(
 	ctx context.Context, client string, kind gen.AgentType, p gen.ListLocalAgentsParams,
 ) ([]store.Agent, *string, error) {

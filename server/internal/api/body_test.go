@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-func TestContentType(t *testing.T) {
+func TestContentTypeMustBeJSON(t *testing.T) {
 	ls := newLiveServer(t)
 	for typ, status := range map[string]int{
 		"application/json": 201, "application/json; charset=utf-8": 200, "Application/JSON;charset=UTF-8": 200,
@@ -39,7 +39,7 @@ func TestBodyIsRequired(t *testing.T) {
 	}
 }
 
-func TestBodyLimit(t *testing.T) {
+func TestBodySizeIsLimited(t *testing.T) {
 	ls := newLiveServer(t)
 	for _, chunked := range []bool{false, true} {
 		for size, status := range map[int]int{
@@ -61,23 +61,23 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-func TestJSON(t *testing.T) {
+func TestInvalidJSONIsRefusedWithItsPosition(t *testing.T) {
 	ls := newLiveServer(t)
-	const early = "the body is not valid JSON, it ends too early"
+	const early = "the body must be valid JSON; it ends too early"
 	for body, want := range map[string]string{
 		`{"name":"x"`:                early,
 		` `:                          early,
-		`{"name":"x"}}`:              "the body is not valid JSON, from line 1, column 13 on",
-		`{"name":"x"} {}`:            "the body is not valid JSON, from line 1, column 14 on",
-		"{\n \"nämé\": x}":           "the body is not valid JSON, from line 2, column 10 on",
-		"{\"name\":\n\n\nNaN}":       "the body is not valid JSON, from line 4, column 1 on",
-		`name=x`:                     "the body is not valid JSON, from line 1, column 2 on",
-		`{'name':'x'}`:               "the body is not valid JSON, from line 1, column 2 on",
+		`{"name":"x"}}`:              "the body must be valid JSON; line 1, column 13 is not",
+		`{"name":"x"} {}`:            "the body must be valid JSON; line 1, column 14 is not",
+		"{\n \"nämé\": x}":           "the body must be valid JSON; line 2, column 10 is not",
+		"{\"name\":\n\n\nNaN}":       "the body must be valid JSON; line 4, column 1 is not",
+		`name=x`:                     "the body must be valid JSON; line 1, column 2 is not",
+		`{'name':'x'}`:               "the body must be valid JSON; line 1, column 2 is not",
 		"\ufeff{}":                   "the body must not begin with a byte order mark",
-		"\xff\xfe{\x00}\x00":         "the body must be UTF-8, and is UTF-16",
-		"\xfe\xff\x00{\x00}":         "the body must be UTF-8, and is UTF-16",
-		strings.Repeat("[", 100_000): "the body is not valid JSON, from line 1, column 10001 on",
-		"{\"name\":\"\xff\"}":        "the body is not valid UTF-8",
+		"\xff\xfe{\x00}\x00":         "the body must be UTF-8, not UTF-16",
+		"\xfe\xff\x00{\x00}":         "the body must be UTF-8, not UTF-16",
+		strings.Repeat("[", 100_000): "the body must be valid JSON; line 1, column 10001 is not",
+		"{\"name\":\"\xff\"}":        "the body must be valid UTF-8",
 	} {
 		g := ls.call("PUT", "/client/12", body)
 		if e := ls.errorOf(g); g.status != http.StatusBadRequest || e.Message != want {

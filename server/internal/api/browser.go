@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// The values of Content-Security-Policy, as http.Header holds them. No page may show an answer in a frame.
+// The values of Content-Security-Policy, as http.Header stores them. No page may show an answer in a frame.
 var (
 	defaultPolicy = policy("default-src 'none'")
-	// The CSS of Swagger UI has pictures inline.
+	// The CSS of Swagger UI has inline pictures.
 	docsPolicy = policy("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
 		"img-src 'self' data:")
-	// The list of profiles has its style inline.
+	// The list of profiles has an inline style.
 	profilesPolicy = policy("default-src 'none'; style-src 'unsafe-inline'")
 
 	nosniff    = []string{"nosniff"}
@@ -22,7 +22,7 @@ func policy(sources string) []string {
 	return []string{sources + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}
 }
 
-// BrowserHeaders adds headers to every answer of a handler that bound what a browser does with it.
+// BrowserHeaders adds to every answer of a handler the headers that restrict what a browser does with it.
 func BrowserHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setBrowserHeaders(w.Header(), policyOf(r.URL.Path))

@@ -15,10 +15,10 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// callConnections is how many connections call at the same time, for each processor.
+// callConnections is the number of concurrent connections for each processor.
 const callConnections = 16
 
-// calls are requests that change nothing, below the path of a client, and the names of their benchmarks.
+// calls are requests that change nothing, with the names of their benchmarks. Their paths are relative to the client's.
 var calls = []struct{ name, method, path, body string }{
 	{"GetEvent", http.MethodGet, "/agent/local/136/event/1", ""},
 	{"ListEvents", http.MethodGet, "/agent/local/136/event/", ""},
@@ -26,8 +26,8 @@ var calls = []struct{ name, method, path, body string }{
 	{"ListDeliveries", http.MethodGet, "/delivery/?limit=100", ""},
 }
 
-// BenchmarkCall compares the API with a bare handler of the same web framework that answers the same bytes. Many
-// connections call side by side, so that a second divided by the time of an operation is the rate of both.
+// BenchmarkCall compares the API with a bare handler of the same web framework that answers the same bytes. The
+// connections call concurrently, so the rate of requests is a second divided by the time of an operation.
 //
 //	go test -run xxx -bench Call -count 6 ./server/internal/api | tee calls.txt
 //	benchstat -col /on calls.txt
@@ -35,7 +35,7 @@ func BenchmarkCall(b *testing.B) {
 	server := httptest.NewServer(newBenchmarkRouter(b, slog.New(slog.DiscardHandler)))
 	defer server.Close()
 	addr := hostPort(server.URL)
-	arrangeCalls(b, addr)
+	createCallData(b, addr)
 	on := "sqlite"
 	if pgtest.OnPostgres() {
 		on = "postgres"
@@ -47,17 +47,17 @@ func BenchmarkCall(b *testing.B) {
 		bare.Any("/*", func(c echo.Context) error { return c.JSONBlob(http.StatusOK, body) })
 		floor := httptest.NewServer(bare)
 		for _, s := range []struct{ on, url string }{{"bare", floor.URL}, {on, server.URL}} {
-			b.Run("call="+c.name+"/on="+s.on, func(b *testing.B) { callOften(b, hostPort(s.url), request) })
+			b.Run("call="+c.name+"/on="+s.on, func(b *testing.B) { callConcurrently(b, hostPort(s.url), request) })
 		}
 		floor.Close()
 	}
 }
 
-// hostPort is HOST:PORT of a URL without a path.
+// hostPort returns HOST:PORT of a URL without a path.
 func hostPort(url string) string { return strings.TrimPrefix(url, "http://") }
 
-// arrangeCalls gives the agent ten events, and its client a hundred deliveries.
-func arrangeCalls(b *testing.B, addr string) {
+// createCallData gives the agent ten events, and its client a hundred deliveries.
+func createCallData(b *testing.B, addr string) {
 	b.Helper()
 	for i := range 9 {
 		eventType := []string{"agent-logout", "agent-login"}[i%2]
@@ -70,14 +70,14 @@ func arrangeCalls(b *testing.B, addr string) {
 	}
 }
 
-// wireRequest is a request of the operator as it is sent.
+// wireRequest returns the bytes of a request of the operator.
 func wireRequest(method, path, body string) []byte {
 	return fmt.Appendf(nil, "%s %s/client/12%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"+
 		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		method, contract.BasePath, path, operatorToken.token, len(body), body)
 }
 
-// callOnce returns the answer to a request.
+// callOnce sends a request and returns the body of its answer.
 func callOnce(b *testing.B, addr string, request []byte) []byte {
 	b.Helper()
 	w := lab.Wire{Addr: addr}
@@ -89,8 +89,8 @@ func callOnce(b *testing.B, addr string, request []byte) []byte {
 	return append([]byte{}, body...)
 }
 
-// callOften sends a request again and again, on all connections.
-func callOften(b *testing.B, addr string, request []byte) {
+// callConcurrently sends a request repeatedly, on all connections.
+func callConcurrently(b *testing.B, addr string, request []byte) {
 	b.SetParallelism(callConnections)
 	b.RunParallel(func(pb *testing.PB) {
 		w := lab.Wire{Addr: addr}

@@ -12,7 +12,7 @@ func TestClientIPIsLogged(t *testing.T) {
 	r.Header.Set("X-Forwarded-For", "1.2.3.4")
 	ls.send(r)
 	if log := ls.log.String(); !strings.Contains(log, "path=/healthz ") || strings.Contains(log, "1.2.3.4") {
-		t.Errorf("nobody is trusted, and logged is %s", log)
+		t.Errorf("without a trusted proxy the log has %s", log)
 	}
 	ls = newLiveServer(t, netip.MustParsePrefix("127.0.0.0/8"))
 	r = ls.request("GET", "/healthz", nil)

@@ -15,20 +15,20 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// testToken is a token of an application that every testServer has.
+// testToken is a token, and its application, that every testServer has.
 type testToken struct {
 	token, client string
 	access        gen.AccessLevel
 	expired       bool
 }
 
-// The tokens of a testServer. A request without another header has the operator's.
+// The tokens of a testServer. A request without an Authorization header of its own uses the operator's.
 var (
 	operatorToken    = testToken{token: "OPERATOR", access: store.Operator}
 	allToken         = testToken{token: "ALL", client: "12", access: gen.AccessLevelAll}
 	callAPIToken     = testToken{token: "CALLAPI", client: "12", access: gen.AccessLevelCallAPI}
 	readOnlyToken    = testToken{token: "READONLY", client: "12", access: gen.AccessLevelReadOnly}
-	otherClientToken = testToken{token: "STRANGER", client: "13", access: gen.AccessLevelAll}
+	otherClientToken = testToken{token: "OTHER", client: "13", access: gen.AccessLevelAll}
 	expiredToken     = testToken{token: "EXPIRED", access: store.Operator, expired: true}
 
 	testTokens = []testToken{operatorToken, allToken, callAPIToken, readOnlyToken, otherClientToken, expiredToken}
@@ -36,24 +36,24 @@ var (
 
 func (a testToken) id() string { return fmt.Sprintf("%032x", a.token)[:32] }
 
-// hash is what is stored of the application's secret. The secret is the same as the id.
+// hash returns the stored hash of the application's secret, which equals its id.
 func (a testToken) hash() []byte {
 	hash := hmac.New(sha256.New, []byte("key"))
 	hash.Write([]byte(a.id()))
 	return hash.Sum(nil)
 }
 
-// credentials is the form of a request for its token.
+// credentials returns the form of a request for the token.
 func (a testToken) credentials() string {
 	return credentials(gen.ApplicationSecret{ID: a.id(), Secret: a.id()}).Encode()
 }
 
-// header is the header of a request with the token.
+// header returns the header of a request with the token.
 func (a testToken) header() map[string]string {
 	return map[string]string{"Authorization": "Bearer " + a.token}
 }
 
-// addTokens inserts the applications and tokens without the API.
+// addTokens inserts the applications and tokens directly into the database.
 func (ts *testServer) addTokens(db querier) {
 	ts.Helper()
 	var applications, tokens []any
@@ -73,12 +73,12 @@ func (ts *testServer) addTokens(db querier) {
 		placeholders("(?, ?, ?)", len(testTokens)), tokens...)
 }
 
-// placeholders are those of several rows of an INSERT.
+// placeholders returns the placeholders of an INSERT of several rows.
 func placeholders(row string, rows int) string {
 	return strings.TrimSuffix(strings.Repeat(row+", ", rows), ", ")
 }
 
-// operationAccessScenarios are requests of an operation with every token.
+// operationAccessScenarios returns requests of an operation with every token.
 func operationAccessScenarios(e *apiOperation, s scenario) (all []scenario) {
 	with := func(name string, header map[string]string) {
 		all = append(all, s.refused(name, http.StatusUnauthorized, nil, func(s *scenario) {
@@ -103,21 +103,22 @@ func operationAccessScenarios(e *apiOperation, s scenario) (all []scenario) {
 	return all
 }
 
-// operationAccessScenario is a request with a token. The answer follows from x-access of openapi.yaml.
+// operationAccessScenario returns a request with a token. The expected answer is derived from x-access in openapi.yaml.
 func operationAccessScenario(e *apiOperation, s scenario, a testToken) scenario {
 	least := gen.AccessLevel(fmt.Sprint(e.spec.Extensions["x-access"]))
 	rank := map[gen.AccessLevel]int{
 		gen.AccessLevelReadOnly: 1, gen.AccessLevelCallAPI: 2, gen.AccessLevelAll: 3, store.Operator: 4,
 	}
-	foreign := a.client != "12" && strings.Contains(e.path, "{client_id}")
+	otherClient := a.client != "12" && strings.Contains(e.path, "{client_id}")
 	want := ""
 	switch {
-	case least == store.Operator || foreign:
+	case least == store.Operator || otherClient:
 		want = `{"message":"access denied","status":"access_denied"}`
 	case rank[a.access] < rank[least] && a.access == gen.AccessLevelReadOnly:
-		want = `{"message":"the application may only read","status":"user_access_type_deny"}`
+		want = `{"message":"the application has read-only access","status":"user_access_type_deny"}`
 	case rank[a.access] < rank[least]:
-		want = `{"message":"the application has access call_api, and this takes all","status":"app_access_type_deny"}`
+		want = `{"message":"the operation requires access all, the application has call_api",` +
+			`"status":"app_access_type_deny"}`
 	}
 	name := fmt.Sprintf("with access %s of client %s", a.access, a.client)
 	if want == "" {
@@ -126,7 +127,7 @@ func operationAccessScenario(e *apiOperation, s scenario, a testToken) scenario 
 	return s.refused(name, http.StatusForbidden, nil, func(s *scenario) { s.header, s.wantBody = a.header(), want })
 }
 
-const noFormType = `{"error":"invalid_request","error_description":"the Content-Type must be ` +
+const wrongFormType = `{"error":"invalid_request","error_description":"the Content-Type must be ` +
 	`application/x-www-form-urlencoded",` +
 	`"message":"the Content-Type must be application/x-www-form-urlencoded"}`
 
@@ -140,8 +141,9 @@ func accessScenarios() []scenario {
 			setup:  func(ts *testServer) { ts.failTokenRequests(otherClientToken.id()) },
 			body:   strings.Replace(otherClientToken.credentials(), "client_secret=", "client_secret=0", 1),
 			header: formType, status: 429,
-			wantBody: `{"error":"rate_limit_exceeded","error_description":"too many failed attempts, wait a little",` +
-				`"message":"too many failed attempts, wait a little"}`,
+			wantBody: `{"error":"rate_limit_exceeded",` +
+				`"error_description":"too many failed token requests; try again later",` +
+				`"message":"too many failed token requests; try again later"}`,
 			wantHeader: map[string]string{"Retry-After": "6"},
 		}, {
 			name: "the right secret after too many failures", op: "requestToken", representative: true,
@@ -155,17 +157,17 @@ func accessScenarios() []scenario {
 			body:   strings.Replace(allToken.credentials(), "client_secret=", "client_secret=0", 1),
 			header: formType, status: 400, wantBody: invalidClient,
 		}, {
-			name: "a body that is too long", op: "requestToken", request: "POST /oauth/token",
+			name: "a body above the limit", op: "requestToken", request: "POST /oauth/token",
 			body: strings.Repeat("x", auth.MaxTokenBody+1), header: formType, status: 413,
 		}, {
 			name: "a JSON body", op: "requestToken", request: "POST /oauth/token",
 			body:   `{"grant_type":"client_credentials"}`,
-			header: map[string]string{"Authorization": ""}, status: 415, wantBody: noFormType,
+			header: map[string]string{"Authorization": ""}, status: 415, wantBody: wrongFormType,
 		}, {
 			name: "a body of type text/plain", op: "requestToken", request: "POST /oauth/token",
 			body:   allToken.credentials(),
 			header: map[string]string{"Authorization": "", "Content-Type": "text/plain"}, status: 415,
-			wantBody: noFormType,
+			wantBody: wrongFormType,
 		}, {
 			name: "a compressed form", op: "requestToken", request: "POST /oauth/token", body: allToken.credentials(),
 			header: map[string]string{
@@ -190,7 +192,7 @@ func accessScenarios() []scenario {
 			wantBody: `{"id":4,"login":"readonly","client_id":12,"dealer_id":null,"admin":false,"access":"read_only",` +
 				`"extension_id":null,"timezone":"UTC"}`,
 		}, {
-			name: "list has only applications of the client", op: "listApplications", representative: true,
+			name: "the list has only applications of the client", op: "listApplications", representative: true,
 			setup: (*testServer).withClient, request: "GET /client/12/application/",
 			status: 200, wantBody: "[" + mine + "," + applicationJSON(callAPIToken) + "," +
 				applicationJSON(readOnlyToken) + "]",
@@ -245,7 +247,7 @@ func accessScenarios() []scenario {
 				if resp := ts.send(scenario{
 					request: "GET /user/", header: callAPIToken.header(),
 				}); resp.status != http.StatusUnauthorized {
-					ts.Errorf("its token is answered %d", resp.status)
+					ts.Errorf("a request with its token gets %d", resp.status)
 				}
 			},
 		}, {
@@ -261,7 +263,7 @@ func accessScenarios() []scenario {
 			status: 403,
 			header: allToken.header(), wantBody: `{"message":"the client is blocked","status":"user_blocked"}`,
 		}, {
-			name: "an application of another client does not learn that a client is blocked", op: "getClient",
+			name: "the refusal does not reveal to another client that a client is blocked", op: "getClient",
 			setup: (*testServer).withBlocked, request: "GET /client/12",
 			status: 403, header: otherClientToken.header(),
 			wantBody: `{"message":"access denied","status":"access_denied"}`,
@@ -272,7 +274,7 @@ func accessScenarios() []scenario {
 				if resp := ts.send(scenario{
 					request: "GET /user/", header: allToken.header(),
 				}); resp.status != http.StatusOK {
-					ts.Errorf("its token is answered %d %s", resp.status, resp.body)
+					ts.Errorf("a request with its token gets %d %s", resp.status, resp.body)
 				}
 			},
 		},
@@ -290,7 +292,7 @@ func (ts *testServer) withBlocked() {
 	ts.must(err)
 }
 
-// A caller that is revoked while its body arrives, or blocked while its poll waits, is refused.
+// The server refuses a caller that is revoked while its body arrives, or blocked while its poll waits.
 func TestContractChecksAccessAgain(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)

@@ -31,7 +31,7 @@ func agentReads() []scenario {
 			request: "GET /client/12/agent/{kind}/{id}",
 			status:  200, wantBody: `{"id":{id},"{field}":"{name}","agent_status":"logged_out","since":"{now}"}`,
 		}, {
-			name: "get an agent that became available earlier", op: "get{Kind}Agent",
+			name: "since is the time of the last status change", op: "get{Kind}Agent",
 			setup: func(ts *testServer) {
 				ts.client("12").agent(5).onExtension(4294967295)
 				ts.setTime("2017-05-30T16:00:00.007Z")
@@ -58,7 +58,7 @@ func agentReads() []scenario {
 			setup:   func(ts *testServer) { ts.client("12") },
 			request: agents, status: 200, wantBody: `[]`,
 		}, {
-			name: "a list has agents of one kind", op: "list{Kind}Agents", setup: (*testServer).withAgents,
+			name: "a list has only agents of one kind", op: "list{Kind}Agents", setup: (*testServer).withAgents,
 			request: agents, status: 200,
 			wantBody: `[{"id":{id},"{field}":"{name}","agent_status":"logged_out","since":"{now}"}]`,
 		}, {
@@ -155,7 +155,7 @@ func agentCreates() []scenario {
 				}
 			},
 		}, {
-			name: "a free id is chosen although the last one is taken", op: op,
+			name: "a free id is chosen even if the highest id is taken", op: op,
 			setup: func(ts *testServer) {
 				c := ts.client("12")
 				c.agent(1)
@@ -164,7 +164,7 @@ func agentCreates() []scenario {
 			request: create, body: `{"{field}":"x"}`, status: 201,
 			wantBody: `{"id":2,"{field}":"x","agent_status":"logged_out","since":"{now}"}`,
 		}, {
-			name: "an id that an agent of the other kind and one of another client have", op: op,
+			name: "an id that exists for the other kind and for another client", op: op,
 			setup: func(ts *testServer) {
 				ts.withAgents()
 				ts.client("13").agent(ts.kind.id)
@@ -200,11 +200,11 @@ func agentCreates() []scenario {
 			request: create, body: `{"id":4294967296,"{field}":"x","extension_id":4294967296}`,
 			status: 400, wantFields: []string{"id", "extension_id"},
 		}, {
-			name: "numbers beyond every integer", op: op, setup: (*testServer).withClient,
+			name: "numbers above the range of int64", op: op, setup: (*testServer).withClient,
 			request: create, body: `{"id":1e400,"{field}":"x","extension_id":99999999999999999999999}`,
 			status: 400, wantFields: []string{"id", "extension_id"},
 		}, {
-			name: "ids that are no integers are refused", op: op, setup: (*testServer).withClient,
+			name: "ids must be integers", op: op, setup: (*testServer).withClient,
 			request: create, body: `{"id":1.5,"{field}":"x","extension_id":"5"}`,
 			status: 400, wantFields: []string{"id", "extension_id"},
 		}, {
@@ -264,7 +264,7 @@ func agentPuts() []scenario {
 			request: put, body: `{"extension_id":null}`, status: 200,
 			wantBody: `{"id":{id},"{field}":"{name}","agent_status":"available","since":"{now}"}`,
 		}, {
-			name: "an absent field stays, and an update sends nothing", op: op, setup: withExtension,
+			name: "an absent field is not changed, and an update sends nothing", op: op, setup: withExtension,
 			request: put, body: `{}`, status: 200,
 			wantBody: `{"id":{id},"{field}":"{name}","extension_id":5,"agent_status":"available","since":"{now}"}`,
 			after: func(ts *testServer) {
@@ -281,7 +281,7 @@ func agentPuts() []scenario {
 			name: "a null name is refused", op: op, setup: (*testServer).withAgents,
 			request: put, body: `{"{field}":null}`, status: 400, wantFields: []string{"{field}"},
 		}, {
-			name: "an extension that is a text", op: op, setup: (*testServer).withAgents,
+			name: "an extension must be an integer", op: op, setup: (*testServer).withAgents,
 			request: put, body: `{"extension_id":"5"}`, status: 400, wantFields: []string{"extension_id"},
 		},
 	}
@@ -299,7 +299,7 @@ func agentDeletes() []scenario {
 					`[{"id":{id},"{field}":"{name}","agent_status":"logged_out","since":"{now}"}]`))
 			},
 		}, {
-			name: "an available agent is logged out, with each of its events", op: op,
+			name: "deleting an available agent logs it out and fires its events", op: op,
 			setup: func(ts *testServer) {
 				ts.withEvents()
 				ts.client("12").agent(ts.kind.id).event(gen.RequestMethodPOST, gen.EventTypeAgentLogout).
@@ -312,7 +312,7 @@ func agentDeletes() []scenario {
 					ts.kind.fill("GET "+exampleURL+" pending|12|{kind}|{id}|logged_out|api"))
 			},
 		}, {
-			name: "an agent that is created again has no events and no status", op: op,
+			name: "an agent created under the id of a deleted one has no events", op: op,
 			setup:   (*testServer).withLogin,
 			request: remove, status: 204,
 			after: func(ts *testServer) {

@@ -8,7 +8,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// changeJSON is a status change in the form of the API.
+// changeJSON returns a status change in the form of the API.
 func changeJSON(sequence int, k agentKind, status, at string) string {
 	old := map[string]string{"available": "logged_out", "logged_out": "available"}[status]
 	return fmt.Sprintf(`{"sequence":%d,"agent_type":%q,"agent_id":%d,"name":%q,"old_status":%q,"agent_status":%q,`+
@@ -88,7 +88,7 @@ func feedScenarios() []scenario {
 // otherEpoch is an epoch of another store.
 const otherEpoch = "60303ae22b998861"
 
-// feedEnds are feeds without changes, or with changes that are no longer kept.
+// feedEnds returns requests for feeds without changes, or with changes that are no longer stored.
 func feedEnds() []scenario {
 	const op, feed = "listStatusChanges", "GET /client/12/status_change/"
 	truncated := func(ts *testServer) {
@@ -100,7 +100,7 @@ func feedEnds() []scenario {
 	}
 	gone := func(after string, oldest string) scenario {
 		return scenario{
-			name: "changes after " + after + " are gone", op: op, setup: truncated, sharedSetup: "truncated",
+			name: "changes after " + after + " were deleted", op: op, setup: truncated, sharedSetup: "truncated",
 			request: feed + "?wait=30&after=" + after, status: 410,
 			wantBody: `{"message":"changes after ` + after + ` are no longer kept, the oldest one is ` + oldest +
 				`; start=oldest begins there",` +
@@ -109,7 +109,7 @@ func feedEnds() []scenario {
 	}
 	kept := func(query string, from int) scenario {
 		return scenario{
-			name: "the changes that are kept " + query, op: op, setup: truncated, sharedSetup: "truncated",
+			name: "the stored changes " + query, op: op, setup: truncated, sharedSetup: "truncated",
 			request: feed + query, status: 200,
 			wantBody: "[" + strings.Join(logChanges[from:], ",") + "]",
 		}
@@ -126,7 +126,7 @@ func feedEnds() []scenario {
 		}
 	}
 	empty := gone("0", "7")
-	empty.name, empty.sharedSetup = "all changes are gone", ""
+	empty.name, empty.sharedSetup = "all changes were deleted", ""
 	empty.setup = func(ts *testServer) {
 		truncated(ts)
 		ts.exec("DELETE FROM status_changes")
@@ -135,13 +135,13 @@ func feedEnds() []scenario {
 	return []scenario{
 		gone("0", "4"), gone("2", "4"), kept("", 4), kept("?start=oldest", 4), kept("?start=oldest&wait=30", 4),
 		kept("?start=newest", 7), kept("?after=3", 4), kept("?after=4", 5), empty,
-		restarted("a number of now", "6&epoch="+otherEpoch, "1", (*testServer).withLog),
-		restarted("a number that is to come", "17&epoch="+otherEpoch, "1", (*testServer).withLog),
-		restarted("a number that is gone", "2&epoch="+otherEpoch, "4", truncated),
-		restarted("all are gone", "2&epoch="+otherEpoch, "7", empty.setup),
-		restarted("there was none", "0&epoch="+otherEpoch, "1", (*testServer).withEvents),
+		restarted("a stored change", "6&epoch="+otherEpoch, "1", (*testServer).withLog),
+		restarted("a future change", "17&epoch="+otherEpoch, "1", (*testServer).withLog),
+		restarted("a deleted change", "2&epoch="+otherEpoch, "4", truncated),
+		restarted("all changes were deleted", "2&epoch="+otherEpoch, "7", empty.setup),
+		restarted("no change", "0&epoch="+otherEpoch, "1", (*testServer).withEvents),
 		{
-			name: "an empty body", op: op, setup: (*testServer).withEvents, request: feed, status: 200, wantBody: `[]`,
+			name: "an empty feed", op: op, setup: (*testServer).withEvents, request: feed, status: 200, wantBody: `[]`,
 			wantHeader: map[string]string{
 				"Link": `</api/ver1.0/client/12/status_change/?after=0&epoch=` + testEpoch +
 					`>; rel="next"`,
@@ -177,7 +177,7 @@ func feedEnds() []scenario {
 	}
 }
 
-// firedJSON and notFiredJSON are what a change meant to an event.
+// firedJSON and notFiredJSON return the match of a change with an event.
 func firedJSON(event, delivery int, typ, state string) string {
 	outcome, more := "fired", ""
 	switch state {
@@ -202,10 +202,10 @@ func explainedJSON(change, repeated string, events ...string) string {
 	return `{"change":` + change + `,"events":[` + strings.Join(events, ",") + "]" + repeated + "}"
 }
 
-// changeScenarios are about the changes of one agent, each with what it meant to the agent's events.
+// changeScenarios are about the changes of one agent. Each change lists the agent's events that it matched.
 func changeScenarios() []scenario {
 	const op, list = "list{Kind}AgentStatusChanges", "GET /client/12/agent/{kind}/{id}/status_change/"
-	// From 16:00 the agent has a second event for a login and one for a logout, which the first change does not list.
+	// From 16:00 the agent has a second event for a login and one for a logout, which the first change lacks.
 	three := func(ts *testServer) {
 		ts.withLogin()
 		a := ts.client("12").agent(ts.kind.id)

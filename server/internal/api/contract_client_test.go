@@ -21,7 +21,7 @@ func clientReads() []scenario {
 			name: "an empty list", op: "listClients", representative: true, request: "GET /client/", status: 200,
 			wantBody: `[]`,
 		}, {
-			name: "list in the order of ids; a client without a name has none", op: "listClients", setup: three,
+			name: "list in the order of ids; the name is optional", op: "listClients", setup: three,
 			request: "GET /client/", status: 200,
 			wantBody: `[{"id":"12","name":"Ringme","blocked":false},{"id":"9","blocked":false},{"id":"a.b-C_d",` +
 				`"blocked":false}]`,
@@ -50,7 +50,7 @@ func clientReads() []scenario {
 			name: "a limit above a million", op: "listClients",
 			request: "GET /client/?limit=1000001", status: 400, wantFields: []string{"limit"},
 		}, {
-			name: "a limit that is no number", op: "listClients",
+			name: "a limit must be a number", op: "listClients",
 			request: "GET /client/?limit=ten", status: 400, wantFields: []string{"limit"},
 		}, {
 			name: "each invalid parameter is named", op: "listClients",
@@ -99,7 +99,7 @@ func clientWrites() []scenario {
 				ts.wantGet("/client/12", `{"id":"12","name":"Ringme 2","blocked":false}`)
 			},
 		}, {
-			name: "an absent field stays", op: "putClient", setup: (*testServer).withClient,
+			name: "an absent field is not changed", op: "putClient", setup: (*testServer).withClient,
 			request: "PUT /client/12", body: `{}`, status: 200, wantBody: `{"id":"12","name":"Ringme","blocked":false}`,
 		}, {
 			name: "an empty name removes it", op: "putClient", setup: (*testServer).withClient,
@@ -139,7 +139,7 @@ func clientWrites() []scenario {
 			name: "names of fields are case-sensitive", op: "putClient", setup: (*testServer).withClient,
 			request: "PUT /client/12", body: `{"Name":"x"}`, status: 400, wantFields: []string{"Name"},
 		}, {
-			name: "path and body may both be wrong", op: "putClient",
+			name: "errors of path and body are combined", op: "putClient",
 			request: "PUT /client/a%20b", body: `{"name":12}`, status: 400, wantFields: []string{"client_id", "name"},
 		},
 	}
@@ -156,7 +156,7 @@ func clientDeletes() []scenario {
 			request: "DELETE /client/12", status: 204,
 			header: map[string]string{"Content-Type": "application/json", "Content-Length": "0"},
 		}, {
-			name: "delete also deletes the agents and events of this client only", op: "deleteClient",
+			name: "delete deletes the agents and events of this client only", op: "deleteClient",
 			setup: func(ts *testServer) {
 				ts.withEvents()
 				ts.client("13").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
@@ -171,7 +171,7 @@ func clientDeletes() []scenario {
 				ts.wantGet("/client/12/agent/remote/", `[]`)
 			},
 		}, {
-			name: "delete logs out available agents, and their deliveries stay", op: "deleteClient",
+			name: "delete logs out available agents and keeps their deliveries", op: "deleteClient",
 			setup: func(ts *testServer) {
 				ts.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin).
 					event(gen.RequestMethodPOST, gen.EventTypeAgentLogout).login().
@@ -186,9 +186,9 @@ func clientDeletes() []scenario {
 	}
 }
 
-// ownClient is about @me, which is the token's client.
+// ownClient returns requests with @me, the token's client.
 func ownClient() []scenario {
-	notFound := `{"message":"@me stands for the client of the token, and an operator's has none",` +
+	notFound := `{"message":"@me is the client of the token; an operator has none",` +
 		`"status":"client_not_found"}`
 	two := func(ts *testServer) {
 		ts.withClient()

@@ -92,11 +92,11 @@ func deliveryLists() []scenario {
 			status:  200, wantBody: arrayJSON(found...), wantHeader: map[string]string{"Link": ""},
 		})
 	}
-	return append(scenarios, wrongLists()...)
+	return append(scenarios, invalidLists()...)
 }
 
-// wrongLists are invalid queries, with the fields that are wrong.
-func wrongLists() (scenarios []scenario) {
+// invalidLists returns invalid queries with their invalid fields.
+func invalidLists() (scenarios []scenario) {
 	for query, wrong := range map[string]string{
 		"agent_id=136":              "agent_type",
 		"agent_id=136&state=failed": "agent_type",
@@ -137,7 +137,7 @@ func wrongLists() (scenarios []scenario) {
 	return scenarios
 }
 
-// deliveryPages are lists with a next page.
+// deliveryPages returns lists with a next page.
 func deliveryPages() []scenario {
 	const op = "listDeliveries"
 	page := func(query, next string, found ...fmt.Stringer) scenario {
@@ -164,7 +164,7 @@ func deliveryPages() []scenario {
 	}
 }
 
-// withPendingDelivery makes a delivery that is due.
+// withPendingDelivery creates a due delivery.
 func (ts *testServer) withPendingDelivery() {
 	ts.withLogin()
 	ts.fixRandomValues()
@@ -177,7 +177,7 @@ var pendingDelivery = loggedDelivery{
 	at:  exampleTime, next: exampleTime,
 }
 
-// deliveryDetails are of deliveries in each state.
+// deliveryDetails returns requests for a delivery in each state.
 func deliveryDetails() []scenario {
 	const op, get = "getDelivery", "GET /client/12/delivery/"
 	detailOf := func(e loggedDelivery, waiting string, request shownRequest) scenario {
@@ -187,7 +187,7 @@ func deliveryDetails() []scenario {
 			wantBody: detailJSON(e, e.lastAttempt, waiting, request),
 		}
 	}
-	const now = "2017-05-30T19:00:00.000Z" // a delivery that was not sent is shown as if it were sent now
+	const now = "2017-05-30T19:00:00.000Z" // the time in the request of a delivery without an attempt
 	return []scenario{
 		{
 			name: "due", op: op, representative: true, setup: (*testServer).withPendingDelivery, request: get + "1",
@@ -220,15 +220,16 @@ func deliveryDetails() []scenario {
 			}, ","), "", shownRequest{of: logRefused, attempt: 3, at: "2017-05-30T15:09:00.000Z"}),
 		},
 		{
-			name: "corrected since it was sent", op: op, setup: (*testServer).withCorrection, request: get + "1",
-			status: 200,
+			name: "the event was corrected during the attempt", op: op, setup: (*testServer).withCorrection,
+			request: get + "1",
+			status:  200,
 			wantBody: detailJSON(logCorrected, logCorrected.lastAttempt, "",
 				shownRequest{of: logDelivered, attempt: 1, at: exampleTime}),
 		},
 	}
 }
 
-// withRefusal makes a delivery that the receiver refuses after two failed attempts.
+// withRefusal creates a delivery that the receiver refuses after two failed attempts.
 func (ts *testServer) withRefusal() {
 	ts.withLogin()
 	ts.receiverAnswers(503, "lunch")
@@ -245,7 +246,7 @@ var logRefused = loggedDelivery{
 	lastAttempt: attemptJSON(3, "2017-05-30T15:09:00.000Z", 404, "failed", ""),
 }
 
-// withCorrection makes a delivery whose event is corrected while an attempt is under way.
+// withCorrection creates a delivery whose event is corrected during an attempt.
 func (ts *testServer) withCorrection() {
 	ts.withLogin()
 	d := ts.claim()
@@ -260,7 +261,7 @@ var logCorrected = func() loggedDelivery {
 	return e
 }()
 
-// deliveryWaits has every reason for which a delivery can wait.
+// deliveryWaits has every reason for which a delivery waits.
 func deliveryWaits() (scenarios []scenario) {
 	const order = "an earlier one for the same agent and receiver goes first"
 	for _, c := range []struct {
@@ -268,15 +269,15 @@ func deliveryWaits() (scenarios []scenario) {
 		given         func(*testServer)
 		waiting       string
 	}{
-		{"under way", "1", func(ts *testServer) { ts.claim() }, waitingJSON("it is under way", "", 0)},
+		{"an attempt in progress", "1", func(ts *testServer) { ts.claim() }, waitingJSON("it is under way", "", 0)},
 		{
 			"a retry", "1", func(ts *testServer) { ts.receiverAnswers(503, "") },
 			waitingJSON("the attempt before has failed, and the next one is due then", "2017-05-30T15:07:55.000Z", 0),
 		},
-		{"behind one that is due", "2", func(*testServer) {}, waitingJSON(order, "", 1)},
-		{"behind one that is under way", "2", func(ts *testServer) { ts.claim() }, waitingJSON(order, "", 1)},
+		{"after a due one", "2", func(*testServer) {}, waitingJSON(order, "", 1)},
+		{"after one in progress", "2", func(ts *testServer) { ts.claim() }, waitingJSON(order, "", 1)},
 		{
-			"behind one that waits for a retry", "3", func(ts *testServer) { ts.receiverAnswers(503, "") },
+			"after one that waits for a retry", "3", func(ts *testServer) { ts.receiverAnswers(503, "") },
 			waitingJSON(order, "", 1),
 		},
 		{
@@ -285,7 +286,7 @@ func deliveryWaits() (scenarios []scenario) {
 				"2017-05-30T15:08:20.000Z", 0),
 		},
 		{
-			"behind one behind an open breaker", "2", func(ts *testServer) { ts.withOpenBreaker() },
+			"after one with an open breaker", "2", func(ts *testServer) { ts.withOpenBreaker() },
 			waitingJSON(order, "", 1),
 		},
 		{
@@ -302,13 +303,13 @@ func deliveryWaits() (scenarios []scenario) {
 			waitingJSON("its event is disabled: the receiver answered 410 Gone", "2017-05-31T15:07:50.000Z", 0),
 		},
 		{
-			"parked, and the agent gone", "1", func(ts *testServer) {
+			"parked, and the agent deleted", "1", func(ts *testServer) {
 				ts.client("12").local(136).setEventState(1, gen.AgentEventStateValueDisabled)
 				ts.delete("/client/12/agent/local/136")
 			}, waitingJSON("its event was disabled and is gone; it will fail", "2017-05-31T15:07:50.000Z", 0),
 		},
 		{
-			"one that is to follow", "2", func(ts *testServer) {
+			"moved, during an attempt at the old URL", "2", func(ts *testServer) {
 				ts.claim()
 				ts.put("/client/12/agent/local/136/event/1", `{"url":"`+otherURL+`"}`)
 			}, waitingJSON("one that was moved here is under way to where it was sent before", "", 1),
@@ -326,7 +327,7 @@ func deliveryWaits() (scenarios []scenario) {
 	return scenarios
 }
 
-// withLogins makes a lane with n deliveries.
+// withLogins creates a lane with n deliveries.
 func (ts *testServer) withLogins(n int) {
 	ts.withLogin()
 	for range n - 1 {
@@ -334,7 +335,7 @@ func (ts *testServer) withLogins(n int) {
 	}
 }
 
-// withOpenBreaker opens the breaker, 25 s later.
+// withOpenBreaker opens the breaker. It advances the clock by 25 s.
 func (ts *testServer) withOpenBreaker() {
 	for range 5 {
 		ts.clock.Add(5000)
@@ -342,7 +343,7 @@ func (ts *testServer) withOpenBreaker() {
 	}
 }
 
-// receiverAsksForPause lets the receiver ask for a pause of a minute.
+// receiverAsksForPause records an answer that asks for a pause of a minute.
 func (ts *testServer) receiverAsksForPause(status int) {
 	d := ts.claim()
 	o := webhook.Outcome{Delay: time.Minute, Attempt: webhook.Attempt{
@@ -352,7 +353,7 @@ func (ts *testServer) receiverAsksForPause(status int) {
 	ts.must(err)
 }
 
-// wantWaiting compares why the delivery in the answer waits.
+// wantWaiting checks why the delivery in the answer waits.
 func (ts *testServer) wantWaiting(want string) {
 	ts.Helper()
 	var got struct{ Waiting json.RawMessage }

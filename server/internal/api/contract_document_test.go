@@ -36,7 +36,7 @@ type apiOperation struct {
 	route, strictRoute *routers.Route
 }
 
-// readDocument reads the file once, and not the copy in the server: make check ensures that both are equal.
+// readDocument reads the file once, not the server's embedded copy: make check ensures that both are equal.
 var readDocument = sync.OnceValues(func() (*document, error) {
 	spec, err := openapi3.NewLoader().LoadFromFile("../../../openapi.yaml")
 	if err != nil {
@@ -75,8 +75,8 @@ func testDocument(t testing.TB) *document {
 	return c
 }
 
-// makeStrict forbids what openapi.yaml leaves open for later versions, so that this one does not use it: other
-// properties, and values that x-extensible-enum and x-pattern do not have.
+// makeStrict forbids what openapi.yaml reserves for later versions, so that this version does not use it. It closes
+// objects, x-extensible-enum and x-pattern.
 func makeStrict(ref *openapi3.SchemaRef) {
 	if ref == nil || ref.Value == nil {
 		return
@@ -98,10 +98,10 @@ func makeStrict(ref *openapi3.SchemaRef) {
 	}
 }
 
-// tokenAtRoot is where clients of the original API request tokens. openapi.yaml only describes it.
+// tokenAtRoot is the path at which clients of the original API request tokens. openapi.yaml has it only in prose.
 const tokenAtRoot = "/oauth/token"
 
-// operationAt finds the operation of a request, nil if there is none. A path with fewer parameters takes precedence.
+// operationAt returns the operation of a request, or nil. A path with fewer parameters takes precedence.
 func (c *document) operationAt(method string, u *url.URL) *apiOperation {
 	path := ""
 	if strings.TrimSuffix(u.Path, "/") == tokenAtRoot {
@@ -121,7 +121,7 @@ func (c *document) operationAt(method string, u *url.URL) *apiOperation {
 	return nil
 }
 
-// pathParams are the parameters in a path, which may lack the trailing slash or have one more.
+// pathParams returns the parameters in a path, with or without a trailing slash.
 func (e *apiOperation) pathParams(base string, u *url.URL) (map[string]string, bool) {
 	path, ok := strings.CutPrefix(u.EscapedPath(), base)
 	template := strings.Split(strings.Trim(e.path, "/"), "/")
@@ -142,7 +142,7 @@ func (e *apiOperation) pathParams(base string, u *url.URL) (map[string]string, b
 	return params, ok
 }
 
-// jsonBody is the body that the operation takes, nil if it takes none.
+// jsonBody returns the JSON body of the operation, or nil.
 func (e *apiOperation) jsonBody() *openapi3.MediaType {
 	if e.spec.RequestBody == nil {
 		return nil
@@ -150,11 +150,11 @@ func (e *apiOperation) jsonBody() *openapi3.MediaType {
 	return e.spec.RequestBody.Value.Content["application/json"]
 }
 
-// apiResponse is an answer with its request.
+// apiResponse is an answer and its request.
 type apiResponse struct {
 	operation   *apiOperation // nil if openapi.yaml has no such operation
 	request     *http.Request
-	requestBody string // of the request
+	requestBody string
 	status      int
 	header      http.Header
 	body        []byte
@@ -175,7 +175,7 @@ func (resp *apiResponse) validationInput(c *document, route *routers.Route) *ope
 	}
 }
 
-// sentTimes is the form of times in requests, which openapi.yaml only describes: RFC 3339, even without the colon.
+// sentTimes checks times in requests: RFC 3339, also without the colon. openapi.yaml has this form only in prose.
 var sentTimes = openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
 	"date-time": openapi3.NewRegexpFormatValidator(
 		`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)$`),
@@ -262,7 +262,7 @@ var (
 	ourTime  = regexp.MustCompile(`^"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"$`)
 )
 
-// checkTimes requires UTC and milliseconds, which openapi.yaml only describes.
+// checkTimes requires UTC and milliseconds, which openapi.yaml has only in prose.
 func checkTimes(resp *apiResponse) error {
 	for _, t := range likeTime.FindAll(resp.body, -1) {
 		if !ourTime.Match(t) {
@@ -272,11 +272,11 @@ func checkTimes(resp *apiResponse) error {
 	return nil
 }
 
-// leaks are words of the implementation.
+// leaks matches words of the implementation.
 var leaks = regexp.MustCompile(
 	`(?i)sql|gorm|strconv|panic|(?-i)json: |(?i)echo|schema|openapi|goroutine|\.go\b|unmarshal|reflect|runtime|code=`)
 
-// checkLeaks looks for them, except where the request itself has them.
+// checkLeaks returns an error if the body has a word of the implementation that the request does not have.
 func checkLeaks(resp *apiResponse) error {
 	for _, word := range leaks.FindAllString(string(resp.body), -1) {
 		if !strings.Contains(resp.request.URL.Path+resp.requestBody, word) {
@@ -286,7 +286,8 @@ func checkLeaks(resp *apiResponse) error {
 	return nil
 }
 
-// tokens are those of a JSON text, for comparison: the order of fields counts, spaces and escapes do not.
+// tokens returns the tokens of a JSON text for a comparison that ignores spaces and escapes, but not the order of
+// fields.
 func tokens(text []byte) (all []json.Token, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()

@@ -39,7 +39,7 @@ func eventReads() []scenario {
 			request: "GET /client/12/agent/{kind}/{otherID}/event/{event}", status: 404,
 			wantBody: `{"message":"there is no {kind} agent {otherID} of client 12","status":"agent_not_found"}`,
 		}, {
-			name: "an event of the other kind by its own id", op: "get{Kind}AgentEvent",
+			name: "an event of an agent of the other kind", op: "get{Kind}AgentEvent",
 			setup: func(ts *testServer) {
 				three(ts)
 				ts.client("12").agent(ts.kind.other().id)
@@ -102,14 +102,14 @@ func eventCreates() []scenario {
 			wantBody: `{"url":"http://u:p@Example.COM:8080/a%20b?x=1&y=é#f","id":1,"method":"POST",` +
 				`"event_type":"agent-logout"}`,
 		}, {
-			name: "characters that RFC 3986 wants encoded, and a host name that is not ASCII", op: op,
+			name: "unencoded characters and a host name outside ASCII", op: op,
 			setup: (*testServer).withAgents, request: create,
 			body:   `{"url":"https://Бюро.example/100%/a|b?{c}=%zz","method":"GET","event_type":"agent-login"}`,
 			status: 201,
 			wantBody: `{"url":"https://Бюро.example/100%/a|b?{c}=%zz","id":1,"method":"GET",` +
 				`"event_type":"agent-login"}`,
 		}, {
-			name: "an equal event is another event", op: op, setup: (*testServer).withEvents, request: create,
+			name: "equal events are distinct", op: op, setup: (*testServer).withEvents, request: create,
 			body: `{"url":"` + exampleURL + `","method":"GET","event_type":"agent-login"}`, status: 201,
 			wantBody: `{"url":"` + exampleURL + `","id":3,"method":"GET","event_type":"agent-login"}`,
 		}, {
@@ -118,7 +118,7 @@ func eventCreates() []scenario {
 				`","method":"GET","event_type":"agent-login","URL":1,"x":{"y":[null]}}`,
 			status: 201, wantBody: `{"url":"` + exampleURL + `","id":1,"method":"GET","event_type":"agent-login"}`,
 		}, {
-			name: "an id is never used twice", op: op, request: create, setup: func(ts *testServer) {
+			name: "ids are never reused", op: op, request: create, setup: func(ts *testServer) {
 				ts.withAgents()
 				ts.client("12").agent(ts.kind.id).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 				ts.send(scenario{request: ts.kind.fill("DELETE /client/12/agent/{kind}/{id}/event/1")})
@@ -156,7 +156,7 @@ func eventCreates() []scenario {
 	}
 	for _, url := range forbiddenURLs {
 		scenarios = append(scenarios, scenario{
-			name: "a URL that is refused: " + url, op: op, setup: (*testServer).withAgents, request: create,
+			name: "a forbidden URL: " + url, op: op, setup: (*testServer).withAgents, request: create,
 			body: `{"url":"` + url + `","method":"GET","event_type":"agent-login"}`, status: 400,
 			wantFields: []string{"url"},
 		})
@@ -164,7 +164,7 @@ func eventCreates() []scenario {
 	return scenarios
 }
 
-// forbiddenURLs can never be sent to.
+// forbiddenURLs are URLs to which no delivery can be sent.
 var forbiddenURLs = []string{
 	"", "/fordel/show.php", "somehost.com/show.php", "ftp://somehost.com/", "file:///etc/passwd", "javascript:alert(1)",
 	"https://", "https:///show.php", "https://somehost.com:0/", "https://somehost.com:65536/", "https://some host.com/",
@@ -212,7 +212,7 @@ func eventUpdates() []scenario {
 				ts.wantDeliveries(ts.kind.fill("POST https://example.com/x pending|12|{kind}|{id}|available|api"))
 			},
 		}, {
-			name: "a pending delivery stays when the event type changes", op: op, setup: (*testServer).withLogin,
+			name: "a change of the event type keeps pending deliveries", op: op, setup: (*testServer).withLogin,
 			request: update, body: `{"event_type":"agent-logout"}`, status: 200,
 			after: func(ts *testServer) {
 				ts.wantDeliveries(ts.kind.fill("GET " + exampleURL + " pending|12|{kind}|{id}|available|api"))
@@ -239,7 +239,7 @@ func eventUpdates() []scenario {
 	}
 	for _, url := range forbiddenURLs {
 		scenarios = append(scenarios, scenario{
-			name: "a URL that is refused: " + url, op: op, setup: (*testServer).withLogin, request: update,
+			name: "a forbidden URL: " + url, op: op, setup: (*testServer).withLogin, request: update,
 			body: `{"url":"` + url + `","method":"POST"}`, status: 400, wantFields: []string{"url"},
 		})
 	}

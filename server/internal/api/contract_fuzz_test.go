@@ -13,9 +13,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Random requests, valid and invalid ones, are never answered with 5xx, always with a status and a body that
-// openapi.yaml declares, and without words of the implementation. Invalid ones are refused. On a failure rapid prints
-// its seed and the shortest sequence of requests that it found. For more requests: -rapid.checks=10000.
+// Random requests, valid and invalid, never get a 5xx. Each answer has a status and a body that openapi.yaml declares,
+// and no words of the implementation. Invalid requests are refused. On a failure, rapid prints its seed and the
+// shortest failing sequence of requests. For more requests: -rapid.checks=10000.
 func TestContractFuzz(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
@@ -36,7 +36,7 @@ func TestContractFuzz(t *testing.T) {
 	})
 }
 
-// checkAgainstDocument compares the status with what openapi.yaml allows of the request.
+// checkAgainstDocument compares the status with that which openapi.yaml allows for the request.
 func (ts *testServer) checkAgainstDocument(t *rapid.T, s scenario, resp *apiResponse) {
 	if resp.status >= 500 {
 		t.Fatalf("%s %.200q: %d %s", s.request, s.body, resp.status, resp.body)
@@ -55,7 +55,7 @@ func (ts *testServer) checkAgainstDocument(t *rapid.T, s scenario, resp *apiResp
 	}
 }
 
-// oneOf draws one of some values.
+// oneOf draws one of several values.
 func oneOf[V any](t *rapid.T, label string, values ...V) V {
 	return rapid.SampledFrom(values).Draw(t, label)
 }
@@ -88,7 +88,7 @@ func (c *document) ids() (all []string) {
 	return all
 }
 
-// parameters are those of the operation and of its path.
+// parameters returns the parameters of the operation and of its path.
 func (e *apiOperation) parameters(in string) (all []*openapi3.Parameter) {
 	for _, list := range []openapi3.Parameters{e.route.PathItem.Parameters, e.spec.Parameters} {
 		for _, p := range list {
@@ -115,7 +115,7 @@ func drawPath(t *rapid.T, e *apiOperation) string {
 	return path
 }
 
-// existingIDs are ids that exist, by parameter.
+// existingIDs are existing ids, by parameter.
 var existingIDs = map[string][]string{
 	"client_id": {"12", "12", "12", "@me"}, "agent_id": {"136", "7"}, "event_id": {"1", "2", "3"},
 	"delivery_id": {"1", "2", "3", "4", "5", "6"}, "replay_id": {"1", "2", "3"},
@@ -214,7 +214,7 @@ func drawBody(t *rapid.T, s *openapi3.Schema) string {
 		"NaN", "a=b", "<x/>", "-", "1e999", `{"a":`, "{]", strings.Repeat("[", 20000), `"\ud800"`)
 }
 
-// drawValue draws a value that is valid by a schema, or nearly.
+// drawValue draws a value that is valid, or almost valid, by a schema.
 func drawValue(t *rapid.T, s *openapi3.Schema) any {
 	if len(s.AllOf) > 0 {
 		return drawValue(t, s.AllOf[0].Value)
@@ -265,7 +265,7 @@ func drawObject(t *rapid.T, s *openapi3.Schema) map[string]any {
 	return object
 }
 
-// drawInteger often draws an id that exists.
+// drawInteger draws an integer, often an existing id.
 func drawInteger(t *rapid.T, s *openapi3.Schema) int64 {
 	low, high := int64(0), int64(1<<32-1)
 	if s.Min != nil {

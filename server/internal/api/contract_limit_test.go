@@ -10,17 +10,17 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// checkLimitHeaders checks X-RateLimit-* of an answer.
+// checkLimitHeaders checks the headers X-RateLimit-* of an answer.
 func checkLimitHeaders(resp *apiResponse) error {
-	told := map[string]int64{}
+	values := map[string]int64{}
 	for _, name := range []string{"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"} {
 		n, err := strconv.ParseInt(resp.header.Get(name), 10, 64)
 		if err != nil || n < 0 || len(resp.header.Values(name)) != 1 {
 			return fmt.Errorf("%s is %q", name, resp.header.Values(name))
 		}
-		told[name] = n
+		values[name] = n
 	}
-	limit, left, reset := told["X-RateLimit-Limit"], told["X-RateLimit-Remaining"], told["X-RateLimit-Reset"]
+	limit, left, reset := values["X-RateLimit-Limit"], values["X-RateLimit-Remaining"], values["X-RateLimit-Reset"]
 	if left > limit || reset < 1 || reset > 3600 {
 		return fmt.Errorf("%d of %d requests are left, for %d s", left, limit, reset)
 	}
@@ -31,7 +31,7 @@ func checkLimitHeaders(resp *apiResponse) error {
 	return nil
 }
 
-// setLimits changes limits of client 12, which it creates if it does not exist.
+// setLimits changes limits of client 12. It creates the client if necessary.
 func (ts *testServer) setLimits(u gen.ClientLimitsUpdate) {
 	ts.Helper()
 	_, err := ts.store.SetLimits(ts.Context(), ts.client("12").id, u)
@@ -40,10 +40,10 @@ func (ts *testServer) setLimits(u gen.ClientLimitsUpdate) {
 
 func limitOf(n int64) gen.ClientLimitUpdate { return gen.ClientLimitUpdate{Limit: &n} }
 
-// operationLimitScenario is a request of a client whose limit is 0. It is refused for that first, whatever else is
-// wrong.
+// operationLimitScenario returns a request of a client whose limit is 0, with other errors. The answer is 429: the rate
+// limit takes precedence.
 func operationLimitScenario(e *apiOperation, s scenario) scenario {
-	want := `{"message":"the client may make 0 requests an hour, and has made them","status":"rate_limit_exceeded"}`
+	want := `{"message":"the client may make at most 0 requests an hour","status":"rate_limit_exceeded"}`
 	return s.refused("beyond the rate limit", http.StatusTooManyRequests, nil, func(s *scenario) {
 		given := s.setup
 		s.setup = func(ts *testServer) {
@@ -77,7 +77,7 @@ func limitScenarios() []scenario {
 			name: "read as the operator", op: "getLimits", representative: true, setup: (*testServer).withEvents,
 			request: "GET /client/12/limit/", status: 200,
 		}, {
-			name: "change one", op: "putLimits", representative: true, setup: (*testServer).withEvents,
+			name: "set a limit", op: "putLimits", representative: true, setup: (*testServer).withEvents,
 			request: "PUT /client/12/limit/",
 			body:    `{"agent_event":{"limit":5}}`, status: 200,
 		}, {
@@ -87,18 +87,18 @@ func limitScenarios() []scenario {
 				`"requests_per_hour":{"limit":100000,"used":0}}`,
 			wantHeader: limitHeaders("2147483647", "2147483647"),
 		}, {
-			name: "get as a client, whose request is counted", op: "getLimits", setup: (*testServer).withClient,
+			name: "a request of a client is counted", op: "getLimits", setup: (*testServer).withClient,
 			request: "GET /client/@me/limit", header: readOnlyToken.header(), status: 200,
 			wantBody: `{"agent_event":{"limit":1000,"used":0},"agent":{"limit":10000,"used":0},` +
 				`"requests_per_hour":{"limit":100000,"used":1}}`,
 			wantHeader: limitHeaders("100000", "99999"),
 		}, {
-			name: "a refusal has the headers, and does not count", op: "putLimits", setup: (*testServer).withClient,
+			name: "a refused request is not counted", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit/", body: `{}`, header: allToken.header(), status: 403,
 			wantBody:   `{"message":"access denied","status":"access_denied"}`,
 			wantHeader: limitHeaders("100000", "100000"),
 		}, {
-			name: "403 comes before 429", op: "putLimits", setup: zero,
+			name: "403 takes precedence over 429", op: "putLimits", setup: zero,
 			request: "PUT /client/12/limit/", body: `{}`, header: allToken.header(), status: 403,
 			wantBody: `{"message":"access denied","status":"access_denied"}`,
 		}, {
@@ -106,7 +106,7 @@ func limitScenarios() []scenario {
 			status:     200,
 			wantHeader: limitHeaders("2147483647", "2147483647"),
 		}, {
-			name: "an invalid token gets the headers of no limit", op: "getClient", setup: zero,
+			name: "without a valid token the headers mean no limit", op: "getClient", setup: zero,
 			request: "GET /client/12", status: 401,
 			header:     map[string]string{"Authorization": "Bearer x"},
 			wantHeader: limitHeaders("2147483647", "2147483647"),
@@ -138,7 +138,7 @@ func limitScenarios() []scenario {
 			body:    `{"agent_event":{"limit":2147483648},"agent":{"limit":-1},"requests_per_hour":{"limit":1.5}}`,
 			status:  400, wantFields: []string{"agent_event.limit", "agent.limit", "requests_per_hour.limit"},
 		}, {
-			name: "null and texts are refused", op: "putLimits", setup: (*testServer).withClient,
+			name: "null and strings are refused", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit/",
 			body:    `{"agent_event":null,"agent":{"limit":null},"requests_per_hour":{"limit":"5"}}`, status: 400,
 			wantFields: []string{"agent_event", "agent.limit", "requests_per_hour.limit"},
@@ -151,8 +151,8 @@ func limitScenarios() []scenario {
 	}
 }
 
-// usedUpScenarios are about clients that have as many agents and events as they may have.
-func usedUpScenarios() []scenario {
+// exhaustedLimitScenarios are about clients that have reached their limits of agents and events.
+func exhaustedLimitScenarios() []scenario {
 	full := func(ts *testServer) {
 		ts.withEvents()
 		ts.setLimits(gen.ClientLimitsUpdate{AgentEvent: limitOf(2), Agent: limitOf(2)})
@@ -171,7 +171,7 @@ func usedUpScenarios() []scenario {
 			request: "PUT /client/12/agent/{kind}/999",
 			body:    `{"{field}":"x"}`, status: 409, wantBody: noAgent,
 		}, {
-			name: "PUT of an agent that exists, at the limit", op: "put{Kind}Agent", setup: full,
+			name: "PUT of an existing agent at the limit", op: "put{Kind}Agent", setup: full,
 			request: "PUT /client/12/agent/{kind}/{id}",
 			body:    `{"{field}":"x"}`, status: 200,
 		}, {
@@ -181,7 +181,7 @@ func usedUpScenarios() []scenario {
 				`limits",` +
 				`"status":"agent_event_limit_exceeded"}`,
 		}, {
-			name: "an event after another one was deleted", op: "create{Kind}AgentEvent",
+			name: "a deleted event frees its place", op: "create{Kind}AgentEvent",
 			request: "POST /client/12/agent/{kind}/{id}/event/",
 			setup: func(ts *testServer) {
 				full(ts)
@@ -192,13 +192,13 @@ func usedUpScenarios() []scenario {
 	}
 }
 
-// The last request that the limit allows, the first that it refuses, and the next hour.
+// The limit allows its last request and refuses the next one, until the next hour.
 func TestContractRateLimit(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withEvents()
 	ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(3)})
-	ask := func(status int, left string) {
+	request := func(status int, left string) {
 		t.Helper()
 		resp := ts.send(scenario{request: "GET /client/@me/agent/local/136", header: callAPIToken.header()})
 		if resp.status != status || resp.header.Get("X-RateLimit-Remaining") != left {
@@ -206,16 +206,16 @@ func TestContractRateLimit(t *testing.T) {
 				resp.header.Get("X-RateLimit-Remaining"), status, left)
 		}
 	}
-	ask(200, "2")
+	request(200, "2")
 	ts.send(scenario{request: "GET /client/13", header: allToken.header()})                    // 403
 	ts.send(scenario{request: "GET /client/12/agent/local/0", header: readOnlyToken.header()}) // 400
-	ask(200, "0")
-	ask(429, "0")
+	request(200, "0")
+	request(429, "0")
 	ts.send(scenario{request: "PUT /client/12/agent/local/136/status", body: `{"agent_status":"available"}`})
 	ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(4)})
-	ask(200, "0")
+	request(200, "0")
 	ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(1)})
-	ask(429, "0")
+	request(429, "0")
 	ts.setTime("2017-05-30T16:00:00Z")
-	ask(200, "0")
+	request(200, "0")
 }

@@ -16,12 +16,12 @@ import (
 
 const (
 	otherURL = "https://other.example/logout"
-	// fixedSecret signs what scenarios compare to the byte.
+	// fixedSecret is the secret of scenarios that compare signatures.
 	fixedSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 )
 
-// withLog makes a delivery in each state. Local 136 has 1 (delivered), 3 (pending after an attempt) and 4 (parked).
-// Remote 7 has 2 (failed), 5 (pending) and 6 (cancelled); 5 and 6 are of the same change.
+// withLog creates a delivery in each state. Local agent 136 has 1 (delivered), 3 (pending after an attempt) and 4
+// (parked). Remote agent 7 has 2 (failed), 5 (pending) and 6 (cancelled). Deliveries 5 and 6 have the same change.
 func (ts *testServer) withLog() {
 	ts.withLogin()
 	local, remote := ts.client("12").local(136), ts.client("12").remote(7)
@@ -40,7 +40,7 @@ func (ts *testServer) withLog() {
 	ts.fixRandomValues()
 }
 
-// withNeighbour also makes client 13 with delivery 7.
+// withNeighbour is withLog, and creates client 13 with delivery 7.
 func (ts *testServer) withNeighbour() {
 	ts.withLog()
 	ts.client("13").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin).login()
@@ -62,14 +62,14 @@ func (a agentFixture) setEventState(event int64, state gen.AgentEventStateValue)
 	return a
 }
 
-// fixRandomValues replaces random values by known ones: webhook ids and secrets.
+// fixRandomValues replaces random webhook ids and secrets by known ones.
 func (ts *testServer) fixRandomValues() {
 	ts.Helper()
 	ts.exec("UPDATE deliveries SET webhook_id = 'msg_' || id")
 	ts.exec("UPDATE secrets SET secret = ?", fixedSecret)
 }
 
-// claim claims the delivery that is due first, as the dispatcher does.
+// claim claims the first due delivery, as the dispatcher does.
 func (ts *testServer) claim() webhook.Delivery {
 	ts.Helper()
 	ts.fixRandomValues()
@@ -82,7 +82,7 @@ func (ts *testServer) claim() webhook.Delivery {
 	return claimed[0]
 }
 
-// receiverAnswers records an attempt at the delivery that is due first. If it must be retried, it is due 5 s later.
+// receiverAnswers records an attempt at the first due delivery. A retry is due 5 s later.
 func (ts *testServer) receiverAnswers(status int, text string) {
 	ts.Helper()
 	ts.record(ts.claim(), status, text)
@@ -99,13 +99,13 @@ func (ts *testServer) record(d webhook.Delivery, status int, text string) {
 	ts.must(err)
 }
 
-// loggedDelivery is a delivery as lists show it.
+// loggedDelivery is a delivery in the form of lists.
 type loggedDelivery struct {
 	id, agent, event, sequence  int
 	state, kind, method, url    string
 	typ                         string
 	attempts, replays           int
-	at, from                    string // when it was created and, if that differs, since when it is tried
+	at, from                    string // time of creation and, if different, the start of the retry window
 	finished, next, lastAttempt string
 }
 
@@ -129,7 +129,7 @@ func (e loggedDelivery) String() string {
 	return text + "}"
 }
 
-// expiryOf is the end of the retry window that begins at the latest of some times.
+// expiryOf returns the end of the retry window that begins at the latest of some times.
 func expiryOf(times ...string) string {
 	at, _ := time.Parse(time.RFC3339, slices.Max(times))
 	return at.Add(24 * time.Hour).Format("2006-01-02T15:04:05.000Z")
@@ -188,11 +188,11 @@ var (
 	}
 )
 
-// shownRequest is the request in the detail of a delivery.
+// shownRequest is the request in the details of a delivery.
 type shownRequest struct {
 	of      loggedDelivery
 	attempt int
-	at      string // when it was sent, or would be
+	at      string // time of the attempt
 	replay  bool
 }
 
@@ -223,7 +223,7 @@ func (s shownRequest) String() string {
 		s.of.method, jsonOf(url), jsonOf(headers), body, formPairsJSON(form), jsonOf(curl))
 }
 
-// formPairsJSON is a form as a JSON object with the pairs in their order.
+// formPairsJSON returns a form as a JSON object, in the order of the pairs.
 func formPairsJSON(form string) string {
 	var pairs []string
 	for pair := range strings.SplitSeq(form, "&") {
@@ -256,7 +256,7 @@ func jsonOf(value any) string {
 	return string(text)
 }
 
-// detailJSON is a delivery in detail; waiting may be empty.
+// detailJSON returns the details of a delivery. waiting may be empty.
 func detailJSON(e loggedDelivery, attempts, waiting string, request shownRequest) string {
 	if waiting != "" {
 		waiting = `"waiting":` + waiting + ","

@@ -13,19 +13,19 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// operationScenarios are the scenarios that every operation has, made of its representative.
+// operationScenarios returns the scenarios of every operation, derived from its representative.
 func operationScenarios(d *document, s scenario) (all []scenario) {
 	o := d.operationByID(s.op)
 	s.name, s.representative, s.sharedSetup = s.op, false, s.op
 	s.after, s.wantHeader, s.header = nil, nil, nil
 	if s.op == "requestToken" {
-		return longHeads(s) // all else follows OAuth
+		return longHeads(s) // everything else follows OAuth
 	}
-	all = slices.Concat(unknownIDs(d, o, s), wrongIDs(d, o, s), operationAccessScenarios(o, s), longHeads(s))
+	all = slices.Concat(unknownIDs(d, o, s), invalidIDs(d, o, s), operationAccessScenarios(o, s), longHeads(s))
 	if o.jsonBody() != nil {
-		all = append(append(all, wrongBodies(s)...), bodyForms(s)...)
+		all = append(append(all, invalidBodies(s)...), bodyForms(s)...)
 	} else {
-		all = append(all, needlessBodies(s)...)
+		all = append(all, unexpectedBodies(s)...)
 	}
 	if o.spec.Parameters.GetByInAndName(openapi3.ParameterInHeader, headerIdempotencyKey) != nil {
 		all = append(all, idempotencyScenarios(s)...)
@@ -37,20 +37,20 @@ func (c *document) operationByID(id string) *apiOperation {
 	return c.operations[slices.IndexFunc(c.operations, func(e *apiOperation) bool { return e.id == id })]
 }
 
-// variant is the scenario with a change. Its name is appended.
+// variant returns a changed scenario. It appends a name.
 func (s scenario) variant(name string, change func(*scenario)) scenario {
 	s.name += ": " + name
 	change(&s)
 	return s
 }
 
-// refused is the scenario with a change for which it is refused with a status, naming fields.
+// refused returns a changed scenario that the server must refuse with a status and the invalid fields.
 func (s scenario) refused(name string, status int, wrong []string, change func(*scenario)) scenario {
 	s.status, s.wantBody, s.wantFields = status, "", wrong
 	return s.variant(name, change)
 }
 
-// pathForms succeed like s.
+// pathForms returns the scenario with other forms of its path. They succeed as well.
 func pathForms(s scenario) []scenario {
 	path, query, _ := strings.Cut(s.request, "?")
 	if query != "" {
@@ -66,7 +66,7 @@ func pathForms(s scenario) []scenario {
 	}
 	if strings.Contains(path, "/client/12") &&
 		!slices.Contains([]string{"putClient", "deleteClient", "putLimits"}, s.op) {
-		all = append(all, s.variant("of @me", func(s *scenario) {
+		all = append(all, s.variant("with @me", func(s *scenario) {
 			s.header = allToken.header()
 			s.request = strings.Replace(s.request, "/client/12", "/client/%40me", 1)
 		}))
@@ -74,7 +74,7 @@ func pathForms(s scenario) []scenario {
 	return all
 }
 
-// longHeads are requests whose URL is a byte too long, or whose head has a field too many.
+// longHeads returns requests whose URL is one byte too long, or whose head has one field too many.
 func longHeads(s scenario) []scenario {
 	path, _, _ := strings.Cut(s.request, "?")
 	fields := map[string]string{}
@@ -85,11 +85,13 @@ func longHeads(s scenario) []scenario {
 		s.refused("a long URL", http.StatusRequestURITooLong, nil, func(s *scenario) {
 			s.request = path + "?" + strings.Repeat("x", maxURL)
 		}),
-		s.refused("many fields", http.StatusRequestHeaderFieldsTooLarge, nil, func(s *scenario) { s.header = fields }),
+		s.refused("too many fields", http.StatusRequestHeaderFieldsTooLarge, nil, func(s *scenario) {
+			s.header = fields
+		}),
 	}
 }
 
-// unknownIDs are requests with ids that do not exist.
+// unknownIDs returns requests with ids that do not exist.
 func unknownIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
 	unknown := func(param, id, want string) {
 		want = s.kind.fill(want)
@@ -118,8 +120,8 @@ func unknownIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
 	return all
 }
 
-// wrongIDs are requests with ids that are invalid.
-func wrongIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
+// invalidIDs returns requests with invalid ids.
+func invalidIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
 	for param, ids := range map[string][]string{
 		"client_id": {"a b", "ы", "1/2", "@you", "%", strings.Repeat("x", 65)},
 		"agent_id":  {"0", "-1", "4294967296", "99999999999999999999", "1.5", "x", "136x", " 136", "1e2"},
@@ -136,7 +138,7 @@ func wrongIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
 		for _, id := range ids {
 			if strings.Contains(e.path, "{"+param+"}") {
 				all = append(all,
-					s.refused("wrong "+param+" "+id, http.StatusBadRequest, []string{param}, func(s *scenario) {
+					s.refused("invalid "+param+" "+id, http.StatusBadRequest, []string{param}, func(s *scenario) {
 						s.request = e.withParam(c, s.request, param, id)
 					}))
 			}
@@ -145,7 +147,7 @@ func wrongIDs(c *document, e *apiOperation, s scenario) (all []scenario) {
 	return all
 }
 
-// withParam is the request with another value of a path parameter.
+// withParam returns the request with another value of a path parameter.
 func (e *apiOperation) withParam(c *document, request, param, value string) string {
 	method, target, _ := strings.Cut(request, " ")
 	path, query, ok := strings.Cut(target, "?")
@@ -158,20 +160,20 @@ func (e *apiOperation) withParam(c *document, request, param, value string) stri
 	return method + " " + path
 }
 
-// bodyForms succeed like s.
+// bodyForms returns the scenario with other forms of its body. They succeed as well.
 func bodyForms(s scenario) (all []scenario) {
 	for _, typ := range []string{"application/json; charset=utf-8", "APPLICATION/json ;charset=\"UTF-8\""} {
 		all = append(all,
 			s.variant("type "+typ, func(s *scenario) { s.header = map[string]string{"Content-Type": typ} }))
 	}
 	return append(all,
-		s.variant("of unknown length", func(s *scenario) { s.chunked = true }),
-		s.variant("with spaces around it", func(s *scenario) { s.body = "\r\n\t " + s.body + "\n" }))
+		s.variant("a body of unknown length", func(s *scenario) { s.chunked = true }),
+		s.variant("a body with spaces around it", func(s *scenario) { s.body = "\r\n\t " + s.body + "\n" }))
 }
 
 const mebibyte = 1 << 20
 
-func wrongBodies(s scenario) (all []scenario) {
+func invalidBodies(s scenario) (all []scenario) {
 	for _, typ := range []string{
 		"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp", "json",
 		"*/*",
@@ -182,19 +184,19 @@ func wrongBodies(s scenario) (all []scenario) {
 	}
 	padded := s.body + strings.Repeat(" ", mebibyte+1-len(s.body))
 	all = append(all,
-		s.variant("a body of a mebibyte", func(s *scenario) { s.body = padded[:mebibyte] }),
-		s.refused("one byte more", http.StatusRequestEntityTooLarge, nil, func(s *scenario) { s.body = padded }),
-		s.refused("one byte more, of unknown length", http.StatusRequestEntityTooLarge, nil, func(s *scenario) {
+		s.variant("a body of 1 MiB", func(s *scenario) { s.body = padded[:mebibyte] }),
+		s.refused("a body above 1 MiB", http.StatusRequestEntityTooLarge, nil, func(s *scenario) { s.body = padded }),
+		s.refused("a body above 1 MiB, of unknown length", http.StatusRequestEntityTooLarge, nil, func(s *scenario) {
 			s.body, s.chunked = padded, true
 		}))
 	for name, compressed := range map[string]scenario{
-		"gzip as it says": {
+		"declared gzip": {
 			body: s.body, header: map[string]string{"Content-Type": "application/json", "Content-Encoding": "gzip"},
 		},
-		"br as it says": {
+		"declared br": {
 			body: s.body, header: map[string]string{"Content-Type": "application/json", "Content-Encoding": "br"},
 		},
-		"gzip by its form": {body: "\x1f\x8b\x08\x00", header: map[string]string{"Content-Type": "application/json"}},
+		"undeclared gzip": {body: "\x1f\x8b\x08\x00", header: map[string]string{"Content-Type": "application/json"}},
 	} {
 		all = append(all, s.refused(name, http.StatusUnsupportedMediaType, nil, func(s *scenario) {
 			s.body, s.header = compressed.body, compressed.header
@@ -204,8 +206,8 @@ func wrongBodies(s scenario) (all []scenario) {
 	}
 	for name, message := range map[string]string{
 		"\ufeff" + s.body:    "the body must not begin with a byte order mark",
-		"\xff\xfe{\x00}\x00": "the body must be UTF-8, and is UTF-16",
-		"\xfe\xff\x00{\x00}": "the body must be UTF-8, and is UTF-16",
+		"\xff\xfe{\x00}\x00": "the body must be UTF-8, not UTF-16",
+		"\xfe\xff\x00{\x00}": "the body must be UTF-8, not UTF-16",
 	} {
 		all = append(all, s.refused(fmt.Sprintf("%.8q", name), http.StatusBadRequest, nil, func(s *scenario) {
 			s.body, s.wantBody = name, `{"message":"`+message+`"}`
@@ -213,19 +215,19 @@ func wrongBodies(s scenario) (all []scenario) {
 		}))
 	}
 	for name, body := range map[string]string{
-		"no body":                     "",
-		"null":                        "null",
-		"a text":                      `"x"`,
-		"no JSON":                     "agent_status=available",
-		"JSON that ends early":        s.body[:len(s.body)-1],
-		"JSON with something after":   s.body + "{}",
-		"JSON with a comma too many":  s.body[:len(s.body)-1] + "," + s.body[len(s.body)-1:],
-		"no UTF-8":                    "{\"\xff\":1}",
-		"JSON far too deep":           strings.Repeat("[", mebibyte/2),
-		"deep JSON":                   strings.Repeat("[", 9000) + strings.Repeat("]", 9000),
-		"another kind of JSON":        "[[]]",
-		"another kind of JSON, again": `[{"":{}}]`,
-		"a field that is there twice": `{"name":"x","name":"x","agent_status":1,"agent_status":1}`,
+		"no body":                      "",
+		"null":                         "null",
+		"a string":                     `"x"`,
+		"not JSON":                     "agent_status=available",
+		"JSON that ends early":         s.body[:len(s.body)-1],
+		"JSON and more text":           s.body + "{}",
+		"JSON with a trailing comma":   s.body[:len(s.body)-1] + "," + s.body[len(s.body)-1:],
+		"not UTF-8":                    "{\"\xff\":1}",
+		"JSON nested too deeply":       strings.Repeat("[", mebibyte/2),
+		"deeply nested JSON":           strings.Repeat("[", 9000) + strings.Repeat("]", 9000),
+		"an array of arrays":           "[[]]",
+		"an unknown field in an array": `[{"":{}}]`,
+		"a repeated field":             `{"name":"x","name":"x","agent_status":1,"agent_status":1}`,
 	} {
 		all = append(all, s.refused(name, http.StatusBadRequest, nil, func(s *scenario) {
 			s.body = body
@@ -235,8 +237,9 @@ func wrongBodies(s scenario) (all []scenario) {
 	return all
 }
 
-// needlessBodies succeed like s: some clients send a body with a GET or a DELETE.
-func needlessBodies(s scenario) []scenario {
+// unexpectedBodies returns the scenario with a body that its operation does not have. It succeeds as well: some clients
+// send a body with a GET or a DELETE.
+func unexpectedBodies(s scenario) []scenario {
 	return []scenario{
 		s.variant("with a type and an empty body", func(s *scenario) {
 			s.header = map[string]string{"Content-Type": "application/json", "Content-Length": "0"}
@@ -251,8 +254,8 @@ func needlessBodies(s scenario) []scenario {
 	}
 }
 
-// A method that a path does not have: 405, and the header Allow. An unknown path: 404.
-func TestContractMethods(t *testing.T) {
+// The server answers 405 with the header Allow to an unsupported method, and 404 to an unknown path.
+func TestContractRefusesOtherMethodsAndPaths(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withEvents()
@@ -290,8 +293,8 @@ func (ts *testServer) wantNotAllowed(method, path string, operations map[string]
 	}
 }
 
-// Each example of a request in openapi.yaml is accepted as it is, and each example in it is valid.
-func TestContractExamples(t *testing.T) {
+// The server accepts each example of a request in openapi.yaml, and each example is valid.
+func TestContractAcceptsItsExamples(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	if err := ts.spec.Validate(t.Context()); err != nil {
@@ -317,7 +320,7 @@ func (e *apiOperation) examples() (all []any) {
 	return all
 }
 
-// wantAccepted sends a body to an operation. Everything that it needs exists, and what it creates does not.
+// wantAccepted sends a body to an operation. The objects that it needs exist; the object that it creates does not.
 func (ts *testServer) wantAccepted(e *apiOperation, body any) {
 	ts.Helper()
 	s := scenario{setup: (*testServer).withEvents, kind: localKind}

@@ -14,15 +14,14 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-// A request that is wrong in every way is refused in this order. Each line corrects what the line before was refused
-// for.
+// The checks of a request run in this order. Each line corrects the error for which the server refused the line before.
 func TestContractOrderOfRefusals(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withEvents()
 	before := ts.dump()
 	long := strings.Repeat("x", contract.MaxBody+1)
-	for _, path := range []struct{ method, foreign, own, wrong string }{
+	for _, path := range []struct{ method, otherClient, own, valid string }{
 		{
 			"POST", "/client/13/agent/local/x/event/", "/client/12/agent/local/x/event/",
 			"/client/12/agent/local/136/event/",
@@ -31,7 +30,7 @@ func TestContractOrderOfRefusals(t *testing.T) {
 			"PUT", "/client/13/agent/remote/0/event/y", "/client/@me/agent/remote/0/event/y",
 			"/client/@me/agent/remote/7/event/2",
 		},
-		{"PUT", "/client/nobody/status", "/client/12/status", "/client/12/status"},
+		{"PUT", "/client/unknown/status", "/client/12/status", "/client/12/status"},
 		{"PUT", "/client/a%20b/agent/local/-1", "/client/12/agent/local/-1", "/client/12/agent/local/136"},
 		{
 			"POST", "/client/13/delivery/redeliver?limit=x", "/client/12/delivery/redeliver?limit=x",
@@ -39,7 +38,7 @@ func TestContractOrderOfRefusals(t *testing.T) {
 		},
 		{"POST", "/client/13/application/", "/client/12/application/", "/client/12/application/"},
 	} {
-		bare, _, _ := strings.Cut(path.foreign, "?")
+		bare, _, _ := strings.Cut(path.otherClient, "?")
 		for _, try := range []struct {
 			method, path string
 			as           *testToken
@@ -48,15 +47,15 @@ func TestContractOrderOfRefusals(t *testing.T) {
 			want         string
 		}{
 			{path.method, bare + "/no/such/path", nil, "text/plain", long, 404, ""},
-			{"PATCH", path.foreign, nil, "text/plain", long, 405, ""},
-			{path.method, path.foreign, nil, "text/plain", long, 401, ""},
-			{path.method, path.foreign, &expiredToken, "text/plain", long, 401, ""},
-			{path.method, path.foreign, &readOnlyToken, "text/plain", long, 403, "access_denied"},
+			{"PATCH", path.otherClient, nil, "text/plain", long, 405, ""},
+			{path.method, path.otherClient, nil, "text/plain", long, 401, ""},
+			{path.method, path.otherClient, &expiredToken, "text/plain", long, 401, ""},
+			{path.method, path.otherClient, &readOnlyToken, "text/plain", long, 403, "access_denied"},
 			{path.method, path.own, &readOnlyToken, "text/plain", long, 403, "user_access_type_deny"},
 			{path.method, path.own, &allToken, "text/plain", long, 413, ""},
 			{path.method, path.own, &allToken, "text/plain", "x", 415, ""},
 			{path.method, path.own, &allToken, "application/json", "x", 400, ""},
-			{path.method, path.wrong, &allToken, "application/json", `"x"`, 400, ""},
+			{path.method, path.valid, &allToken, "application/json", `"x"`, 400, ""},
 		} {
 			header := map[string]string{"Authorization": "", "Content-Type": try.typ}
 			if try.as != nil {
@@ -75,21 +74,21 @@ func TestContractOrderOfRefusals(t *testing.T) {
 	}
 }
 
-// openRoutes are the routes outside of openapi.yaml. They require no token.
+// openRoutes are the routes that are not in openapi.yaml. They require no token.
 var openRoutes = []string{
 	"GET /", "GET /docs", "GET /docs/", "GET /docs/favicon-32x32.png", "GET /docs/start.css", "GET /docs/start.js",
 	"GET /docs/swagger-ui-bundle.js", "GET /docs/swagger-ui-bundle.js.LICENSE.txt", "GET /docs/swagger-ui.css",
 	"GET /healthz", "GET /openapi.json", "GET /openapi.yaml", "GET /readyz", "HEAD /healthz", "HEAD /readyz",
 }
 
-// aliases are further paths of operations. openapi.yaml only describes them.
+// aliases are additional paths of operations. openapi.yaml has them only in prose.
 var aliases = []string{"POST /oauth/token", "POST /oauth/token/"}
 
-// The routes are those of openapi.yaml, in both forms, openRoutes and aliases, and no others.
+// The server has exactly the routes of openapi.yaml, with and without a trailing slash, openRoutes and aliases.
 func TestContractHasEveryRoute(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
-	o := Options{Store: ls.store, Log: slog.New(slog.DiscardHandler), LoopTurned: ls.loopTurned}
+	o := Options{Store: ls.store, Log: slog.New(slog.DiscardHandler), Heartbeat: ls.heartbeat}
 	routes, err := newHandlers(o).routes(o)
 	if err != nil {
 		t.Fatal(err)
@@ -107,23 +106,23 @@ func TestContractHasEveryRoute(t *testing.T) {
 	slices.Sort(want)
 	for _, route := range got {
 		if !slices.Contains(want, route) {
-			t.Errorf("%s is served and not listed", route)
+			t.Errorf("%s is not listed", route)
 		}
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("served are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		t.Errorf("the routes are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	for _, route := range openRoutes {
 		method, path, _ := strings.Cut(route, " ")
 		r := ls.request(method, path, nil)
-		r.Header.Set("Authorization", "Bearer nobody")
+		r.Header.Set("Authorization", "Bearer unknown")
 		if g := ls.send(r); g.status >= 400 {
 			t.Errorf("%s: %d %s", route, g.status, g.body)
 		}
 	}
 }
 
-// Every operation declares its access, and only requestToken requires no token.
+// Every operation declares its access level, and only requestToken requires no token.
 func TestContractDeclaresSecurity(t *testing.T) {
 	t.Parallel()
 	c := testDocument(t)
@@ -142,7 +141,7 @@ func TestContractDeclaresSecurity(t *testing.T) {
 			t.Errorf("%s is for %q by %s, want %s (%v)", e.id, level, got, want, err)
 		}
 		if e.method != http.MethodGet && level == gen.AccessLevelReadOnly {
-			t.Errorf("%s is no GET, and takes read_only", e.id)
+			t.Errorf("%s is not a GET, but allows read_only", e.id)
 		}
 	}
 	if s := c.spec.Components.SecuritySchemes; len(s) != 1 || s["bearer"] == nil ||
@@ -151,7 +150,7 @@ func TestContractDeclaresSecurity(t *testing.T) {
 	}
 }
 
-// Documentation does not show x-access, so each description ends with it.
+// Viewers of openapi.yaml do not show x-access, so each description ends with it.
 func TestContractDescribesAccess(t *testing.T) {
 	t.Parallel()
 	for _, e := range testDocument(t).operations {

@@ -13,8 +13,8 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// A client that follows Link gets each item once and in order, even if more are created meanwhile.
-func TestContractPaging(t *testing.T) {
+// A client that follows Link gets each item once and in order, even if items are created during the reading.
+func TestContractPagesHaveEachItemOnce(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withEvents()
@@ -59,7 +59,7 @@ func TestContractPaging(t *testing.T) {
 }
 
 // Lists of clients, agents and events have pages only with a limit.
-func TestContractPagingById(t *testing.T) {
+func TestContractPagesRequireALimit(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withEvents()
@@ -86,7 +86,7 @@ func TestContractPagingById(t *testing.T) {
 	}
 }
 
-// wantPagesOf follows the pages to the end, and compares their items with a list.
+// wantPagesOf reads all pages, and compares their items with a list.
 func (ts *testServer) wantPagesOf(target string, list []byte) {
 	ts.Helper()
 	items := []json.RawMessage{}
@@ -104,18 +104,18 @@ func (ts *testServer) wantPagesOf(target string, list []byte) {
 	ts.wantJSON("GET "+target, string(list), joined)
 }
 
-// sinceExample is exampleTime in another zone.
+// sinceExample is exampleTime in another time zone.
 const sinceExample = "2017-05-30T18:07:50%2B03:00"
 
-// Without a limit a page has a hundred items.
-func TestContractDefaultLimit(t *testing.T) {
+// Without a limit, a page has a hundred items.
+func TestContractDefaultPageHas100Items(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withEvents()
 	for n := range 101 {
 		ts.client("12").local(136).login().logout()
 		if ts.replay("failed"); n%10 == 9 {
-			ts.finishReplays() // at most ten work at a time
+			ts.finishReplays() // at most ten run at the same time
 		}
 	}
 	for _, list := range []string{"delivery/", "replay/", "status_change/", "agent/local/136/status_change/"} {
@@ -128,7 +128,7 @@ func TestContractDefaultLimit(t *testing.T) {
 	}
 }
 
-// wantPages follows the pages to the end, and compares the numbers in them. It creates changes meanwhile.
+// wantPages reads all pages, and compares the numbers in them. It creates changes during the reading.
 func (ts *testServer) wantPages(target, number string, want []string) {
 	ts.Helper()
 	var got []string
@@ -141,7 +141,7 @@ func (ts *testServer) wantPages(target, number string, want []string) {
 		}
 		next = ts.nextPage(resp)
 		if len(found) == 0 || len(got) == len(want) && next != "" {
-			ts.Errorf("GET %s: %d of %d are read, and the next page is %q", target, len(got), len(want), next)
+			ts.Errorf("GET %s: after %d of %d items the next page is %q", target, len(got), len(want), next)
 		}
 		ts.client("12").local(99).login().logout()
 	}
@@ -150,7 +150,7 @@ func (ts *testServer) wantPages(target, number string, want []string) {
 	}
 }
 
-// nextPage is the target of Link, empty if there is none.
+// nextPage returns the target of Link, or "".
 func (ts *testServer) nextPage(resp *apiResponse) string {
 	ts.Helper()
 	link := resp.header.Get("Link")
@@ -164,8 +164,8 @@ func (ts *testServer) nextPage(resp *apiResponse) string {
 	return strings.TrimPrefix(found[1], ts.base)
 }
 
-// A client that follows the feed gets every change once and in order, also new ones.
-func TestContractFeed(t *testing.T) {
+// A client that follows the feed gets every change, including new ones, once and in order.
+func TestContractFeedHasEachChangeOnce(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withEvents()

@@ -13,23 +13,23 @@ import (
 	"github.com/agentevents/agentevents/server/internal/servertest"
 )
 
-// The test counts the polls that wait by the stacks of their goroutines. It is not parallel, since the polls of another
-// test would be counted, too.
-func TestContractPolls(t *testing.T) {
+// The test counts waiting polls by the stacks of their goroutines. It is not parallel: polls of other tests would count
+// as well.
+func TestContractPollsEnd(t *testing.T) {
 	ts := newTestServer(t)
 	ts.withEvents()
 	for _, poll := range []struct {
 		name string
 		test func(*testServer)
 	}{
-		{"a change ends it", (*testServer).pollEndsByChange},
-		{"one change ends many", (*testServer).pollsByMany},
-		{"a change of another client does not end it", (*testServer).pollOfAnotherClient},
-		{"its time is over", (*testServer).pollTimesOut},
-		{"the client is deleted", (*testServer).pollOfDeletedClient},
-		{"the client closes the connection", (*testServer).pollIsGivenUp},
-		{"it starts at the newest change", (*testServer).pollFromNewest},
-		{"the server stops", (*testServer).pollsEndByStop}, // last
+		{"a change ends a poll", (*testServer).pollEndsByChange},
+		{"one change ends many polls", (*testServer).pollsEndByOneChange},
+		{"a change of another client does not end a poll", (*testServer).pollIgnoresOtherClients},
+		{"a poll ends after its wait", (*testServer).pollTimesOut},
+		{"the deletion of the client ends a poll", (*testServer).pollEndsByDeletion},
+		{"a closed connection ends a poll", (*testServer).pollEndsByClosedConnection},
+		{"a poll starts at the newest change", (*testServer).pollFromNewest},
+		{"a stop ends polls", (*testServer).pollsEndByStop}, // last
 	} {
 		t.Run(poll.name, func(t *testing.T) { ts.runIn(t, func() { poll.test(ts) }) })
 	}
@@ -42,7 +42,7 @@ type pollResult struct {
 	err  error
 }
 
-// startPoll sends a poll, and returns when it waits.
+// startPoll sends a poll, and waits until the poll waits.
 func (ts *testServer) startPoll(query string) <-chan pollResult {
 	ts.Helper()
 	before, ended := servertest.WaitingPolls(), make(chan pollResult, 1)
@@ -55,7 +55,7 @@ func (ts *testServer) startPoll(query string) <-chan pollResult {
 	return ended
 }
 
-// wantPoll compares the answer to a poll.
+// wantPoll checks the answer to a poll.
 func (ts *testServer) wantPoll(poll <-chan pollResult, status int, sequences ...int64) pollResult {
 	ts.Helper()
 	a := <-poll
@@ -72,8 +72,8 @@ func (ts *testServer) wantPoll(poll <-chan pollResult, status int, sequences ...
 	if a.status != status || fmt.Sprint(got) != fmt.Sprint(sequences) {
 		ts.Errorf("%d %s, want %d and the changes %v", a.status, a.body, status, sequences)
 	}
-	if a.took > 25*time.Second { // no poll waits for its 30 seconds
-		ts.Errorf("it took %v", a.took)
+	if a.took > 25*time.Second { // polls must end before their 30 seconds
+		ts.Errorf("the poll took %v", a.took)
 	}
 	return a
 }
@@ -91,11 +91,11 @@ func (ts *testServer) pollEndsByChange() {
 		`{"agent_type":"remote","agent_id":7,"agent_status":"available"}]`)
 	ts.wantPoll(poll, 200, 2, 3)
 	poll = ts.startPoll("?after=3&wait=30")
-	ts.delete("/client/12/agent/remote/7") // which logs it out
+	ts.delete("/client/12/agent/remote/7") // logs it out
 	ts.wantPoll(poll, 200, 4)
 }
 
-func (ts *testServer) pollsByMany() {
+func (ts *testServer) pollsEndByOneChange() {
 	var polls []<-chan pollResult
 	for range 10 {
 		polls = append(polls, ts.startPoll("?after=4&wait=30"))
@@ -106,7 +106,7 @@ func (ts *testServer) pollsByMany() {
 	}
 }
 
-func (ts *testServer) pollOfAnotherClient() {
+func (ts *testServer) pollIgnoresOtherClients() {
 	poll := ts.startPoll("?after=5&wait=30")
 	ts.client("13").local(136).login()
 	ts.client("12").local(136).login() // no change
@@ -118,20 +118,20 @@ func (ts *testServer) pollTimesOut() {
 	a := ts.wantPoll(ts.startPoll("?after=7&wait=1"), 200)
 	want := `</api/ver1.0/client/12/status_change/?after=7&epoch=` + testEpoch + `&wait=1>; rel="next"`
 	if link := a.header.Get("Link"); a.took < time.Second || link != want {
-		ts.Errorf("it took %v, Link is %s", a.took, link)
+		ts.Errorf("the poll took %v, Link is %s", a.took, link)
 	}
 }
 
-func (ts *testServer) pollOfDeletedClient() {
+func (ts *testServer) pollEndsByDeletion() {
 	poll := ts.startPoll("?after=7&wait=30")
 	ts.delete("/client/12")
 	ts.wantPoll(poll, 404)
 	ts.client("12").local(136).login()
 }
 
-// pollIsGivenUp checks that no goroutine is left.
-func (ts *testServer) pollIsGivenUp() {
-	ctx, giveUp := context.WithCancel(ts.Context())
+// pollEndsByClosedConnection checks that the poll's goroutine ends.
+func (ts *testServer) pollEndsByClosedConnection() {
+	ctx, cancel := context.WithCancel(ts.Context())
 	r,
 		err := http.NewRequestWithContext(ctx, http.MethodGet, ts.server.URL+ts.base+
 		"/client/12/status_change/?after=8&wait=30", nil)
@@ -143,14 +143,14 @@ func (ts *testServer) pollIsGivenUp() {
 		ended <- err
 	}()
 	servertest.AwaitPolls(ts, 1)
-	giveUp()
+	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
-		ts.Errorf("it ended with %v", err)
+		ts.Errorf("the request ended with %v", err)
 	}
 	servertest.AwaitPolls(ts, 0)
 }
 
-// pollFromNewest checks that start=newest waits for the next change, and links to the one after it.
+// pollFromNewest checks that start=newest waits for the next change, and that its link follows that change.
 func (ts *testServer) pollFromNewest() {
 	poll := ts.startPoll("?start=newest&wait=30")
 	ts.client("12").local(136).logout()

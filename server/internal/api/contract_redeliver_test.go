@@ -8,17 +8,17 @@ import (
 func redeliveries() []scenario {
 	const op = "redeliver"
 	const now = "2017-05-30T19:00:00.000Z"
-	again := func(e loggedDelivery, state string) loggedDelivery {
+	redelivered := func(e loggedDelivery, state string) loggedDelivery {
 		e.state, e.attempts, e.replays, e.finished, e.from = state, 0, 1, "", now
 		if state == "pending" {
 			e.next = now
 		}
 		return e
 	}
-	moved := again(logDelivered, "pending")
+	moved := redelivered(logDelivered, "pending")
 	moved.url, moved.method = "https://new.example/", "POST"
 	moved.lastAttempt = logCorrected.lastAttempt
-	atOnce := func(e loggedDelivery) loggedDelivery {
+	dueNow := func(e loggedDelivery) loggedDelivery {
 		e.next = now
 		return e
 	}
@@ -26,26 +26,29 @@ func redeliveries() []scenario {
 		{
 			name: "a failed delivery", op: op, representative: true, setup: (*testServer).withLog,
 			request: redeliverRequest(logFailed), status: 202,
-			wantBody: again(logFailed, "pending").String(),
+			wantBody: redelivered(logFailed, "pending").String(),
 			after: func(ts *testServer) {
-				ts.wantGet("/client/12/delivery/2", detailJSON(again(logFailed, "pending"), logFailed.lastAttempt,
+				ts.wantGet("/client/12/delivery/2", detailJSON(redelivered(logFailed, "pending"), logFailed.lastAttempt,
 					waitingJSON("it is due, and is sent as soon as there is room", "", 0),
 					shownRequest{of: logFailed, attempt: 1, at: now, replay: true}))
 				ts.wantNextDelivery(logFailed)
 			},
 		},
 		{
-			name: "a delivered one of a disabled event", op: op, setup: (*testServer).withLog,
-			request: redeliverRequest(logDelivered), status: 202, wantBody: again(logDelivered, "parked").String(),
+			name: "a delivered delivery of a disabled event", op: op, setup: (*testServer).withLog,
+			request: redeliverRequest(logDelivered), status: 202,
+			wantBody: redelivered(logDelivered, "parked").String(),
 		},
 		{
-			name: "a cancelled one of a deleted event", op: op, setup: (*testServer).withLog,
-			request: redeliverRequest(logCancelled), status: 202, wantBody: again(logCancelled, "pending").String(),
-			after: func(ts *testServer) { ts.wantNextDelivery(logNew) }, // the order in the lane stays
+			name: "a cancelled delivery of a deleted event", op: op, setup: (*testServer).withLog,
+			request: redeliverRequest(logCancelled), status: 202,
+			wantBody: redelivered(logCancelled, "pending").String(),
+			after:    func(ts *testServer) { ts.wantNextDelivery(logNew) }, // the lane keeps its order
 		},
 		{
-			name: "a delivered one, after its event was corrected", op: op, request: redeliverRequest(logDelivered),
-			status: 202,
+			name: "a delivered delivery, after its event was corrected", op: op,
+			request: redeliverRequest(logDelivered),
+			status:  202,
 			setup: func(ts *testServer) {
 				ts.withLog()
 				ts.put("/client/12/agent/local/136/event/1", `{"url":"https://new.example/","method":"POST"}`)
@@ -59,23 +62,24 @@ func redeliveries() []scenario {
 			},
 		},
 		{
-			name: "a second time", op: op, request: redeliverRequest(logFailed), status: 202,
+			name: "a repeated redelivery", op: op, request: redeliverRequest(logFailed), status: 202,
 			setup: func(ts *testServer) {
 				ts.withLog()
 				ts.send(scenario{request: redeliverRequest(logFailed)})
 			},
-			wantBody: again(logFailed, "pending").String(),
+			wantBody: redelivered(logFailed, "pending").String(),
 		},
 		{
-			name: "cancelled before it was redelivered", op: "getDelivery", request: "GET /client/12/delivery/2",
-			status: 200,
+			name: "a delivery that was cancelled before its redelivery", op: "getDelivery",
+			request: "GET /client/12/delivery/2",
+			status:  200,
 			setup: func(ts *testServer) {
 				ts.withLog()
 				ts.send(scenario{request: redeliverRequest(logFailed)})
 				ts.must(ts.store.DeleteEvent(ts.Context(), ts.client("12").remote(7).key, 2))
 			},
 			wantBody: detailJSON(func() loggedDelivery {
-				e := again(logFailed, "cancelled")
+				e := redelivered(logFailed, "cancelled")
 				e.finished = now
 				return e
 			}(), logFailed.lastAttempt, "", shownRequest{of: logFailed, attempt: 1, at: logFailed.at}),
@@ -87,11 +91,11 @@ func redeliveries() []scenario {
 				ts.withLog()
 				ts.rows(ts.db, "UPDATE deliveries SET due_at = due_at + 36000000 WHERE id = 3 RETURNING id")
 			},
-			wantBody: atOnce(logPending).String(),
+			wantBody: dueNow(logPending).String(),
 			after:    func(ts *testServer) { ts.wantNextDelivery(logPending) },
 		},
 		{
-			name: "a delivery that is due", op: op, setup: (*testServer).withLog, request: redeliverRequest(logNew),
+			name: "a due delivery", op: op, setup: (*testServer).withLog, request: redeliverRequest(logNew),
 			status: 202, wantBody: logNew.String(),
 			after: func(ts *testServer) { ts.wantNextDelivery(logNew) },
 		},
@@ -109,17 +113,17 @@ func redeliverRequest(e loggedDelivery) string {
 	return fmt.Sprintf("POST /client/12/delivery/%d/redeliver", e.id)
 }
 
-// wantNextDelivery compares which delivery of the agent's lane is claimed next.
+// wantNextDelivery checks which delivery of the agent's lane is claimed next.
 func (ts *testServer) wantNextDelivery(want loggedDelivery) {
 	ts.Helper()
 	ts.clock.Add(1000)
 	for range 2 {
 		if d := ts.claim(); d.Data.AgentID == strconv.Itoa(want.agent) {
 			if d.ID != int64(want.id) || d.WebhookID != "msg_"+strconv.Itoa(want.id) {
-				ts.Errorf("delivery %d goes out as %s, want %d", d.ID, d.WebhookID, want.id)
+				ts.Errorf("claimed is delivery %d, %s, want %d", d.ID, d.WebhookID, want.id)
 			}
 			return
 		}
 	}
-	ts.Errorf("nothing of agent %d goes out", want.agent)
+	ts.Errorf("no delivery of agent %d is claimed", want.agent)
 }

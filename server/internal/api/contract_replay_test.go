@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// startedReplay is a replay in the form of the API, created after withLog.
+// startedReplay returns a replay in the form of the API, created after withLog.
 func startedReplay(id int, filter string, total int) shownReplay {
 	return shownReplay{id: id, filter: filter, total: total}
 }
@@ -37,7 +37,7 @@ func (r shownReplay) finished(redelivered int) shownReplay {
 }
 
 func replayScenarios() []scenario {
-	return append(append(replayRequests(), wrongReplays()...), replayReads()...)
+	return append(append(replayRequests(), invalidReplays()...), replayReads()...)
 }
 
 const replayRequest = "POST /client/12/delivery/redeliver"
@@ -108,7 +108,7 @@ func replayRequests() (scenarios []scenario) {
 	})
 }
 
-// wantReplayed compares which deliveries were redelivered.
+// wantReplayed checks which deliveries were redelivered.
 func (ts *testServer) wantReplayed(want []loggedDelivery) {
 	ts.Helper()
 	var ids []string
@@ -117,28 +117,28 @@ func (ts *testServer) wantReplayed(want []loggedDelivery) {
 	}
 	got := ts.rows(ts.db, "SELECT id FROM deliveries WHERE replays = 1 AND finished_at IS NULL ORDER BY id")
 	if strings.Join(got, " ") != strings.Join(ids, " ") {
-		ts.Errorf("sent again are %q, want %q", got, ids)
+		ts.Errorf("redelivered are %q, want %q", got, ids)
 	}
 }
 
-// finishReplays runs the store's background work until all replays have finished.
+// finishReplays runs the store's background tasks until all replays have finished.
 func (ts *testServer) finishReplays() {
 	ts.Helper()
 	ctx, stop := context.WithCancel(ts.Context())
-	var working sync.WaitGroup
-	working.Go(func() { ts.store.Work(ctx) })
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
+	var background sync.WaitGroup
+	background.Go(func() { ts.store.Work(ctx) })
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
 	for len(ts.rows(ts.db, "SELECT id FROM replays WHERE finished_at IS NULL")) > 0 {
-		<-look.C
+		<-ticker.C
 	}
 	stop()
-	working.Wait()
+	background.Wait()
 }
 
-func wrongReplays() (scenarios []scenario) {
+func invalidReplays() (scenarios []scenario) {
 	scenarios = append(scenarios, scenario{
-		name: "at most ten replays work at a time", op: "redeliverMany", setup: func(ts *testServer) {
+		name: "at most ten replays run at the same time", op: "redeliverMany", setup: func(ts *testServer) {
 			ts.withLog()
 			for range 10 {
 				ts.replay("failed")
@@ -174,8 +174,8 @@ func wrongReplays() (scenarios []scenario) {
 	return scenarios
 }
 
-// withReplays makes four replays. The first two have finished; the first skipped a delivery that was redelivered
-// meanwhile.
+// withReplays creates four replays. The first two have finished. The first skipped a delivery that was redelivered in
+// the meantime.
 func (ts *testServer) withReplays() {
 	ts.withLog()
 	for _, state := range []string{"failed", "delivered"} {
@@ -221,15 +221,15 @@ func replayReads() []scenario {
 		read("the newest replay comes first", "listReplays", list, arrayJSON(four, three, two, one),
 			"").asRepresentative(),
 		read("the first page", "listReplays", list+"?limit=3", arrayJSON(four, three, two), "?before=2&limit=3"),
-		read("a page in the middle", "listReplays", list+"?limit=1&before=3", arrayJSON(two), "?before=2&limit=1"),
-		read("a page of as many as there are", "listReplays", list+"?limit=4", arrayJSON(four, three, two, one), ""),
+		read("a middle page", "listReplays", list+"?limit=1&before=3", arrayJSON(two), "?before=2&limit=1"),
+		read("a page of all items", "listReplays", list+"?limit=4", arrayJSON(four, three, two, one), ""),
 		read("the last page", "listReplays", list+"?limit=3&before=2", arrayJSON(one), ""),
 		read("a page before the first", "listReplays", list+"?before=1", `[]`, ""),
 		wrong("?limit=0", "limit"), wrong("?limit=1001", "limit"), wrong("?before=0", "before"),
 		wrong("?before=x", "before"),
-		read("finished, a delivery skipped", "getReplay", get+"1", one.String(), "").asRepresentative(),
-		read("finished, a delivery sent", "getReplay", get+"2", two.String(), ""),
-		read("still working", "getReplay", get+"3", three.String(), ""),
+		read("a finished replay that skipped a delivery", "getReplay", get+"1", one.String(), "").asRepresentative(),
+		read("a finished replay of a delivery", "getReplay", get+"2", two.String(), ""),
+		read("an unfinished replay", "getReplay", get+"3", three.String(), ""),
 		{
 			name: "an empty list", op: "listReplays", setup: (*testServer).withLog, request: list, status: 200,
 			wantBody: `[]`,

@@ -26,7 +26,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// exampleTime is the time of the example in the original API, and of a testServer's clock at first.
+// exampleTime is the time of the example in the original API, and the initial time of a testServer's clock.
 const exampleTime = "2017-05-30T15:07:50.000Z"
 
 // testEpoch is the epoch of a testServer's store.
@@ -40,14 +40,14 @@ type testServer struct {
 	kind            agentKind // of the scenario
 	clock           atomic.Int64
 	store           *store.Store
-	closed          bool    // the store
+	closed          bool    // whether the store is closed
 	db              *sql.DB // another connection to the store's database
-	dumpQuery       string  // on PostgreSQL, the query of dump
-	emptyStatements string  // of deleteAll
+	dumpQuery       string  // query of dump on PostgreSQL
+	emptyStatements string  // statements of deleteAll
 	server          *httptest.Server
-	arranged        string       // the sharedSetup that has run
+	arranged        string       // the last sharedSetup
 	rowsBefore      []string     // dump after the setup
-	response        *apiResponse // to the scenario's request
+	response        *apiResponse // answer to the scenario's request
 	log             lab.Log      // warnings and errors
 
 	receivers *fakeReceivers
@@ -71,7 +71,7 @@ func newTestServer(t testing.TB) *testServer {
 	ts.addTokens(ts.db)
 	sender := webhook.NewSender(webhook.SenderOptions{Transport: ts.receivers})
 	o := Options{
-		Store: ts.store, Guard: webhook.NewGuard(nil), Sender: sender, Log: log, LoopTurned: time.Now,
+		Store: ts.store, Guard: webhook.NewGuard(nil), Sender: sender, Log: log, Heartbeat: time.Now,
 		Stopping: ts.stopping,
 	}
 	h := newHandlers(o)
@@ -86,7 +86,7 @@ func newTestServer(t testing.TB) *testServer {
 	return ts
 }
 
-// runIn makes ts report to a subtest.
+// runIn runs a test whose failures ts reports to a subtest.
 func (ts *testServer) runIn(t *testing.T, test func()) {
 	t.Helper()
 	outer := ts.TB
@@ -95,7 +95,7 @@ func (ts *testServer) runIn(t *testing.T, test func()) {
 	test()
 }
 
-// arrange runs the setup of a scenario on an empty store. It does nothing if the scenario before had the same
+// arrange runs the setup of a scenario on an empty store. It does nothing if the previous scenario had the same
 // sharedSetup and changed nothing.
 func (ts *testServer) arrange(s scenario) {
 	ts.Helper()
@@ -111,18 +111,18 @@ func (ts *testServer) arrange(s scenario) {
 	ts.arranged, ts.rowsBefore = s.sharedSetup, ts.dump()
 }
 
-// reset empties the store. Ids begin at 1 again.
+// reset empties the store. Ids begin at 1.
 func (ts *testServer) reset() {
 	ts.Helper()
 	ts.flush()
 	counted := ts.rows(ts.db, "SELECT made FROM requests")
 	ts.deleteAll()
 	if len(counted) > 0 {
-		ts.flush() // it forgets counts of rows that are gone
+		ts.flush() // drops the counts of deleted rows
 	}
 }
 
-// flush makes the store write what it counts in memory.
+// flush makes the store write the counts that it has in memory.
 func (ts *testServer) flush() {
 	ts.Helper()
 	ended, end := context.WithCancel(ts.Context())
@@ -149,7 +149,7 @@ func (ts *testServer) execOn(db querier, statement string, args ...any) {
 	if len(args) > 0 {
 		statement = pgtest.Numbered(statement)
 	} else if pgtest.OnPostgres() {
-		args = []any{pgx.QueryExecModeSimpleProtocol} // so that a text may hold several statements
+		args = []any{pgx.QueryExecModeSimpleProtocol} // allows several statements in a text
 	}
 	_, err := db.ExecContext(ts.Context(), statement, args...)
 	ts.must(err)
@@ -179,7 +179,7 @@ func (ts *testServer) setTime(rfc3339 string) {
 	ts.clock.Store(at.UnixMilli())
 }
 
-// clientFixture is a client in the store, to which agents can be added.
+// clientFixture is a client in the store. Its methods create agents.
 type clientFixture struct {
 	*testServer
 	id string
@@ -207,7 +207,7 @@ type agentFixture struct {
 	key store.AgentKey
 }
 
-// agent is an agent of the scenario's kind.
+// agent creates an agent of the scenario's kind.
 func (c clientFixture) agent(id int64) agentFixture { return c.agentOf(c.kind, id) }
 func (c clientFixture) local(id int64) agentFixture { return c.agentOf(localKind, id) }
 
@@ -281,7 +281,7 @@ func (ts *testServer) send(s scenario) *apiResponse {
 	return resp
 }
 
-// do sends a request. Any goroutine may call it.
+// do sends a request. It is safe for concurrent use.
 func (ts *testServer) do(s scenario) (*apiResponse, error) {
 	method, target, _ := strings.Cut(s.request, " ")
 	base := ts.base
@@ -312,7 +312,7 @@ func (ts *testServer) do(s scenario) (*apiResponse, error) {
 	return resp, err
 }
 
-// bodyReader is the body. Without a known length it is sent chunked.
+// bodyReader returns the body. A body of unknown length is sent chunked.
 func (s scenario) bodyReader() io.Reader {
 	switch {
 	case s.chunked:
@@ -333,7 +333,7 @@ func (ts *testServer) wantGet(target, want string) {
 	ts.wantJSON("GET "+target, want, resp.body)
 }
 
-// wantJSON compares JSON texts. The order of fields counts.
+// wantJSON compares JSON texts, including the order of fields.
 func (ts *testServer) wantJSON(what, want string, got []byte) {
 	ts.Helper()
 	wanted, err := tokens([]byte(want))
@@ -344,7 +344,7 @@ func (ts *testServer) wantJSON(what, want string, got []byte) {
 	}
 }
 
-// dump has all rows of the store, and the last ids that it assigned.
+// dump returns all rows of the store, and the last ids that it assigned.
 func (ts *testServer) dump() (all []string) {
 	ts.Helper()
 	if pgtest.OnPostgres() {
@@ -360,8 +360,8 @@ func (ts *testServer) dump() (all []string) {
 	return all
 }
 
-// stableRows is a dump without what a refused request may change: PostgreSQL does not reuse the id of a row that was
-// rolled back. The internal ids of agents are never shown.
+// stableRows returns a dump without the ids of agents, which a refused request may consume: PostgreSQL does not reuse
+// the id of a row that was rolled back. The API does not show these ids.
 func stableRows(dump []string) []string {
 	if !pgtest.OnPostgres() {
 		return dump
@@ -370,7 +370,7 @@ func stableRows(dump []string) []string {
 		func(row string) bool { return strings.HasPrefix(row, "sqlite_sequence: agents|") })
 }
 
-// buildDumpQuery returns one query for all tables on PostgreSQL, where one for each would take too long.
+// buildDumpQuery returns one query for all tables on PostgreSQL, where a query for each table would take too long.
 func (ts *testServer) buildDumpQuery() string {
 	ts.Helper()
 	if !pgtest.OnPostgres() {
@@ -405,20 +405,20 @@ type querier interface {
 	ExecContext(ctx context.Context, statement string, args ...any) (sql.Result, error)
 }
 
-// tables are those of the store, without the tables of migrations and of readiness. On PostgreSQL a table comes before
-// those that it refers to, since each DELETE checks references.
+// tables returns the tables of the store, without those of migrations and readiness. On PostgreSQL, a table precedes
+// the tables that it references, since each DELETE checks references.
 func (ts *testServer) tables(db querier) []string {
 	ts.Helper()
-	const but = " NOT IN ('goose_db_version', 'clock', 'epochs', 'probes', 'probe_room', 'sqlite_sequence') "
+	const others = " NOT IN ('goose_db_version', 'clock', 'epochs', 'probes', 'probe_room', 'sqlite_sequence') "
 	if pgtest.OnPostgres() {
 		return ts.rows(db, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = "+
 			"'public'::regnamespace "+
-			"AND relname"+but+"ORDER BY oid DESC")
+			"AND relname"+others+"ORDER BY oid DESC")
 	}
-	return ts.rows(db, "SELECT name FROM sqlite_master WHERE type = 'table' AND name"+but+"ORDER BY name")
+	return ts.rows(db, "SELECT name FROM sqlite_master WHERE type = 'table' AND name"+others+"ORDER BY name")
 }
 
-// rows returns the rows of a query, the values of each joined by |.
+// rows returns the rows of a query. Each is its values, joined by |.
 func (ts *testServer) rows(db querier, query string) []string {
 	ts.Helper()
 	found, err := db.QueryContext(ts.Context(), query)
@@ -446,8 +446,8 @@ func (ts *testServer) rows(db querier, query string) []string {
 	return all
 }
 
-// wantDeliveries compares all deliveries: method, URL and state, and of the change client, agent, new status and
-// source.
+// wantDeliveries compares all deliveries: their method, URL and state, and the client, agent, new status and source of
+// their change.
 func (ts *testServer) wantDeliveries(want ...string) {
 	ts.Helper()
 	got := ts.rows(ts.db, "SELECT d.method || ' ' || d.url || ' ' || d.state, c.client_id, c.kind, c.agent_id, "+

@@ -62,7 +62,7 @@ func secretScenarios() []scenario {
 	}
 }
 
-// withRotations makes a client whose secret was rotated n times.
+// withRotations creates a client whose secret was rotated n times.
 func withRotations(n int) func(*testServer) {
 	return func(ts *testServer) {
 		ts.withClient()
@@ -73,7 +73,7 @@ func withRotations(n int) func(*testServer) {
 	}
 }
 
-// wantOneSecret checks that only the secret from before the rotation signs, and for good.
+// wantOneSecret checks that only the secret from before the rotation signs, and without an end.
 func (ts *testServer) wantOneSecret() {
 	ts.Helper()
 	secret := ts.rows(ts.db, "SELECT secret FROM secrets WHERE client_id = '12'")[0]

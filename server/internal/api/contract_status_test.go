@@ -66,7 +66,7 @@ func statusWrites() []scenario {
 				`"changed":true,"stale":false,"deliveries":1}`,
 			after: func(ts *testServer) { ts.wantDeliveries(ts.kind.fill(loginDelivery + "phone")) },
 		}, {
-			name: "a second login changes and sends nothing", op: op,
+			name: "a repeated login changes and sends nothing", op: op,
 			setup: func(ts *testServer) {
 				ts.withLogin()
 				ts.setTime("2017-05-30T16:00:00Z")
@@ -76,7 +76,7 @@ func statusWrites() []scenario {
 				`"changed":false,"stale":false,"deliveries":0}`,
 			after: func(ts *testServer) { ts.wantDeliveries(ts.kind.fill(loginDelivery + "api")) },
 		}, {
-			name: "a second logout changes and sends nothing", op: op,
+			name: "a repeated logout changes and sends nothing", op: op,
 			setup: func(ts *testServer) {
 				ts.client("12").agent(ts.kind.id).event(gen.RequestMethodPOST, gen.EventTypeAgentLogout)
 			},
@@ -115,7 +115,7 @@ func statusWrites() []scenario {
 				`"changed":true,"stale":false,"deliveries":0}`,
 			after: func(ts *testServer) { ts.wantDeliveries() },
 		}, {
-			name: "sequence numbers rise across agents", op: op, request: put, status: 200,
+			name: "sequence numbers increase across agents", op: op, request: put, status: 200,
 			setup: func(ts *testServer) {
 				ts.withAgents()
 				ts.client("12").agentOf(ts.kind.other(), ts.kind.other().id).login().logout()
@@ -142,7 +142,7 @@ func statusWrites() []scenario {
 	}
 }
 
-// statusTimes are about changed_at, the time of the PBX.
+// statusTimes are about changed_at, the PBX's time of a change.
 func statusTimes() []scenario {
 	const put, op = "PUT /client/12/agent/{kind}/{id}/status", "put{Kind}AgentStatus"
 	// The agent logged in at 15:00, by the clock of the PBX. The server's clock says 15:07:50.
@@ -179,13 +179,13 @@ func statusTimes() []scenario {
 			body: `{"agent_status":"available","changed_at":"2017-05-30T15:00:00.000Z"}`, status: 200,
 			wantBody: unchanged,
 		}, {
-			name: "of two requests with one time, the later counts", op: op, setup: at15, request: put,
+			name: "the later of two requests with the same time counts", op: op, setup: at15, request: put,
 			body: `{"agent_status":"logged_out","changed_at":"2017-05-30T15:00:00Z"}`, status: 200,
 			wantBody: `{"agent_status":"logged_out","event_source":"api","sequence":2,` +
 				`"changed_at":"2017-05-30T15:00:00.000Z",` +
 				`"changed":true,"stale":false,"deliveries":0}`,
 		}, {
-			name: "a repeated status still sets the time", op: op, request: put,
+			name: "a repeated status sets the time", op: op, request: put,
 			setup: func(ts *testServer) {
 				at15(ts)
 				ts.send(scenario{
@@ -205,8 +205,9 @@ func statusTimes() []scenario {
 				`"changed_at":"2017-05-30T14:00:00.000Z",` +
 				`"changed":true,"stale":false,"deliveries":0}`,
 		}, {
-			name: "five minutes ahead of the clock", op: op, setup: (*testServer).withEvents, request: put,
-			body: `{"agent_status":"available","changed_at":"2017-05-30T15:12:50.000Z"}`, status: 200,
+			name: "a time five minutes ahead of the clock is accepted", op: op, setup: (*testServer).withEvents,
+			request: put,
+			body:    `{"agent_status":"available","changed_at":"2017-05-30T15:12:50.000Z"}`, status: 200,
 			wantBody: `{"agent_status":"available","event_source":"api","sequence":1,` +
 				`"changed_at":"2017-05-30T15:12:50.000Z",` +
 				`"changed":true,"stale":false,"deliveries":1}`,
@@ -214,7 +215,7 @@ func statusTimes() []scenario {
 	}
 	for _, time := range []string{"2017-05-30T15:12:50.001Z", "2017-05-30T16:00:00Z", "9999-12-31T23:59:59Z"} {
 		scenarios = append(scenarios, scenario{
-			name: "further ahead of the clock: " + time, op: op, setup: at15, request: put,
+			name: "a time further ahead of the clock: " + time, op: op, setup: at15, request: put,
 			body: `{"agent_status":"logged_out","changed_at":"` + time + `"}`, status: 400,
 			wantFields: []string{"changed_at"},
 		})
@@ -232,8 +233,8 @@ func statusTimes() []scenario {
 	return scenarios
 }
 
-// Of fifty simultaneous logins of one agent all are answered, and one makes the change and its delivery.
-func TestContractSimultaneousLogins(t *testing.T) {
+// All of fifty concurrent logins of one agent succeed. One of them makes the change and its delivery.
+func TestContractConcurrentLoginsMakeOneChange(t *testing.T) {
 	t.Parallel()
 	const n = 50
 	ts := newTestServer(t)
@@ -266,7 +267,7 @@ func TestContractSimultaneousLogins(t *testing.T) {
 	ts.wantDeliveries("GET " + exampleURL + " pending|12|local|136|available|api")
 }
 
-// statusesScenarios are about PUT of many statuses.
+// statusesScenarios are about PUT of several statuses.
 func statusesScenarios() []scenario {
 	const put, op = "PUT /client/12/status/", "putStatuses"
 	changed := func(kind string, id, sequence, deliveries int) string {
@@ -289,7 +290,7 @@ func statusesScenarios() []scenario {
 			name: "an empty array", op: op, representative: true, setup: (*testServer).withEvents, request: put,
 			body: `[]`, status: 200, wantBody: `[]`,
 		}, {
-			name: "one of each kind, in the order of the request", op: op, setup: (*testServer).withEvents,
+			name: "the answer has the order of the request", op: op, setup: (*testServer).withEvents,
 			request: put,
 			body: `[{"agent_type":"remote","agent_id":7,"agent_status":"available"},
 				{"agent_type":"local","agent_id":136,"agent_status":"available"}]`,
@@ -354,7 +355,7 @@ func statusesScenarios() []scenario {
 			body:   entries(1001, `{"agent_type":"remote","agent_id":7,"agent_status":"available"}`),
 			status: 400, wantFields: []string{"body"},
 		}, {
-			name: "an invalid entry refuses all", op: op, setup: (*testServer).withEvents, request: put,
+			name: "one invalid entry refuses the request", op: op, setup: (*testServer).withEvents, request: put,
 			body: `[{"agent_type":"local","agent_id":136,"agent_status":"available"},
 				{"agent_type":"Local","agent_id":0,"agent_status":"away","event_source":"","changed_at":"","x":1},
 				{}, 1, null]`,
@@ -367,7 +368,7 @@ func statusesScenarios() []scenario {
 			name: "at most a hundred invalid fields are named", op: op, setup: (*testServer).withEvents, request: put,
 			body: "[" + strings.Repeat(`{"agent_type":1,"agent_id":"x"},`, 500) + "0]", status: 400,
 		}, {
-			name: "an object instead of an array", op: op, setup: (*testServer).withEvents, request: put,
+			name: "the body must be an array", op: op, setup: (*testServer).withEvents, request: put,
 			body:   `{"agent_type":"local","agent_id":136,"agent_status":"available"}`,
 			status: 400, wantFields: []string{"body"},
 		},

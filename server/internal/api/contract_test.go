@@ -15,8 +15,8 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// The contract tests hold the server to openapi.yaml. Each scenario is a request to a real server with a real store,
-// and the answer that it must get.
+// The contract tests check the server against openapi.yaml. Each scenario is a request to a real server with a real
+// store, and its expected answer.
 //
 // To add a scenario, put it into the table of its operation, in contract_NOUN_test.go:
 //
@@ -30,58 +30,59 @@ import (
 //
 //	go test ./server/internal/api -run 'TestContract/client/update$'
 //
-// Every answer is also checked against openapi.yaml, and nothing may change in the store if a request is a GET or is
-// refused. So wantBody is only needed for values that the document does not have. A new operation needs a scenario for
+// The tests also check every answer against openapi.yaml, and that a GET or a refused request changes nothing in the
+// store. So wantBody is needed only for values that the document does not have. A new operation needs a scenario for
 // each status that openapi.yaml declares, one of them with representative: true. The tables "every local" and "every
-// remote" are made of the representatives: unknown and invalid ids, tokens of every access, malformed bodies.
+// remote" are derived from the representatives: unknown and invalid ids, tokens of every access level, malformed
+// bodies.
 //
-// What setup makes, each building on the one before; {kind}, {id} and the like are filled in by forBothKinds:
+// The setups create the following, each in addition to the setup before. forBothKinds fills in {kind}, {id} and so on:
 //
 //	withClient     client 12, "Ringme"
 //	withAgents     its agents: local 136 and remote 7
 //	withEvents     event 1 of local 136 and event 2 of remote 7: GET exampleURL at a login
-//	withLogin      delivery 1: the agent of the scenario's kind has logged in. Nothing is sent: no dispatcher runs
+//	withLogin      delivery 1: the agent of the scenario's kind has logged in. It stays pending: no dispatcher runs
 //	withLog        a delivery in each state, 1 to 6, and the status changes 1 to 6 (contract_log_test.go)
-//	withNeighbour  client 13 with delivery 7 besides
+//	withNeighbour  client 13 with delivery 7, in addition to withLog
 //	withReplays    replays 1 to 4 of withLog, the first two finished
 //
-// The clock stands at exampleTime until setTime moves it. Requests are the operator's, unless a header has another
-// token (contract_access_test.go).
+// The clock shows exampleTime until setTime changes it. Requests have the operator's token, unless a header has another
+// one (contract_access_test.go).
 
-// scenario is a request and what must come of it.
+// scenario is a request and its expected effects.
 type scenario struct {
 	name           string
-	op             string            // operationId; empty for a request that openapi.yaml has not
-	kind           agentKind         // of the agents in it; local unless forBothKinds sets it
-	representative bool              // it succeeds, and stands for its operation where all are tested alike
-	setup          func(*testServer) // what is there before; nil for an empty store
-	// scenarios in a row with the same name need the same setup, which runs once for them
+	op             string            // operationId; empty if openapi.yaml has no such operation
+	kind           agentKind         // kind of its agents; local unless forBothKinds sets it
+	representative bool              // succeeds, and represents its operation in tests of all operations
+	setup          func(*testServer) // fills the store; nil leaves it empty
+	// consecutive scenarios with the same name have the same setup, which runs once for them
 	sharedSetup string
 
-	request string            // method and target, below the API's base path
-	atRoot  bool              // the target is not below it
-	header  map[string]string // an empty value removes a header that is sent by default
-	body    string            // JSON, unless header says otherwise
-	chunked bool              // the length of the body is not announced
+	request string            // method and target, relative to the API's base path
+	atRoot  bool              // the target is absolute
+	header  map[string]string // an empty value removes a default header
+	body    string            // JSON, unless header has another Content-Type
+	chunked bool              // send the body without its length
 
 	status     int
-	wantBody   string            // JSON, the order of fields counts; empty to compare nothing but the schema
-	wantHeader map[string]string // an empty value means that the header must be absent
-	wantFields []string          // the fields that errors[] must name, in any order; nil to compare nothing
+	wantBody   string            // JSON, compared including the order of fields; empty checks only the schema
+	wantHeader map[string]string // an empty value requires that the header is absent
+	wantFields []string          // fields of errors[], in any order; nil checks nothing
 	after      func(*testServer) // further checks
 }
 
-// asRepresentative is for scenarios that a function makes.
+// asRepresentative makes a scenario that a function returns a representative.
 func (s scenario) asRepresentative() scenario {
 	s.representative = true
 	return s
 }
 
-// agentKind is what differs between local and remote agents.
+// agentKind has the differences between local and remote agents.
 type agentKind struct {
 	agentType   gen.AgentType
-	id, event   int64  // of withEvents
-	field, name string // the field for what an agent is called, and its value
+	id, event   int64  // ids in withEvents
+	field, name string // field of the agent's name, and its value
 }
 
 var (
@@ -97,8 +98,8 @@ func (k agentKind) other() agentKind {
 }
 
 // fill replaces the placeholders of a text: {kind} and {Kind} by "local" and "Local", {id} and {event} by the ids of
-// withEvents, {field} and {name} by what the agents are called, {other}, {otherID} and {otherField} by those of the
-// other kind, and {now} by exampleTime.
+// withEvents, {field} and {name} by the field of an agent's name and its value. {other}, {otherID} and {otherField} are
+// those of the other kind, and {now} is exampleTime.
 func (k agentKind) fill(text string) string {
 	kind, other := string(k.agentType), k.other()
 	return strings.NewReplacer(
@@ -134,13 +135,13 @@ func forBothKinds(scenarios []scenario) (all []scenario) {
 	return all
 }
 
-// table is the scenarios of one subject. They share a server.
+// table has the scenarios of one subject. They share a server.
 type table struct {
 	name      string
 	scenarios []scenario
 }
 
-// scenarioTables are all tables. Those of all operations are made of the representatives in the others.
+// scenarioTables returns all tables. The tables of all operations are derived from the representatives in the others.
 func scenarioTables(d *document) []table {
 	tables := []table{
 		{"client", clientScenarios()},
@@ -156,7 +157,7 @@ func scenarioTables(d *document) []table {
 		{"change", forBothKinds(changeScenarios())},
 		{"test", forBothKinds(testDeliveryScenarios())},
 		{"access", accessScenarios()},
-		{"limit", append(limitScenarios(), forBothKinds(usedUpScenarios())...)},
+		{"limit", append(limitScenarios(), forBothKinds(exhaustedLimitScenarios())...)},
 	}
 	for _, t := range tables {
 		for i, s := range t.scenarios {
@@ -176,7 +177,7 @@ func scenarioTables(d *document) []table {
 	return append(tables, local, remote)
 }
 
-// representatives are those of all tables, one for each operation.
+// representatives returns the representative of each operation.
 func representatives(tables []table) (all []scenario) {
 	for _, t := range tables {
 		for _, s := range t.scenarios {
@@ -195,14 +196,14 @@ func TestContract(t *testing.T) {
 			t.Parallel()
 			ts := newTestServer(t)
 			for _, s := range table.scenarios {
-				t.Run(s.name, func(t *testing.T) { ts.runIn(t, func() { ts.play(s) }) })
+				t.Run(s.name, func(t *testing.T) { ts.runIn(t, func() { ts.runScenario(s) }) })
 			}
 		})
 	}
 }
 
-// play sends a scenario's request, and compares everything that must come of it.
-func (ts *testServer) play(s scenario) {
+// runScenario sends a scenario's request, and checks all its expected effects.
+func (ts *testServer) runScenario(s scenario) {
 	ts.Helper()
 	ts.arrange(s)
 	logged := ts.log.String()
@@ -239,7 +240,7 @@ func (ts *testServer) play(s scenario) {
 	}
 }
 
-// mayViolateDocument reports whether a request that is answered with a status may be one that openapi.yaml forbids.
+// mayViolateDocument reports whether openapi.yaml may forbid a request that is answered with a status.
 func mayViolateDocument(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed,
@@ -250,7 +251,7 @@ func mayViolateDocument(status int) bool {
 	return false
 }
 
-// wantFieldErrors compares the fields that an error names.
+// wantFieldErrors checks which fields an error names.
 func (ts *testServer) wantFieldErrors(s scenario, resp *apiResponse) {
 	ts.Helper()
 	if s.wantFields == nil {
@@ -260,7 +261,7 @@ func (ts *testServer) wantFieldErrors(s scenario, resp *apiResponse) {
 	for _, e := range errorsOf(ts, resp) {
 		got = append(got, e.Field)
 		if e.Message == "" {
-			ts.Errorf("%s: there is no message about %s", s.request, e.Field)
+			ts.Errorf("%s: the error of %s has no message", s.request, e.Field)
 		}
 	}
 	want := slices.Sorted(slices.Values(s.wantFields))
@@ -270,7 +271,7 @@ func (ts *testServer) wantFieldErrors(s scenario, resp *apiResponse) {
 	}
 }
 
-// errorsOf are the errors of fields in an answer.
+// errorsOf returns the field errors in an answer.
 func errorsOf(ts *testServer, resp *apiResponse) []gen.FieldError {
 	ts.Helper()
 	var e gen.ErrorResponse
@@ -278,9 +279,8 @@ func errorsOf(ts *testServer, resp *apiResponse) []gen.FieldError {
 	return e.Errors
 }
 
-// Every operation has one representative, which succeeds, and a scenario for every status that openapi.yaml declares
-// for it. The statuses of a broken store, 500 and 503, and of a body that does not arrive, 408, have tests of their
-// own.
+// Every operation has one representative, which succeeds, and a scenario for every status that openapi.yaml declares.
+// Separate tests cover 500 and 503, which need a broken store, and 408, which needs an incomplete body.
 func TestContractIsCovered(t *testing.T) {
 	t.Parallel()
 	d := testDocument(t)
@@ -308,16 +308,16 @@ func TestContractIsCovered(t *testing.T) {
 	}
 }
 
-// A store that cannot be read: 503 with Retry-After.
-func TestContractUnavailable(t *testing.T) {
+// If the store cannot be read, every operation answers 503 with Retry-After.
+func TestContractUnavailableStoreGets503(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.close()
 	ts.everyOperationFails(http.StatusServiceUnavailable, `{"message":"the store is not available, try again"}`)
 }
 
-// An unexpected error, here a database without tables: 500, and no word about the cause.
-func TestContractInternalError(t *testing.T) {
+// An unexpected error, here of a database without tables, is a 500 that does not reveal the cause.
+func TestContractInternalErrorHidesItsCause(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	for _, table := range ts.tables(ts.db) {

@@ -18,7 +18,7 @@ import (
 
 const testEventPath = "/client/12/agent/local/136/event/1/test"
 
-// newLiveServerWithEvent is a server with an event whose URL the API might refuse.
+// newLiveServerWithEvent returns a server with an event whose URL the API might refuse.
 func newLiveServerWithEvent(t *testing.T, url string) *liveServer {
 	t.Helper()
 	ls := newLiveServer(t).withAgents()
@@ -39,8 +39,8 @@ func (ls *liveServer) sendTest() (m gen.EventTestResult) {
 	return m
 }
 
-// The guard of deliveries also guards test deliveries: the answer says that the URL is forbidden, and nothing is sent.
-func TestContractTestDeliveryToForbiddenURL(t *testing.T) {
+// The guard of deliveries also guards test deliveries: the answer reports the forbidden URL, and no request is sent.
+func TestContractTestDeliveryToForbiddenURLFails(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
 		"http://10.0.0.1/x":              "the address 10.0.0.1 is not allowed",
@@ -55,7 +55,7 @@ func TestContractTestDeliveryToForbiddenURL(t *testing.T) {
 			t.Errorf("the test of %s: %+v, want %s", url, m.Attempt, want)
 		}
 		if m.Request.Curl == "" || m.Request.URL == "" {
-			t.Errorf("the test of %s shows %+v", url, m.Request)
+			t.Errorf("the test of %s has the request %+v", url, m.Request)
 		}
 		var list []gen.EventTestResult
 		if err := json.Unmarshal([]byte(ls.call("GET", testEventPath, "").body), &list); err != nil {
@@ -73,19 +73,19 @@ var ignoreChangedAt = cmp.FilterPath(func(p cmp.Path) bool {
 		func(s cmp.PathStep) bool { return s.String() == ".Curl" || s.String() == `["agentevents-changed-at"]` })
 }, cmp.Ignore())
 
-// The answer says that the receiver cannot be reached.
-func TestContractTestDeliveryToClosedPort(t *testing.T) {
+// The answer reports that the receiver is unreachable.
+func TestContractTestDeliveryReportsClosedPort(t *testing.T) {
 	t.Parallel()
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	m := newLiveServerWithEvent(t, gone.URL).sendTest()
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	m := newLiveServerWithEvent(t, closed.URL).sendTest()
 	if !strings.Contains(m.Attempt.Error, "refused") || m.Attempt.Verdict != "retry" || m.Attempt.Status != 0 {
 		t.Errorf("the test: %+v", m.Attempt)
 	}
 }
 
-// One test delivery more than a client may have under way is answered 429, until one of them is finished.
-func TestContractTestDeliveryLimit(t *testing.T) {
+// A test delivery above a client's limit gets 429 until another one has finished.
+func TestContractTestDeliveriesAreLimited(t *testing.T) {
 	t.Parallel()
 	reached, release := make(chan struct{}), make(chan struct{})
 	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -95,12 +95,12 @@ func TestContractTestDeliveryLimit(t *testing.T) {
 	defer receiver.Close()
 	ls := newLiveServerWithEvent(t, receiver.URL)
 	var tests sync.WaitGroup
-	for range maxTestDeliveriesPerClient {
+	for range testBounds.PerClient {
 		tests.Go(func() { ls.expect(ls.call("POST", testEventPath, ""), http.StatusOK, "") })
 		<-reached
 	}
 	refused := ls.call("POST", testEventPath, "")
-	ls.expect(refused, http.StatusTooManyRequests, `{"message":"too many tests are under way, try again",`+
+	ls.expect(refused, http.StatusTooManyRequests, `{"message":"too many test deliveries are in progress; try again",`+
 		`"status":"too_many_tests"}`)
 	if refused.header.Get("Retry-After") == "" {
 		t.Error("there is no Retry-After")
@@ -112,7 +112,7 @@ func TestContractTestDeliveryLimit(t *testing.T) {
 }
 
 // A test delivery is stored even if the client closes the connection.
-func TestContractTestDeliveryOfClosedConnection(t *testing.T) {
+func TestContractTestDeliveryOutlivesTheConnection(t *testing.T) {
 	t.Parallel()
 	reached, release := make(chan struct{}), make(chan struct{})
 	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -121,17 +121,17 @@ func TestContractTestDeliveryOfClosedConnection(t *testing.T) {
 	}))
 	defer receiver.Close()
 	ls := newLiveServerWithEvent(t, receiver.URL)
-	givenUp := make(chan error)
+	answered := make(chan error)
 	go func() {
 		resp, err := ls.Client().Post(ls.URL+contract.BasePath+testEventPath, "", nil)
 		if err == nil {
 			_ = resp.Body.Close()
 		}
-		givenUp <- err
+		answered <- err
 	}()
 	<-reached
 	ls.CloseClientConnections()
-	if err := <-givenUp; err == nil {
+	if err := <-answered; err == nil {
 		t.Error("the request was answered")
 	}
 	close(release)
@@ -139,6 +139,6 @@ func TestContractTestDeliveryOfClosedConnection(t *testing.T) {
 	agent := store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136}
 	tests, err := ls.store.TestDeliveries(t.Context(), agent, 1)
 	if err != nil || len(tests) != 1 || tests[0].Attempt.Status != http.StatusOK {
-		t.Errorf("stored are %+v, %v", tests, err)
+		t.Errorf("the store has %+v, %v", tests, err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// fakeReceivers is the transport of test deliveries: it answers every request.
+// fakeReceivers is a transport for test deliveries. It answers every request.
 type fakeReceivers struct {
 	mu     sync.Mutex
 	status int // 0 is 200
@@ -32,11 +32,11 @@ func (r *fakeReceivers) RoundTrip(req *http.Request) (*http.Response, error) {
 	if r.status != 0 {
 		answer.WriteHeader(r.status)
 	}
-	_, _ = io.WriteString(answer, "heard")
+	_, _ = io.WriteString(answer, "received")
 	return answer.Result(), nil
 }
 
-// setStatus sets the status of answers, and forgets the requests.
+// setStatus sets the status of answers, and discards the recorded requests.
 func (r *fakeReceivers) setStatus(status int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,14 +131,14 @@ func testDeliveryScenarios() []scenario {
 					ts.Errorf("%d tests", len(tests))
 				}
 				if rows := ts.rows(ts.db, "SELECT id FROM samples"); len(rows) != 100 {
-					ts.Errorf("%d tests are kept", len(rows))
+					ts.Errorf("the store has %d tests", len(rows))
 				}
 			},
 		},
 	}
 }
 
-// withoutTable is a dump without a table.
+// withoutTable returns a dump without the rows of a table.
 func withoutTable(dump []string, table string) (rest []string) {
 	for _, row := range dump {
 		if !strings.HasPrefix(row, table+": ") && !strings.HasPrefix(row, "sqlite_sequence: "+table+"|") {
@@ -148,14 +148,14 @@ func withoutTable(dump []string, table string) (rest []string) {
 	return rest
 }
 
-// wantTest checks that the answer and the list have the request as the receiver got it, and the attempt.
+// wantTest checks that the answer and the list have the receiver's request, and the attempt.
 func (ts *testServer) wantTest(method, pairs string, status int, verdict webhook.Verdict) {
 	ts.Helper()
 	var m gen.EventTestResult
 	ts.must(json.Unmarshal(ts.response.body, &m))
 	want := gen.Attempt{
 		Number: 1, StartedAt: m.At, DurationMs: m.Attempt.DurationMs, Status: status, Verdict: string(verdict),
-		Answer: "heard",
+		Answer: "received",
 	}
 	if diff := cmp.Diff(want, m.Attempt); diff != "" || time.Since(m.At.Time) > time.Minute {
 		ts.Errorf("the attempt, at %v (-want +got):\n%s", m.At, diff)
@@ -168,7 +168,7 @@ func (ts *testServer) wantTest(method, pairs string, status int, verdict webhook
 		changedAt.ReplaceAll(list.body, []byte("$1")))
 }
 
-// wantSent compares the request that the receiver got with the one that is shown.
+// wantSent compares the receiver's request with the request in the answer.
 func (ts *testServer) wantSent(method, pairs string, r gen.SentRequest) {
 	ts.Helper()
 	got := ts.receivers.last()
@@ -183,16 +183,17 @@ func (ts *testServer) wantSent(method, pairs string, r gen.SentRequest) {
 	}
 	if got.Method != method || content != pairs || string(r.Method) != method || r.URL != got.URL.String() ||
 		r.Body != body {
-		ts.Errorf("the receiver got %s %s %q, shown is %s %s %q", got.Method, got.URL, content, r.Method, r.URL, r.Body)
+		ts.Errorf("the receiver got %s %s %q, the answer has %s %s %q", got.Method, got.URL, content,
+			r.Method, r.URL, r.Body)
 	}
-	if shown := formPairsJSON(content); jsonOf(r.Data) != shown {
-		ts.Errorf("the data are %s, want %s", jsonOf(r.Data), shown)
+	if data := formPairsJSON(content); jsonOf(r.Data) != data {
+		ts.Errorf("the data are %s, want %s", jsonOf(r.Data), data)
 	}
 	got.Body = io.NopCloser(strings.NewReader(body))
 	ts.must(ts.checkCallback(ts.kind.fill("create{Kind}AgentEvent"), got))
 	for name, value := range r.Headers {
 		if got.Header.Get(name) != value {
-			ts.Errorf("the receiver got %s: %q, shown is %q", name, got.Header.Get(name), value)
+			ts.Errorf("the receiver got %s: %q, the answer has %q", name, got.Header.Get(name), value)
 		}
 	}
 	ts.wantTestHeaders(got.Header, content)

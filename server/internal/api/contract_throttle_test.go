@@ -7,15 +7,15 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// tokenFailures is how many requests for a token may fail in a row.
+// tokenFailures is the number of consecutive token requests that may fail.
 const tokenFailures = 10
 
-// Failed requests for a token are throttled for one application. Requests with the right secret never are.
-func TestTokenThrottle(t *testing.T) {
+// Failed token requests are throttled for each application. Requests with the right secret never are.
+func TestTokenFailuresAreThrottled(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withClient()
-	made, other := ts.application(gen.AccessLevelAll), ts.application(gen.AccessLevelAll)
+	created, other := ts.application(gen.AccessLevelAll), ts.application(gen.AccessLevelAll)
 	fail := func(id string, status int) {
 		t.Helper()
 		body := credentials(gen.ApplicationSecret{ID: id, Secret: "x"}).Encode()
@@ -25,20 +25,20 @@ func TestTokenThrottle(t *testing.T) {
 			t.Errorf("%d %s, Retry-After %q; want %d", resp.status, resp.body, resp.header.Get("Retry-After"), status)
 		}
 	}
-	ts.failTokenRequests(made.ID)
-	fail(made.ID, http.StatusTooManyRequests)
+	ts.failTokenRequests(created.ID)
+	fail(created.ID, http.StatusTooManyRequests)
 	fail(other.ID, http.StatusBadRequest)
 	for range tokenFailures {
 		fail("x", http.StatusBadRequest)
 	}
-	fail("x", http.StatusTooManyRequests) // although there is no such application
+	fail("x", http.StatusTooManyRequests) // the application does not exist
 	for range 30 {
-		ts.token(made)
+		ts.token(created)
 	}
-	fail(made.ID, http.StatusTooManyRequests)
+	fail(created.ID, http.StatusTooManyRequests)
 }
 
-// failTokenRequests sends as many wrong secrets of an application as are not throttled.
+// failTokenRequests sends as many wrong secrets of an application as the throttle allows.
 func (ts *testServer) failTokenRequests(id string) {
 	ts.Helper()
 	for range tokenFailures {

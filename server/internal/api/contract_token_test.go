@@ -19,30 +19,32 @@ import (
 // wantWorkingApplication checks that the application in the answer gets a valid token.
 func (ts *testServer) wantWorkingApplication() {
 	ts.Helper()
-	var made gen.ApplicationSecret
-	ts.must(json.Unmarshal(ts.response.body, &made))
-	token := ts.token(made)
+	var created gen.ApplicationSecret
+	ts.must(json.Unmarshal(ts.response.body, &created))
+	token := ts.token(created)
 	resp := ts.send(scenario{request: "GET /client/@me", header: map[string]string{"Authorization": "Bearer " + token}})
-	ts.wantJSON("its own client", `{"id":"12","name":"Ringme","blocked":false}`, resp.body)
+	ts.wantJSON("the application's client", `{"id":"12","name":"Ringme","blocked":false}`, resp.body)
 }
 
 // application creates an application of client 12.
 func (ts *testServer) application(access gen.AccessLevel) gen.ApplicationSecret {
 	ts.Helper()
-	made, err := ts.store.CreateApplication(ts.Context(), "12", gen.ApplicationCreate{Name: "CRM", Access: access})
+	created, err := ts.store.CreateApplication(ts.Context(), "12", gen.ApplicationCreate{Name: "CRM", Access: access})
 	ts.must(err)
-	return made
+	return created
 }
 
-func credentials(made gen.ApplicationSecret) url.Values {
-	return url.Values{"grant_type": {"client_credentials"}, "client_id": {made.ID}, "client_secret": {made.Secret}}
+func credentials(created gen.ApplicationSecret) url.Values {
+	return url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {created.ID}, "client_secret": {created.Secret},
+	}
 }
 
 var formType = map[string]string{"Content-Type": "application/x-www-form-urlencoded", "Authorization": ""}
 
-func (ts *testServer) token(made gen.ApplicationSecret) string {
+func (ts *testServer) token(created gen.ApplicationSecret) string {
 	ts.Helper()
-	resp := ts.send(scenario{request: "POST /oauth/token", body: credentials(made).Encode(), header: formType})
+	resp := ts.send(scenario{request: "POST /oauth/token", body: credentials(created).Encode(), header: formType})
 	return ts.wantToken(resp)
 }
 
@@ -60,14 +62,14 @@ func (ts *testServer) wantToken(resp *apiResponse) string {
 }
 
 // Every form of the credentials yields a valid token.
-func TestTokenEncodings(t *testing.T) {
+func TestTokenRequestAcceptsEveryEncoding(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withClient()
-	made := ts.application(gen.AccessLevelAll)
-	form := credentials(made).Encode()
-	boundary, parts := multipartOf(credentials(made))
-	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(made.ID+":"+made.Secret))
+	created := ts.application(gen.AccessLevelAll)
+	form := credentials(created).Encode()
+	boundary, parts := multipartOf(credentials(created))
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(created.ID+":"+created.Secret))
 	for name, s := range map[string]scenario{
 		"form": {body: form, header: formType},
 		"form with a charset": {
@@ -76,9 +78,9 @@ func TestTokenEncodings(t *testing.T) {
 				"Content-Type": "application/x-www-form-urlencoded; charset=UTF-8", "Authorization": "",
 			},
 		},
-		"form with a scope":     {body: form + "&scope=all", header: formType},
-		"form with other scope": {body: form + "&scope=read&redirect_uri=x", header: formType},
-		"form of unknown size":  {body: form, header: formType, chunked: true},
+		"form with a scope":       {body: form + "&scope=all", header: formType},
+		"form with another scope": {body: form + "&scope=read&redirect_uri=x", header: formType},
+		"form of unknown size":    {body: form, header: formType, chunked: true},
 		"multipart": {
 			body:   parts,
 			header: map[string]string{"Content-Type": "multipart/form-data; boundary=" + boundary, "Authorization": ""},
@@ -105,7 +107,8 @@ func TestTokenEncodings(t *testing.T) {
 				request: "GET /client/@me/", header: map[string]string{"Authorization": "Bearer " + token},
 			})
 			if resp.status != http.StatusOK {
-				t.Errorf("%s, at the root %v: the token is answered %d %s", name, s.atRoot, resp.status, resp.body)
+				t.Errorf("%s, at the root %v: a request with the token gets %d %s", name, s.atRoot,
+					resp.status, resp.body)
 			}
 		}
 	}
@@ -115,7 +118,7 @@ func multipartOf(form url.Values) (boundary, body string) {
 	var b bytes.Buffer
 	m := multipart.NewWriter(&b)
 	for name, values := range form {
-		_ = m.WriteField(name, values[0]) // a buffer takes all
+		_ = m.WriteField(name, values[0]) // cannot fail: a buffer accepts all bytes
 	}
 	_ = m.Close()
 	return m.Boundary(), b.String()
@@ -125,29 +128,29 @@ const invalidClient = `{"error":"invalid_client","error_description":"there is n
 	`secret",` +
 	`"message":"there is no application with this id and this secret"}`
 
-// Wrong credentials are answered with OAuth's errors, and never with 401.
-func TestTokenRefusals(t *testing.T) {
+// Wrong credentials get OAuth's errors, and never 401.
+func TestTokenRefusalsHaveTheFormOfOAuth(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withClient()
-	made := ts.application(gen.AccessLevelAll)
+	created := ts.application(gen.AccessLevelAll)
 	wrong := func(change func(url.Values)) string {
-		form := credentials(made)
+		form := credentials(created)
 		change(form)
 		return form.Encode()
 	}
 	for name, body := range map[string]string{
-		"wrong secret":        wrong(func(f url.Values) { f.Set("client_secret", strings.Repeat("0", 32)) }),
-		"empty secret":        wrong(func(f url.Values) { f.Set("client_secret", "") }),
-		"no secret":           wrong(func(f url.Values) { f.Del("client_secret") }),
-		"secret in capitals":  wrong(func(f url.Values) { f.Set("client_secret", strings.ToUpper(made.Secret)+"A") }),
-		"malformed secret":    wrong(func(f url.Values) { f.Set("client_secret", "\x00\xff'; DROP TABLE tokens;--") }),
-		"long secret":         wrong(func(f url.Values) { f.Set("client_secret", strings.Repeat("x", 8000)) }),
-		"unknown id":          wrong(func(f url.Values) { f.Set("client_id", strings.Repeat("0", 32)) }),
-		"malformed id":        wrong(func(f url.Values) { f.Set("client_id", "1 or 1=1") }),
-		"no id":               wrong(func(f url.Values) { f.Del("client_id") }),
-		"nothing but a grant": "grant_type=client_credentials",
-		"id of a client":      wrong(func(f url.Values) { f.Set("client_id", "12") }),
+		"wrong secret":       wrong(func(f url.Values) { f.Set("client_secret", strings.Repeat("0", 32)) }),
+		"empty secret":       wrong(func(f url.Values) { f.Set("client_secret", "") }),
+		"no secret":          wrong(func(f url.Values) { f.Del("client_secret") }),
+		"secret in capitals": wrong(func(f url.Values) { f.Set("client_secret", strings.ToUpper(created.Secret)+"A") }),
+		"malformed secret":   wrong(func(f url.Values) { f.Set("client_secret", "\x00\xff'; DROP TABLE tokens;--") }),
+		"long secret":        wrong(func(f url.Values) { f.Set("client_secret", strings.Repeat("x", 8000)) }),
+		"unknown id":         wrong(func(f url.Values) { f.Set("client_id", strings.Repeat("0", 32)) }),
+		"malformed id":       wrong(func(f url.Values) { f.Set("client_id", "1 or 1=1") }),
+		"no id":              wrong(func(f url.Values) { f.Del("client_id") }),
+		"only a grant type":  "grant_type=client_credentials",
+		"id of a client":     wrong(func(f url.Values) { f.Set("client_id", "12") }),
 	} {
 		resp := ts.send(scenario{request: "POST /oauth/token", body: body, header: formType})
 		if resp.status != http.StatusBadRequest {
@@ -174,15 +177,15 @@ func TestTokenRefusals(t *testing.T) {
 		request: "POST /oauth/token", body: strings.Repeat("x", auth.MaxTokenBody+1), header: formType,
 	})
 	if resp.status != http.StatusRequestEntityTooLarge {
-		t.Errorf("a body too long: %d %s", resp.status, resp.body)
+		t.Errorf("a body above the limit: %d %s", resp.status, resp.body)
 	}
 	ts.withBlocked()
-	resp = ts.send(scenario{request: "POST /oauth/token", body: credentials(made).Encode(), header: formType})
-	ts.wantJSON("of a client that is blocked", invalidClient, resp.body)
+	resp = ts.send(scenario{request: "POST /oauth/token", body: credentials(created).Encode(), header: formType})
+	ts.wantJSON("a blocked client", invalidClient, resp.body)
 }
 
-// The token is served below the base path and at the root, with the same methods.
-func TestTokenIsPosted(t *testing.T) {
+// Tokens are issued below the base path and at the root, with the same methods.
+func TestTokenRequestMustBeAPost(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	for _, path := range []string{contract.BasePath + tokenPath, tokenPath, tokenPath + "/"} {
@@ -193,16 +196,16 @@ func TestTokenIsPosted(t *testing.T) {
 	}
 }
 
-// The form may have few fields.
-func TestTokenFieldsAreCounted(t *testing.T) {
+// The number of fields in the form is limited.
+func TestTokenFieldsAreLimited(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withClient()
-	made := ts.application(gen.AccessLevelAll)
+	created := ts.application(gen.AccessLevelAll)
 	for more, want := range map[int]string{
 		17: "access_token", 18: `"the body may have at most 20 fields"`, 100: "invalid_request",
 	} {
-		form := credentials(made)
+		form := credentials(created)
 		for i := range more {
 			form.Set(fmt.Sprint("x", i), "")
 		}

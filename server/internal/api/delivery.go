@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// checkFilter refuses a filter that contradicts itself, or names an agent by half.
+// checkFilter refuses a filter that contradicts itself, or that has only half of an agent's key.
 func checkFilter(f store.DeliveryFilter) error {
 	var wrong []gen.FieldError
 	if f.AgentID > 0 && f.AgentType == "" {
@@ -48,7 +48,8 @@ func (h handlers) ListDeliveries(
 	return page, err
 }
 
-// GetDelivery also shows the request as it was sent last, or as it would be sent now.
+// GetDelivery also returns the last request to the receiver or, before the first attempt, the request as it would be
+// now.
 func (h handlers) GetDelivery(
 	ctx context.Context, r api.GetDeliveryRequestObject,
 ) (api.GetDeliveryResponseObject, error) {

@@ -1,17 +1,18 @@
 // Package api serves the HTTP API: its routes, the handlers of its operations, and the server that they run on. A
 // request passes through these files in this order:
 //
-//	server.go          one listener; listener.go bounds its connections, nethttp_answer.go answers malformed requests
-//	browser.go         headers that bound what a browser does with an answer
-//	router.go          the middlewares around all requests and those of each operation
+//	server.go          one listener; connections.go limits the connections of listener.go, nethttp_answer.go answers
+//	                   malformed requests
+//	browser.go         headers that restrict what a browser does with an answer
+//	router.go          the middlewares of all requests, and those of each operation
 //	slash_router.go    both forms of each path: with and without a trailing slash
 //	request_limits.go  limits of the head of a request
+//	admission.go       how many requests are in progress, and how many polls wait; client_limiter.go counts them
 //	idempotency.go     Idempotency-Key
-//	client.go …        the handlers: a file for each noun. They call the store, and build the answer.
-//	                   test_delivery_limiter.go bounds how many test deliveries are sent at a time
-//	redact.go          what a caller with access read_only does not see
-//	pagination.go      limits of lists, and the link to the next page
-//	errors.go          where an error of a middleware or a handler becomes an answer
+//	client.go …        the handlers, a file for each noun: they call the store, and build the answer
+//	redact.go          removes from answers what access level read_only must not see
+//	pagination.go      page sizes, and the link to the next page
+//	errors.go          converts errors of middlewares and handlers to answers
 //
 // Outside of openapi.yaml, docs.go serves the documentation, health.go the probes, and drain.go waits after a signal
 // until load balancers have seen that the server stops.

@@ -14,7 +14,7 @@ import (
 //go:embed docs/*.html docs/*.js docs/*.css docs/swagger-ui/*.gz docs/swagger-ui/*.png
 var docsFiles embed.FS
 
-// docsPage is a file that is served as it is.
+// docsPage is a static file.
 type docsPage struct {
 	path, mediaType string
 	files           fs.FS
@@ -22,7 +22,7 @@ type docsPage struct {
 	gzipped         bool
 }
 
-// docsPages are openapi.yaml, and Swagger UI to read it and try it out. The page loads nothing from other hosts.
+// docsPages returns openapi.yaml, and the files of Swagger UI. The page loads nothing from other hosts.
 func docsPages() []docsPage {
 	const (
 		html, css = "text/html; charset=utf-8", "text/css; charset=utf-8"

@@ -28,7 +28,8 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// The documentation in a browser: signing in, trying operations out, and every list without a touch of a field.
+// In a browser, the documentation page signs in, runs operations, and runs every list operation with its default
+// fields.
 func TestDocumentationInABrowser(t *testing.T) {
 	b := openBrowser(t)
 	ls := newLiveServer(t)
@@ -56,8 +57,8 @@ func TestDocumentationInABrowser(t *testing.T) {
 	if got := b.hosts(); !slices.Equal(got, want) {
 		t.Errorf("the page sends requests to %q, want %q", got, want)
 	}
-	if found := b.complaints(); len(found) > 0 {
-		t.Errorf("the console says %q", found)
+	if found := b.consoleErrors(); len(found) > 0 {
+		t.Errorf("the console has the errors %q", found)
 	}
 }
 
@@ -79,7 +80,7 @@ func testTwoOperations(t *testing.T, b *browser, ls *liveServer) {
 	for _, c := range []struct{ operation, status string }{{"putClient", "201"}, {"getClient", "200"}} {
 		at := "#operations-client-" + c.operation + " "
 		b.press(t, at+".opblock-summary-control", at+".try-out__btn")
-		// The page takes what was typed when the field is left.
+		// The page reads a field when the focus leaves it.
 		typed := kb.End + strings.Repeat(kb.Backspace, len("@me")) + "13" + kb.Tab
 		b.do(t, chromedp.SendKeys(chromedp.CSS(at+"input[placeholder=client_id]"), typed))
 		b.press(t, at+".execute")
@@ -92,7 +93,7 @@ func testTwoOperations(t *testing.T, b *browser, ls *liveServer) {
 	ls.expect(ls.call("GET", "/client/13", ""), http.StatusOK, `{"id":"13","name":"Ringme","blocked":false}`)
 }
 
-// testLists executes lists and touches no field.
+// testLists runs list operations with their default fields.
 func testLists(t *testing.T, b *browser, all []*openapi3.Operation) {
 	for _, list := range all {
 		at := fmt.Sprintf("#operations-%s-%s ", list.Tags[0], list.OperationID)
@@ -104,11 +105,11 @@ func testLists(t *testing.T, b *browser, all []*openapi3.Operation) {
 		if err := json.Unmarshal([]byte(body), &items); status != "200" || err != nil || len(items) == 0 {
 			t.Errorf("%s shows %s %.300s (%v)", list.OperationID, status, body, err)
 		}
-		b.press(t, at+".opblock-summary-control") // which keeps the page small, and so quick
+		b.press(t, at+".opblock-summary-control") // collapsed, it does not slow the page down
 	}
 }
 
-// listOperations returns the operations that answer an array and require an access level. There is at least one.
+// listOperations returns the operations that answer an array and require an access level. It fails if there is none.
 func listOperations(t *testing.T, access string) (all []*openapi3.Operation) {
 	t.Helper()
 	document, err := contract.Load()
@@ -131,8 +132,8 @@ func listOperations(t *testing.T, access string) (all []*openapi3.Operation) {
 	return all
 }
 
-// withExamples makes what the examples of path parameters name, and something in every list of client 12. It returns an
-// application of this client.
+// withExamples creates what the examples of path parameters name, and one item for every list of client 12. It returns
+// an application of this client.
 func (ls *liveServer) withExamples() gen.ApplicationSecret {
 	ls.Helper()
 	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -145,14 +146,14 @@ func (ls *liveServer) withExamples() gen.ApplicationSecret {
 		ls.expect(ls.call("PUT", agent+"/status", `{"agent_status":"available"}`), http.StatusOK, "")
 	}
 	ls.expect(ls.call("POST", "/client/12/delivery/redeliver", `{}`), http.StatusAccepted, "")
-	made,
+	created,
 		err := ls.store.CreateApplication(ls.Context(), "12", gen.ApplicationCreate{
 		Name: "CRM", Access: gen.AccessLevelAll,
 	})
 	if err != nil {
 		ls.Fatal(err)
 	}
-	return made
+	return created
 }
 
 const (
@@ -166,20 +167,20 @@ const (
 type browser struct {
 	ctx context.Context
 
-	mu   sync.Mutex
-	sent map[string]bool // the hosts that got requests
-	said []string        // errors in the console, but for statuses of answers
+	mu     sync.Mutex
+	sent   map[string]bool // hosts of requests
+	logged []string        // errors in the console, except those about HTTP statuses
 }
 
-// openBrowser starts a headless Chromium. Without one, the test is skipped, or fails in CI.
+// openBrowser starts a headless Chromium. Without one, the test is skipped; in CI it fails.
 func openBrowser(t *testing.T) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil && os.Getenv("CI") != "" {
-		t.Fatal("there is no chromium, which CI must have: ", err)
+		t.Fatal("CI requires chromium: ", err)
 	}
 	if err != nil {
-		t.Skip("there is no chromium to try the documentation in (apt-get install chromium)")
+		t.Skip("this test requires chromium (apt-get install chromium)")
 	}
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
@@ -189,7 +190,7 @@ func openBrowser(t *testing.T) *browser {
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
 	b := &browser{sent: map[string]bool{}}
-	if err := chromedp.Listen(ctx, b.note); err != nil {
+	if err := chromedp.Listen(ctx, b.record); err != nil {
 		t.Fatal(err)
 	}
 	b.ctx, cancel = context.WithTimeout(ctx, 10*time.Minute)
@@ -197,7 +198,7 @@ func openBrowser(t *testing.T) *browser {
 	return b
 }
 
-func (b *browser) note(event any) {
+func (b *browser) record(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch e := event.(type) {
@@ -207,14 +208,14 @@ func (b *browser) note(event any) {
 		}
 	case *log.EventEntryAdded:
 		if e.Entry.Level != log.EntryLevelVerbose && e.Entry.Source != log.EntrySourceNetwork {
-			b.said = append(b.said, e.Entry.Text)
+			b.logged = append(b.logged, e.Entry.Text)
 		}
 	case *runtime.EventConsoleAPICalled:
 		if e.Type == runtime.ConsoleAPICalledTypeError {
-			b.said = append(b.said, fmt.Sprint(e.Args))
+			b.logged = append(b.logged, fmt.Sprint(e.Args))
 		}
 	case *runtime.EventExceptionThrown:
-		b.said = append(b.said, e.ExceptionDetails.Text)
+		b.logged = append(b.logged, e.ExceptionDetails.Text)
 	}
 }
 
@@ -224,10 +225,10 @@ func (b *browser) hosts() []string {
 	return slices.Sorted(maps.Keys(b.sent))
 }
 
-func (b *browser) complaints() []string {
+func (b *browser) consoleErrors() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.said)
+	return slices.Clone(b.logged)
 }
 
 func hostOf(t *testing.T, text string) string {
@@ -246,8 +247,8 @@ func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// press clicks elements one after the other, each as soon as it is visible. It does so by script, because an element
-// may move between its being found and a click of the mouse.
+// press clicks elements in order, each when it is visible. It uses a script: an element may move between the search for
+// it and a click of the mouse.
 func (b *browser) press(t *testing.T, selectors ...string) {
 	t.Helper()
 	for _, selector := range selectors {

@@ -14,7 +14,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/telemetry"
 )
 
-func TestDocuments(t *testing.T) {
+func TestDocumentationIsServed(t *testing.T) {
 	ls := newLiveServer(t)
 	file, err := os.ReadFile("../../../openapi.yaml")
 	if err != nil {
@@ -44,8 +44,8 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// The served version is that of the file VERSION, and has no part with a known vulnerability.
-func TestSwaggerUIVersion(t *testing.T) {
+// The served version is the one in the file VERSION. None of its libraries has a known vulnerability.
+func TestSwaggerUIMatchesItsVersionFile(t *testing.T) {
 	record, err := os.ReadFile("docs/swagger-ui/VERSION")
 	if err != nil {
 		t.Fatal(err)
@@ -65,8 +65,8 @@ func TestSwaggerUIVersion(t *testing.T) {
 	}
 }
 
-// Every answer has the headers that bound what a browser does with it.
-func TestHeadersForBrowsers(t *testing.T) {
+// Every answer has the headers that restrict what a browser does with it.
+func TestEveryAnswerHasBrowserHeaders(t *testing.T) {
 	ls := newLiveServer(t)
 	measured := httptest.NewServer(BrowserHeaders(telemetry.NewMetrics(ls.store, "test",
 		"test").Handler(telemetry.NewLog(ls.log, slog.LevelInfo, false))))

@@ -9,41 +9,41 @@ import (
 )
 
 const (
-	pollWindow     = time.Minute // a load balancer polls /readyz at least so often
-	enoughRefusals = 3           // answers 503 after which a load balancer sends no requests, by the default of most
-	maxPollers     = 100         // addresses that are tracked; if more poll, the drain does not end early
+	pollWindow     = time.Minute // the longest interval between two polls of a load balancer
+	enoughRefusals = 3           // answers 503 after which most load balancers, by default, send no requests
+	maxPollers     = 100         // tracked addresses; if more poll, the drain does not end early
 )
 
-// Drain is the time between a signal and the end of the listener. Meanwhile /readyz answers 503, so that load balancers
-// send requests elsewhere. The drain ends early when each address that polled /readyz before the signal has seen
-// enoughRefusals of them. If no address polled, there is no drain.
+// Drain is the time between a signal and the close of the listener. During it, /readyz answers 503, so that load
+// balancers send requests elsewhere. The drain ends early when each address that polled /readyz before the signal got
+// enoughRefusals answers of 503. If no address polled, there is no drain.
 type Drain struct {
 	max      time.Duration
 	signal   <-chan struct{} // closed by the signal
-	complete chan struct{}   // closed when all pollers have seen it
+	complete chan struct{}   // closed when all pollers got enough 503s
 	now      func() time.Time
 
 	mu       sync.Mutex
 	pollers  map[string]*poller // by address
-	overflow time.Time          // when an address polled that is not tracked
-	fixed    bool               // the pollers are those from before the signal
+	overflow time.Time          // the last poll of an untracked address
+	fixed    bool               // the signal has come: pollers gets no new address
 }
 
 // poller is an address that polls /readyz.
 type poller struct {
-	last     time.Time // before the signal
-	refusals int       // after it
+	last     time.Time // time of the last poll before the signal
+	refusals int       // answers 503 after the signal
 }
 
-// NewDrain returns a drain that takes at most as long as said, from the moment when signal is closed.
-func NewDrain(most time.Duration, signal <-chan struct{}) *Drain {
+// NewDrain returns a drain of a maximum duration that begins when signal is closed.
+func NewDrain(maximum time.Duration, signal <-chan struct{}) *Drain {
 	return &Drain{
-		max: most, signal: signal, complete: make(chan struct{}), now: time.Now, pollers: map[string]*poller{},
+		max: maximum, signal: signal, complete: make(chan struct{}), now: time.Now, pollers: map[string]*poller{},
 	}
 }
 
-// Context returns a context that ends with the drain, where signalled ends with the signal. The function ends it at
-// once.
+// Context returns a context that ends with the drain. signalled ends with the signal. The returned function ends the
+// context at once.
 func (d *Drain) Context(signalled context.Context, log *slog.Logger) (context.Context, func()) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(signalled))
 	forget := context.AfterFunc(signalled, func() {
@@ -53,7 +53,7 @@ func (d *Drain) Context(signalled context.Context, log *slog.Logger) (context.Co
 	return ctx, func() { forget(); stop() }
 }
 
-// wait returns when the drain is complete or its time is over, or when ctx ends.
+// wait returns when the drain is complete, its time is over, or ctx ends.
 func (d *Drain) wait(ctx context.Context, log *slog.Logger) {
 	if !d.polled() || d.max == 0 {
 		return
@@ -68,7 +68,8 @@ func (d *Drain) wait(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// poll records that an address polls /readyz, and reports whether the server is draining. Nil never is.
+// poll records a poll of /readyz by an address, and reports whether the server is draining. A nil Drain is never
+// draining.
 func (d *Drain) poll(address string) (draining bool) {
 	if d == nil {
 		return false
@@ -85,7 +86,7 @@ func (d *Drain) poll(address string) (draining bool) {
 	}
 }
 
-// polled reports whether any address polled shortly before the signal.
+// polled reports whether an address polled within pollWindow before the signal.
 func (d *Drain) polled() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -119,7 +120,7 @@ func (d *Drain) refuse(address string) {
 	}
 }
 
-// fix makes the pollers those of shortly before the signal.
+// fix removes outdated pollers once, at the signal.
 func (d *Drain) fix() {
 	if !d.fixed {
 		d.forget()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A drain ends early when each address that has looked before the signal has seen it three times, however often
-// others look.
+// A drain ends early when each address that polled before the signal got three answers of 503. Polls of other addresses
+// do not count.
 func TestDrainCountsEachPoller(t *testing.T) {
 	begun := make(chan struct{})
 	d := NewDrain(time.Minute, begun)
@@ -20,17 +20,17 @@ func TestDrainCountsEachPoller(t *testing.T) {
 	}
 	for n := range enoughRefusals {
 		if d.over() {
-			t.Errorf("it is over when the second load balancer has looked %d times", n)
+			t.Errorf("the drain ended after %d polls of the second load balancer", n)
 		}
 		d.poll("192.0.2.2")
 	}
 	if !d.over() {
-		t.Error("it is not over when all have seen it")
+		t.Error("the drain did not end after enough 503s for all pollers")
 	}
 }
 
-// A load balancer that looks twice a minute is waited for, one that has looked a minute ago is not.
-func TestDrainForSlowPollers(t *testing.T) {
+// A drain waits for a load balancer that polls twice a minute, but not for one whose last poll is a minute old.
+func TestDrainWaitsForRecentPollers(t *testing.T) {
 	for ago, want := range map[time.Duration]bool{30 * time.Second: true, time.Minute: false} {
 		begun, now := make(chan struct{}), time.Now()
 		d := NewDrain(time.Minute, begun)
@@ -39,13 +39,13 @@ func TestDrainForSlowPollers(t *testing.T) {
 		now = now.Add(ago)
 		close(begun)
 		if got := d.polled(); got != want {
-			t.Errorf("of a look %v ago: %v", ago, got)
+			t.Errorf("with a poll %v ago, polled is %v", ago, got)
 		}
 	}
 }
 
-// Looks from many addresses do not end a drain early, and are forgotten.
-func TestDrainWithMoreAddressesThanItCounts(t *testing.T) {
+// Polls from more than maxPollers addresses do not end a drain early. The surplus addresses are not stored.
+func TestUntrackedPollersPreventAnEarlyEnd(t *testing.T) {
 	begun, now := make(chan struct{}), time.Now()
 	d := NewDrain(time.Minute, begun)
 	d.now = func() time.Time { return now }
@@ -53,14 +53,14 @@ func TestDrainWithMoreAddressesThanItCounts(t *testing.T) {
 		d.poll(strconv.Itoa(n))
 	}
 	if len(d.pollers) != maxPollers {
-		t.Errorf("it keeps %d addresses", len(d.pollers))
+		t.Errorf("the drain tracks %d addresses", len(d.pollers))
 	}
 	close(begun)
 	for n := range enoughRefusals * maxPollers {
 		d.poll(strconv.Itoa(n % maxPollers))
 	}
 	if d.over() {
-		t.Error("it is over although addresses have looked that it does not count")
+		t.Error("the drain ended although untracked addresses polled")
 	}
 }
 

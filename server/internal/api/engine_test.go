@@ -9,12 +9,12 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// onPostgres are the tests of what the API promises: they run on SQLite as all do, and then again on PostgreSQL.
+// onPostgres matches the tests of what the API guarantees. They run on PostgreSQL too.
 const onPostgres = "^Test(Contract.*|Token.*)$"
 
 func TestMain(m *testing.M) {
 	if pgtest.OnPostgres() {
-		_ = flag.Set("rapid.checks", "20") // each takes several times as long; the command line goes before
+		_ = flag.Set("rapid.checks", "20") // PostgreSQL is several times slower; the command line overrides it
 	}
 	os.Exit(pgtest.Main(m, pgtest.Suite{Run: onPostgres, Prepare: servertest.PrepareStore}))
 }

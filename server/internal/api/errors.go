@@ -34,12 +34,12 @@ func answerTo(err error) (status int, body any) {
 		return e.Code, gen.ErrorResponse{Message: routingMessage(e.Code)}
 	}
 	if errors.Is(err, context.Canceled) {
-		return statusClientClosedRequest, gen.ErrorResponse{Message: "the request was given up"}
+		return statusClientClosedRequest, gen.ErrorResponse{Message: "the client closed the connection"}
 	}
 	return http.StatusInternalServerError, gen.ErrorResponse{Message: "internal error"}
 }
 
-// storeStatus is the status of an error of the store, 0 for an unknown kind.
+// storeStatus returns the HTTP status of an error of the store, or 0 for an unknown kind.
 func storeStatus(kind store.Kind) int {
 	switch kind {
 	case store.NotFound:
@@ -58,13 +58,13 @@ func storeStatus(kind store.Kind) int {
 	return 0
 }
 
-// routingMessage is the message of an error of Echo or the generated binding, in place of their own, which may be Go's.
+// routingMessage returns the message of an error of Echo or of the generated binding. Their own messages may be Go's.
 func routingMessage(status int) string {
 	switch status {
 	case http.StatusNotFound:
-		return "there is nothing at this path"
+		return "this path does not exist"
 	case http.StatusMethodNotAllowed:
-		return "this path does not have this method; the header Allow lists those it has"
+		return "the method must be one that the header Allow lists"
 	case http.StatusBadRequest:
 		return "the request is not valid"
 	case http.StatusInternalServerError:
@@ -73,11 +73,11 @@ func routingMessage(status int) string {
 	return http.StatusText(status)
 }
 
-// errorHandler answers every error.
+// errorHandler returns the handler that answers every error.
 func errorHandler(log *slog.Logger) echo.HTTPErrorHandler {
 	return func(err error, c echo.Context) {
-		if c.Response().Committed { // most often because the client closed the connection
-			log.Debug("the answer was cut off", "request_id", request.ID(c), "error", err)
+		if c.Response().Committed { // usually the client closed the connection
+			log.Debug("answer cut off", "request_id", request.ID(c), "error", err)
 			return
 		}
 		status, body := answerTo(err)
@@ -88,21 +88,21 @@ func errorHandler(log *slog.Logger) echo.HTTPErrorHandler {
 			header.Set(echo.HeaderRetryAfter, "1")
 		}
 		if err := c.JSON(status, body); err != nil {
-			log.Debug("the answer was cut off", "request_id", request.ID(c), "error", err)
+			log.Debug("answer cut off", "request_id", request.ID(c), "error", err)
 		}
 	}
 }
 
-// logError logs the errors that are not the client's.
+// logError logs the errors of the server. A refusal is none.
 func logError(log *slog.Logger, c echo.Context, status int, err error) {
-	if status < http.StatusInternalServerError {
+	if _, refused := errors.AsType[*request.Refusal](err); refused || status < http.StatusInternalServerError {
 		return
 	}
 	log.ErrorContext(c.Request().Context(), "request failed", "request_id", request.ID(c),
 		"operation", request.Operation(c), "status", status, "error", err)
 }
 
-// recoverPanics turns a panic into an error.
+// recoverPanics converts a panic to an error.
 func recoverPanics(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		defer func() {

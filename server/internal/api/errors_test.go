@@ -21,7 +21,7 @@ import (
 
 const internal = `{"message":"internal error"}`
 
-// handleError answers an error, and returns what was logged.
+// handleError answers an error, and returns the answer and the log.
 func handleError(err error) (rec *httptest.ResponseRecorder, log string) {
 	var lines lab.Log
 	e := echo.New()
@@ -31,7 +31,7 @@ func handleError(err error) (rec *httptest.ResponseRecorder, log string) {
 	return c.Response().Writer.(*httptest.ResponseRecorder), lines.String()
 }
 
-func TestErrors(t *testing.T) {
+func TestErrorsBecomeAnswers(t *testing.T) {
 	field := gen.FieldError{Field: "url", Message: "must be short"}
 	for name, c := range map[string]struct {
 		err    error
@@ -63,7 +63,7 @@ func TestErrors(t *testing.T) {
 			request.Invalid(field), 400,
 			`{"message":"the request is not valid","errors":[{"field":"url","message":"must be short"}]}`, "",
 		},
-		"not routed": {echo.ErrNotFound, 404, `{"message":"there is nothing at this path"}`, ""},
+		"not routed": {echo.ErrNotFound, 404, `{"message":"this path does not exist"}`, ""},
 		"not bound": {
 			echo.NewHTTPError(400, "strconv.ParseInt: oh"), 400, `{"message":"the request is not valid"}`, "",
 		},
@@ -88,8 +88,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// An answer that has begun is not replaced.
-func TestErrorAfterTheAnswer(t *testing.T) {
+// An error does not replace an answer that has begun.
+func TestErrorDoesNotReplaceAnAnswer(t *testing.T) {
 	e := echo.New()
 	rec := httptest.NewRecorder()
 	c := e.NewContext(httptest.NewRequest(http.MethodGet, "/", nil), rec)
@@ -109,6 +109,6 @@ func TestPanicsAreInternalErrors(t *testing.T) {
 		t.Errorf("got %d %s", rec.Code, rec.Body)
 	}
 	if !strings.Contains(log, "a secret") || !strings.Contains(log, "errors_test.go") {
-		t.Errorf("the log does not tell where: %s", log)
+		t.Errorf("the log lacks the stack: %s", log)
 	}
 }

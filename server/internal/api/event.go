@@ -10,7 +10,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// checkURL refuses a URL that no delivery could be sent to. Nil is accepted: an update may leave the URL as it is.
+// checkURL refuses a URL to which no delivery could be sent. It accepts nil: an update may omit the URL.
 func (h handlers) checkURL(url *string) error {
 	if url == nil {
 		return nil
@@ -21,7 +21,7 @@ func (h handlers) checkURL(url *string) error {
 	return nil
 }
 
-// events is a page of the list of an agent's events, with the link to the next one.
+// events returns a page of an agent's events, and the link to the next page.
 func (h handlers) events(
 	ctx context.Context, k store.AgentKey, p gen.ListLocalAgentEventsParams,
 ) ([]gen.AgentEvent, *string, error) {

@@ -11,8 +11,12 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// sendTest sends a test delivery to the URL of an event, and stores what came of it. It does both even if the client
-// closes the connection meanwhile.
+// testBounds limit concurrent test deliveries: each may take as long as a receiver hangs. An operator's count as those
+// of the client.
+var testBounds = Bounds{All: 64, Clients: 64, PerClient: 4}
+
+// sendTest sends a test delivery to the URL of an event, and stores its result. It completes both even if the client
+// closes the connection.
 func (h handlers) sendTest(
 	ctx context.Context, k store.AgentKey, event int64,
 ) (result gen.EventTestResult, err error) {
@@ -20,11 +24,11 @@ func (h handlers) sendTest(
 	if err != nil {
 		return result, err
 	}
-	if !h.testLimiter.acquire(k.Client) {
+	if h.tests.acquire(k.Client) != nil {
 		return result, request.RefuseAs(http.StatusTooManyRequests, "too_many_tests",
-			"too many tests are under way, try again")
+			"too many test deliveries are in progress; try again")
 	}
-	defer h.testLimiter.release(k.Client)
+	defer h.tests.release(k.Client)
 	ctx = context.WithoutCancel(ctx)
 	traced := h.traces.TestAttempt(ctx, &d)
 	attempt := h.sender.Send(ctx, d)
@@ -36,7 +40,7 @@ func (h handlers) sendTest(
 	return h.testResult(ctx, stored)
 }
 
-// testResult is a stored test delivery as the caller may see it.
+// testResult converts a stored test delivery to the form that the caller may see.
 func (h handlers) testResult(ctx context.Context, s store.TestDelivery) (gen.EventTestResult, error) {
 	at := gen.Time{Time: s.Attempt.StartedAt}
 	s.Sent.URL = redactURL(ctx, s.Sent.URL)

@@ -9,8 +9,8 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-// The Go client leaves out parameters that are nil, even if others are set.
-func TestGoClientLeavesOutNilParameters(t *testing.T) {
+// The Go client omits parameters that are nil, even if others are set.
+func TestGoClientOmitsNilParameters(t *testing.T) {
 	ls := newLiveServer(t)
 	ls.call("PUT", "/client/12", `{}`)
 	ls.call("PUT", "/client/12/agent/local/1", `{"extension_name":"x"}`)

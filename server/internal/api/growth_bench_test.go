@@ -22,7 +22,7 @@ import (
 var growthDeliveries = flag.Int("growth", 100_000,
 	"`deliveries` of the large store of BenchmarkGrowth; a million take 1 GB on each engine, and minutes to fill")
 
-// grownPages are paths of pages of 100 rows, below the path of a client, which stores of any size have.
+// grownPages are pages of 100 rows that a store of any size has. Their paths are relative to the client's.
 var grownPages = []struct {
 	name string
 	path func(g *grownServer) string
@@ -50,8 +50,8 @@ var grownPages = []struct {
 	}},
 }
 
-// BenchmarkGrowth compares pages of a log and a feed of a store with 1,000 deliveries with those of one that has many
-// (-growth).
+// BenchmarkGrowth compares pages of the delivery log and the feed in a store of 1,000 deliveries with the same pages in
+// a large store (-growth).
 //
 //	go test -run xxx -bench Growth -benchtime 1000x -count 6 -timeout 0 ./server/internal/api -growth 10000000 \
 //		| tee growth.txt
@@ -77,7 +77,7 @@ func BenchmarkGrowth(b *testing.B) {
 }
 
 // Each page of BenchmarkGrowth has rows in both stores.
-func TestGrownPages(t *testing.T) {
+func TestGrownPagesHaveRows(t *testing.T) {
 	for _, filled := range benchfill.Grow(t, 20_000) {
 		g := serveGrown(t, filled)
 		for _, p := range grownPages {
@@ -86,14 +86,14 @@ func TestGrownPages(t *testing.T) {
 	}
 }
 
-// grownServer serves a store that was filled.
+// grownServer serves a filled store.
 type grownServer struct {
 	benchfill.Grown
 	url          string
 	token        string
 	random       *rand.Rand
-	client       string // that is asked for, and of it
-	agent, event int64
+	client       string // of the current request
+	agent, event int64  // of this client
 }
 
 func serveGrown(t testing.TB, filled benchfill.Grown) *grownServer {
@@ -112,7 +112,7 @@ func serveGrown(t testing.TB, filled benchfill.Grown) *grownServer {
 	}
 	router, err := NewRouter(Options{
 		Store: s, Guard: webhook.NewGuard(nil), Sender: webhook.NewSender(webhook.SenderOptions{}),
-		Log: slog.New(slog.DiscardHandler), LoopTurned: time.Now,
+		Log: slog.New(slog.DiscardHandler), Heartbeat: time.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -126,15 +126,15 @@ func serveGrown(t testing.TB, filled benchfill.Grown) *grownServer {
 	return &grownServer{Grown: filled, url: server.URL, token: token, random: rand.New(rand.NewPCG(1, 2))}
 }
 
-// middle is the number of a row among those in the middle of the store.
+// middle returns the number of a random row from the middle of the store.
 func (g *grownServer) middle() int { return g.Deliveries/4 + g.random.IntN(10)*g.Deliveries/20 }
 
-// read asks for a page of a client and of one of its ten busiest agents, and expects rows.
+// read requests a page of a random client and of one of its ten busiest agents. The page must have rows.
 func (g *grownServer) read(t testing.TB, path func(*grownServer) string) {
 	t.Helper()
 	clients := g.Clients()
 	g.client, g.agent, g.event, _ = g.Agent(clients/2 + g.random.IntN(10)*clients)
-	below := path(g) // which may choose another client
+	below := path(g) // may change g.client
 	url := g.url + contract.BasePath + "/client/" + g.client + below
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	probeTimeout = 3 * time.Second // within which the store must take a write
-	maxLoopTurn  = 5 * time.Second // since the dispatcher's loop last turned
+	probeTimeout    = 3 * time.Second // for a write to the store
+	maxHeartbeatAge = 5 * time.Second // after which the dispatcher counts as stalled
 )
 
 // healthAnswer is the answer of both probes.
@@ -22,8 +22,8 @@ type healthAnswer struct {
 	Wrong  []string `json:"wrong,omitempty"`
 }
 
-// addHealth serves /healthz, which says that the process runs, and /readyz, which says that it can take requests.
-// Neither depends on receivers: the PBX shall reach the server even if no receiver can be reached.
+// addHealth serves /healthz, which reports that the process runs, and /readyz, which reports that it accepts requests.
+// Neither depends on receivers: if all receivers fail, the PBX can still use the API.
 func addHealth(e *echo.Echo, o Options) {
 	both := []string{http.MethodGet, http.MethodHead}
 	e.Match(both, "/healthz", func(c echo.Context) error { return c.JSON(http.StatusOK, healthAnswer{Status: "ok"}) })
@@ -45,21 +45,21 @@ func readinessProblems(ctx context.Context, o Options, address string) (wrong []
 	if err := o.Store.Ready(ctx); err != nil {
 		wrong = append(wrong, storeProblem(err))
 	}
-	if time.Since(o.LoopTurned()) > maxLoopTurn {
-		wrong = append(wrong, "the dispatcher's loop stands still")
+	if time.Since(o.Heartbeat()) > maxHeartbeatAge {
+		wrong = append(wrong, "the dispatcher has stalled")
 	}
 	return wrong
 }
 
-// storeProblem says why the store is not ready.
+// storeProblem describes why the store is not ready.
 func storeProblem(err error) string {
 	switch {
 	case errors.Is(err, store.ErrLocked):
-		return "the signing secrets are encrypted, and this process has not the key"
+		return "the signing secrets are encrypted, and this process lacks the key"
 	case errors.Is(err, store.ErrFile):
-		return "the database's file is not as it was opened"
+		return "the database file was removed, replaced or truncated"
 	case errors.Is(err, store.ErrCheckpoint):
-		return "the write-ahead log cannot be carried over to the database's file"
+		return "the checkpoint of the write-ahead log fails"
 	}
-	return "the store takes no write"
+	return "the store does not accept writes"
 }

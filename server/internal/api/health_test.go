@@ -10,7 +10,7 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-func TestHealth(t *testing.T) {
+func TestReadinessReportsProblems(t *testing.T) {
 	ls := newLiveServer(t)
 	probe := func(path string, status int, body string) {
 		t.Helper()
@@ -24,20 +24,21 @@ func TestHealth(t *testing.T) {
 	probe("/healthz", http.StatusOK, ok)
 	probe("/readyz", http.StatusOK, ok)
 
-	ls.loopAge.Store(int64(maxLoopTurn) + 1)
+	ls.heartbeatAge.Store(int64(maxHeartbeatAge) + 1)
 	probe("/readyz", http.StatusServiceUnavailable,
-		`{"status":"unavailable","wrong":["the dispatcher's loop stands still"]}`)
+		`{"status":"unavailable","wrong":["the dispatcher has stalled"]}`)
 	ls.closeStore()
 	probe("/readyz", http.StatusServiceUnavailable,
-		`{"status":"unavailable","wrong":["the store takes no write","the dispatcher's loop stands still"]}`)
-	ls.loopAge.Store(0)
-	probe("/readyz", http.StatusServiceUnavailable, `{"status":"unavailable","wrong":["the store takes no write"]}`)
+		`{"status":"unavailable","wrong":["the store does not accept writes","the dispatcher has stalled"]}`)
+	ls.heartbeatAge.Store(0)
+	probe("/readyz", http.StatusServiceUnavailable,
+		`{"status":"unavailable","wrong":["the store does not accept writes"]}`)
 	probe("/healthz", http.StatusOK, ok)
 }
 
-// If the database file is removed, nothing is stored, and the log has one error, however many requests fail.
-func TestHealthWithoutAFile(t *testing.T) {
-	pgtest.SQLiteOnly(t, "it is about the file")
+// After the database file is removed, the server stores nothing. The log has one error, however many requests fail.
+func TestServerIsNotReadyWithoutItsFile(t *testing.T) {
+	pgtest.SQLiteOnly(t, "PostgreSQL has no file")
 	ls := newLiveServer(t)
 	ls.expect(ls.send(ls.request("GET", "/readyz", nil)), http.StatusOK, `{"status":"ok"}`)
 	if err := os.Remove(strings.TrimPrefix(ls.store.URL, "sqlite:")); err != nil {
@@ -46,7 +47,7 @@ func TestHealthWithoutAFile(t *testing.T) {
 	for range 5 {
 		g := ls.send(ls.request("GET", "/readyz", nil))
 		ls.expect(g, http.StatusServiceUnavailable,
-			`{"status":"unavailable","wrong":["the database's file is not as it was opened"]}`)
+			`{"status":"unavailable","wrong":["the database file was removed, replaced or truncated"]}`)
 		r := ls.request("PUT", contract.BasePath+"/client/12", strings.NewReader("{}"))
 		r.Header.Set("Content-Type", "application/json")
 		if g := ls.send(r); g.status != http.StatusServiceUnavailable {

@@ -18,8 +18,8 @@ import (
 
 const headerIdempotencyKey = "Idempotency-Key"
 
-// withIdempotencyKey has the store process requests with the same Idempotency-Key once, if openapi.yaml has that header
-// for the operation. It must come after contract.Validate and auth.ResolveMe.
+// withIdempotencyKey makes the store process requests with the same Idempotency-Key only once, if openapi.yaml has that
+// header for the operation. It must run after contract.Validate and auth.ResolveMe.
 func withIdempotencyKey(route *routers.Route) echo.MiddlewareFunc {
 	accepted := route.Operation.Parameters.GetByInAndName(openapi3.ParameterInHeader, headerIdempotencyKey) != nil
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -36,7 +36,7 @@ func withIdempotencyKey(route *routers.Route) echo.MiddlewareFunc {
 			if err != nil {
 				return request.Invalid(gen.FieldError{Field: headerIdempotencyKey, Message: err.Error()})
 			}
-			r.Header.Del(headerIdempotencyKey) // else the generated binding would parse it, too
+			r.Header.Del(headerIdempotencyKey) // otherwise the generated binding would parse it as well
 			c.SetRequest(r.WithContext(store.WithIdempotency(r.Context(), store.Idempotency{
 				Application: request.Caller(r.Context()).Number, Client: c.Param("client_id"),
 				Key: key, Fingerprint: fingerprint(c),
@@ -46,21 +46,21 @@ func withIdempotencyKey(route *routers.Route) echo.MiddlewareFunc {
 	}
 }
 
-// idempotencyKey parses the header's values: a string of RFC 9651, as the draft has it, or the bare key, as most
-// clients send it.
+// idempotencyKey parses the header's values. A key is a quoted string of RFC 9651, as the draft requires, or a bare
+// text, as most clients send it.
 func idempotencyKey(values []string) (string, error) {
 	if len(values) > 1 {
 		return "", errors.New("must be given only once")
 	}
 	key, quoted := strings.CutPrefix(values[0], `"`)
 	if strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return "", errors.New("must be in ASCII, without control characters")
+		return "", errors.New("must be printable ASCII")
 	}
 	if quoted {
 		var closed bool
 		if key, closed = unquote(key); !closed {
 			return "", errors.New(
-				`must be a key, or a key between quotation marks, in which \" and \\ stand for " and \`)
+				`must be a bare key or a quoted key, in which \" and \\ stand for " and \`)
 		}
 	}
 	if key == "" {
@@ -69,7 +69,7 @@ func idempotencyKey(values []string) (string, error) {
 	return key, nil
 }
 
-// unquote returns the string up to its closing quotation mark, and reports whether the text ends there.
+// unquote returns the text before the closing quotation mark, and reports whether that mark ends the text.
 func unquote(text string) (plain string, closed bool) {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -86,8 +86,8 @@ func unquote(text string) (plain string, closed bool) {
 	return "", false
 }
 
-// fingerprint is equal for requests that are equal except for the order of fields and the spaces in the body, and the
-// form of the path.
+// fingerprint returns a hash of a request. It ignores the order of fields and the spaces in the body, and the form of
+// the path.
 func fingerprint(c echo.Context) []byte {
 	parts := []any{request.Operation(c), c.ParamValues(), contract.BodyValue(c.Request())}
 	text, _ := json.Marshal(parts) // cannot fail: these are texts and a JSON value

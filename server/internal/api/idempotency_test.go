@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestIdempotencyKey(t *testing.T) {
+func TestIdempotencyKeyIsParsed(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string]string{
 		"8e03978e-40d5": "8e03978e-40d5", `"8e03978e-40d5"`: "8e03978e-40d5", `"a b"`: "a b", `"\"\\"`: `"\`,
@@ -23,12 +23,12 @@ func TestIdempotencyKey(t *testing.T) {
 		}
 	}
 	if _, err := idempotencyKey([]string{"a", "a"}); err == nil {
-		t.Error("it may be given twice")
+		t.Error("two keys are accepted")
 	}
 }
 
-// idempotencyScenarios are requests with an Idempotency-Key, made of the representative of an operation that accepts
-// one.
+// idempotencyScenarios returns requests with an Idempotency-Key, derived from the representative of an operation that
+// accepts one.
 func idempotencyScenarios(s scenario) (all []scenario) {
 	const key = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 	given := s.setup
@@ -45,14 +45,14 @@ func idempotencyScenarios(s scenario) (all []scenario) {
 		}
 	}
 	for name, change := range map[string]func(*scenario){
-		"as it was": func(*scenario) {},
+		"unchanged": func(*scenario) {},
 		"quoted":    func(s *scenario) { s.header = with(`"` + key + `"`) },
-		"of @me":    func(s *scenario) { s.request = strings.Replace(s.request, "/client/12", "/client/@me", 1) },
+		"for @me":   func(s *scenario) { s.request = strings.Replace(s.request, "/client/12", "/client/@me", 1) },
 		"in another form": func(s *scenario) {
 			s.request, s.body = s.request+"?x", strings.Replace(s.body, ":", " :\n", 1)
 		},
 	} {
-		all = append(all, s.variant("again with the same key, "+name, func(s *scenario) {
+		all = append(all, s.variant("repeated with the same key, "+name, func(s *scenario) {
 			var first *apiResponse
 			create := after(*s)
 			s.setup = func(ts *testServer) { create(ts); first = ts.response }
@@ -62,7 +62,7 @@ func idempotencyScenarios(s scenario) (all []scenario) {
 		}))
 	}
 	all = append(all,
-		s.refused("with the key of another request", http.StatusUnprocessableEntity, nil, func(s *scenario) {
+		s.refused("with a key of another request", http.StatusUnprocessableEntity, nil, func(s *scenario) {
 			s.setup, s.sharedSetup = after(s.anotherRequest()), s.name
 			s.header = with(key)
 			s.wantBody = `{"message":"the Idempotency-Key was used for another request; use a new key for each new ` +
@@ -70,7 +70,7 @@ func idempotencyScenarios(s scenario) (all []scenario) {
 				`"status":"idempotency_key_reused"}`
 		}))
 	for name, header := range map[string]string{
-		"long": strings.Repeat("x", 256), "open": `"x`, "empty": `""`, "foreign": "ключ",
+		"too long": strings.Repeat("x", 256), "unclosed": `"x`, "empty": `""`, "not ASCII": "ключ",
 	} {
 		all = append(all,
 			s.refused("with a key that is "+name, http.StatusBadRequest, []string{
@@ -82,7 +82,7 @@ func idempotencyScenarios(s scenario) (all []scenario) {
 	return all
 }
 
-// anotherRequest is another valid request of the same operation, or of another one if that takes no body.
+// anotherRequest returns another valid request of the same operation or, if that takes no body, of another operation.
 func (s scenario) anotherRequest() scenario {
 	body, is := map[string]string{
 		"createLocalAgent":       `{"id":99,"extension_name":"x"}`,
@@ -99,7 +99,7 @@ func (s scenario) anotherRequest() scenario {
 	return s
 }
 
-// wantSameResponse checks that the answer is that of the first request, and that nothing more is stored.
+// wantSameResponse checks that the answer equals the first one, and that the store has not changed.
 func (ts *testServer) wantSameResponse(first *apiResponse) {
 	ts.Helper()
 	if first.status != ts.response.status || string(first.body) != string(ts.response.body) ||

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"container/list"
 	"io"
 	"log/slog"
 	"net"
@@ -9,26 +10,33 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/agentevents/agentevents/server/internal/telemetry"
 )
 
-// maxUnread is how many bytes the server discards after an answer that closes the connection.
+// maxUnread is the number of bytes that the server discards after an answer that closes the connection.
 const maxUnread = 16 << 20
 
-// listener accepts TCP connections and bounds how many are open at a time. On its connections every error has the form
-// of the API, even if net/http answers without a handler, and the client can read it.
+// listener accepts TCP connections. If there are too many, it closes idle ones. On its connections every error has the
+// form of the API, even one that net/http answers itself. Clients receive the error even while they send.
 type listener struct {
 	net.Listener
-	log    *slog.Logger
-	linger time.Duration // how long a client may still send after an answer that closes the connection
-	open   chan struct{} // a value for each open connection
-	closed chan struct{}
-	close  func() error
+	log     *slog.Logger
+	lines   *telemetry.LineLimiter // of malformed requests
+	evicted *telemetry.Tally
+	refused *telemetry.Tally
+	linger  time.Duration // time for a client to finish sending after an answer that closes the connection
+	open    *connections
+	closed  chan struct{}
+	close   func() error
 }
 
 func newListener(on net.Listener, log *slog.Logger, limits Limits) *listener {
 	l := &listener{
-		Listener: on, log: log, linger: limits.Head,
-		open: make(chan struct{}, limits.Connections), closed: make(chan struct{}),
+		Listener: on, log: log, linger: limits.Head, open: newConnections(limits), closed: make(chan struct{}),
+		lines:   telemetry.NewLineLimiter(log, "malformed"),
+		evicted: telemetry.NewTally(log, slog.LevelWarn, "idle connections closed"),
+		refused: telemetry.NewTally(log, slog.LevelWarn, "connections refused"),
 	}
 	l.close = sync.OnceValue(func() error {
 		close(l.closed)
@@ -37,19 +45,25 @@ func newListener(on net.Listener, log *slog.Logger, limits Limits) *listener {
 	return l
 }
 
-// Accept implements net.Listener.
+// Accept implements net.Listener. It refuses a connection only if there are too many and none is idle.
 func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case <-l.closed:
-		return nil, net.ErrClosed
-	case l.open <- struct{}{}:
+	for {
+		accepted, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &conn{TCPConn: accepted.(*net.TCPConn), on: l}
+		evicted, ok := l.open.add(c, accepted.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
+		if evicted != nil {
+			l.evicted.Add()
+			_ = evicted.TCPConn.Close() // fails if it is closed already
+		}
+		if ok {
+			return c, nil
+		}
+		l.refused.Add()
+		_ = accepted.Close()
 	}
-	accepted, err := l.Listener.Accept()
-	if err != nil {
-		<-l.open
-		return nil, err
-	}
-	return &conn{TCPConn: accepted.(*net.TCPConn), on: l, release: sync.OnceFunc(func() { <-l.open })}, nil
 }
 
 // Close implements net.Listener.
@@ -64,14 +78,18 @@ func (l *listener) isClosed() bool {
 	}
 }
 
-// conn is a connection of a listener. It embeds the TCP connection, since net/http looks for its method ReadFrom.
+// conn is a connection of a listener. It embeds *net.TCPConn because net/http uses its method ReadFrom.
 type conn struct {
 	*net.TCPConn
 	on       *listener
-	release  func()
-	lineRead atomic.Bool // the request line has arrived
-	answered atomic.Bool // an answer has begun, and the connection has not been idle since
+	lineRead atomic.Bool // the request line is complete
+	answered atomic.Bool // an answer has begun since the connection was last idle
 	drained  sync.Once
+
+	// Under the mutex of on.open:
+	peer      *peer         // nil if it is not among the open ones
+	place     *list.Element // among the idle ones of its peer, nil if it is not idle
+	idleSince uint64
 }
 
 // Read implements net.Conn.
@@ -83,9 +101,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn. It replaces an answer that net/http gives without a handler.
+// Write implements net.Conn. It replaces the answers that net/http writes itself.
 func (c *conn) Write(p []byte) (int, error) {
-	if c.answered.Swap(true) { // p continues an answer, whose text may be the client's
+	if c.answered.Swap(true) { // p continues an answer, which may repeat text of the client
 		return c.TCPConn.Write(p)
 	}
 	answer, ok := parseNetHTTPAnswer(p)
@@ -98,10 +116,11 @@ func (c *conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// CloseWrite ends the answer. It discards what the client still sends, within the limits: a connection that is closed
-// with unread bytes is reset, and the client may lose the answer.
+// CloseWrite ends the answer, and then discards, within limits, what the client still sends. Closing a connection with
+// unread bytes would reset it, and the client could lose the answer.
 func (c *conn) CloseWrite() (err error) {
 	c.drained.Do(func() {
+		c.on.open.setIdle(c)
 		if err = c.TCPConn.CloseWrite(); err != nil {
 			return
 		}
@@ -112,19 +131,26 @@ func (c *conn) CloseWrite() (err error) {
 	return err
 }
 
-// Close implements net.Conn. It waits for the client only after an answer, and not during shutdown.
+// Close implements net.Conn. It waits for the client only after an answer, and never during shutdown.
 func (c *conn) Close() error {
-	defer c.release()
+	defer c.on.open.remove(c)
 	if c.answered.Load() && !c.on.isClosed() {
 		_ = c.CloseWrite() // fails if the client closed the connection
 	}
 	return c.TCPConn.Close()
 }
 
-// awaitRequest is an http.Server.ConnState.
-func awaitRequest(idle net.Conn, state http.ConnState) {
-	if c, ok := idle.(*conn); ok && state == http.StateIdle {
+// followState is an http.Server.ConnState. It resets an idle connection for the next request. When the head of a
+// request has arrived, the connection stays idle until admit.
+func followState(on net.Conn, state http.ConnState) {
+	c, ok := on.(*conn)
+	switch {
+	case !ok:
+	case state == http.StateIdle:
 		c.answered.Store(false)
 		c.lineRead.Store(false)
+		c.on.open.setIdle(c)
+	case state == http.StateActive:
+		c.on.open.setIdle(c)
 	}
 }

@@ -22,14 +22,14 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// liveServer is the real server with a store of its own, real time, and receivers on loopback. No dispatcher runs.
+// liveServer is the real server with its own store, the real clock, and receivers on loopback. No dispatcher runs.
 type liveServer struct {
 	testing.TB
 	*httptest.Server
-	store      *store.Store
-	closeStore func()
-	log        *lab.Log
-	loopAge    atomic.Int64 // nanoseconds since the dispatcher's loop seems to have turned
+	store        *store.Store
+	closeStore   func()
+	log          *lab.Log
+	heartbeatAge atomic.Int64 // nanoseconds since the simulated heartbeat of the dispatcher
 }
 
 func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
@@ -40,7 +40,7 @@ func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
 	guard := webhook.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	router, err := NewRouter(Options{
 		Store: ls.store, Guard: guard, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}), Log: log,
-		LoopTurned: ls.loopTurned, TrustedProxies: proxies,
+		Heartbeat: ls.heartbeat, TrustedProxies: proxies,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
 	ls.Server = httptest.NewServer(router)
 	ls.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(ls.Close)
-	t.Cleanup(func() { keepsSecrets(t, ls.log.String()) })
+	t.Cleanup(func() { checkNoSecrets(t, ls.log.String()) })
 	if err := ls.store.EnsureOperator(t.Context(), lab.OperatorID, lab.OperatorSecret); err != nil {
 		t.Fatal(err)
 	}
@@ -56,15 +56,15 @@ func newLiveServer(t testing.TB, proxies ...netip.Prefix) *liveServer {
 	return ls
 }
 
-// keepsSecrets looks for secrets in the log.
-func keepsSecrets(t testing.TB, log string) {
+// checkNoSecrets fails the test if the log contains a secret.
+func checkNoSecrets(t testing.TB, log string) {
 	t.Helper()
 	if secret := lab.Secret(log); secret != "" {
 		t.Errorf("the log has the secret %q:\n%s", secret, log)
 	}
 }
 
-// operatorToken returns the header Authorization of the operator.
+// operatorToken returns an Authorization header of the operator.
 func (ls *liveServer) operatorToken() string {
 	ls.Helper()
 	token, err := lab.Token(http.DefaultClient, ls.URL, lab.OperatorID, lab.OperatorSecret)
@@ -74,21 +74,21 @@ func (ls *liveServer) operatorToken() string {
 	return "Bearer " + token
 }
 
-// clientToken returns the header Authorization of a new application of a client.
+// clientToken returns an Authorization header of a new application of a client.
 func (ls *liveServer) clientToken(client string, access gen.AccessLevel) string {
 	ls.Helper()
-	made, err := ls.store.CreateApplication(ls.Context(), client, gen.ApplicationCreate{Name: "tenant", Access: access})
+	created, err := ls.store.CreateApplication(ls.Context(), client, gen.ApplicationCreate{Name: "CRM", Access: access})
 	if err != nil {
 		ls.Fatal(err)
 	}
-	token, err := lab.Token(http.DefaultClient, ls.URL, made.ID, made.Secret)
+	token, err := lab.Token(http.DefaultClient, ls.URL, created.ID, created.Secret)
 	if err != nil {
 		ls.Fatal(err)
 	}
 	return "Bearer " + token
 }
 
-// callAs is call with another header Authorization.
+// callAs is call with another Authorization header.
 func (ls *liveServer) callAs(authorization, method, path, body string) liveResponse {
 	ls.Helper()
 	r := ls.request(method, contract.BasePath+path, strings.NewReader(body))
@@ -112,8 +112,8 @@ func (ls *liveServer) openStore(log *slog.Logger) {
 	ls.Cleanup(ls.closeStore)
 }
 
-func (ls *liveServer) loopTurned() time.Time {
-	return time.Now().Add(-time.Duration(ls.loopAge.Load()))
+func (ls *liveServer) heartbeat() time.Time {
+	return time.Now().Add(-time.Duration(ls.heartbeatAge.Load()))
 }
 
 // liveResponse is an answer of a liveServer.
@@ -123,7 +123,7 @@ type liveResponse struct {
 	body   string
 }
 
-// call sends a request to the API, with a JSON body unless that is empty.
+// call sends a request to the API. A body that is not empty is sent as JSON.
 func (ls *liveServer) call(method, path, body string) liveResponse {
 	ls.Helper()
 	r := ls.request(method, contract.BasePath+path, strings.NewReader(body))
@@ -156,7 +156,7 @@ func (ls *liveServer) send(r *http.Request) liveResponse {
 	return liveResponse{resp.StatusCode, resp.Header, strings.TrimSpace(string(body))}
 }
 
-// expect compares an answer. An empty body is not compared.
+// expect compares an answer. It ignores the body if the expected one is empty.
 func (ls *liveServer) expect(g liveResponse, status int, body string) {
 	ls.Helper()
 	if g.status != status || body != "" && g.body != body {
@@ -171,12 +171,12 @@ func (ls *liveServer) errorOf(g liveResponse) (e gen.ErrorResponse) {
 		ls.Errorf("the Content-Type of %d %s is %q", g.status, g.body, typ)
 	}
 	if err := json.Unmarshal([]byte(g.body), &e); err != nil || e.Message == "" {
-		ls.Errorf("%d %s is no error of the API (%v)", g.status, g.body, err)
+		ls.Errorf("%d %s is not an error of the API (%v)", g.status, g.body, err)
 	}
 	return e
 }
 
-// withAgents makes client 12 with local agent 136 and remote agent 7.
+// withAgents creates client 12 with local agent 136 and remote agent 7.
 func (ls *liveServer) withAgents() *liveServer {
 	ls.Helper()
 	ls.expect(ls.call("PUT", "/client/12", `{}`), http.StatusCreated, "")

@@ -15,16 +15,17 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// netHTTPHeader is the header of an answer that net/http gives without a handler. The answer of a handler has a Date.
+// netHTTPHeader is the header of an answer that net/http writes itself. An answer of a handler has a Date.
 const netHTTPHeader = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
 
-// netHTTPAnswer is an answer that net/http gives without a handler, to a malformed request.
+// netHTTPAnswer is the answer of net/http itself to a malformed request.
 type netHTTPAnswer struct {
 	status int
 	text   string // such as "400 Bad Request: missing required Host header"
 }
 
-// parseNetHTTPAnswer reports whether what net/http writes is such an answer. An answer 417 always is.
+// parseNetHTTPAnswer parses an answer that net/http writes itself, and reports whether p is one. Every answer 417 is
+// one.
 func parseNetHTTPAnswer(p []byte) (netHTTPAnswer, bool) {
 	line, rest, _ := bytes.Cut(p, []byte("\r\n"))
 	if len(line) < len("HTTP/1.1 400") || !bytes.HasPrefix(line, []byte("HTTP/1.")) {
@@ -35,7 +36,8 @@ func parseNetHTTPAnswer(p []byte) (netHTTPAnswer, bool) {
 	return netHTTPAnswer{status, string(text)}, err == nil && (found || status == http.StatusExpectationFailed)
 }
 
-// refusal is what the API answers instead. lineRead: the request line ended within the limit of the head.
+// refusal returns the answer of the API in its place. lineRead reports whether the request line was complete within the
+// limit of the head.
 func (a netHTTPAnswer) refusal(lineRead bool) *request.Refusal {
 	switch a.status {
 	case http.StatusRequestHeaderFieldsTooLarge:
@@ -57,12 +59,14 @@ func (a netHTTPAnswer) refusal(lineRead bool) *request.Refusal {
 	return request.Refuse(a.status, message)
 }
 
-// refuse logs a refusal and returns its answer as bytes. The connection closes after it.
+// refuse logs a refusal and returns the bytes of its answer, after which the connection closes.
 func (c *conn) refuse(r *request.Refusal) []byte {
 	id := request.NewID()
-	c.on.log.Info("request refused",
-		"status", r.Status, "error", r, "address", c.RemoteAddr().String(), "request_id", id)
-	body, _ := json.Marshal(r.Body) // cannot fail: these are texts
+	if c.on.lines.Allow() {
+		c.on.log.Info("request refused",
+			"status", r.Status, "error", r, "address", c.RemoteAddr().String(), "request_id", id)
+	}
+	body, _ := json.Marshal(r.Body) // cannot fail: all fields are strings
 	header := http.Header{}
 	setBrowserHeaders(header, defaultPolicy)
 	header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
@@ -72,6 +76,6 @@ func (c *conn) refuse(r *request.Refusal) []byte {
 	_ = (&http.Response{
 		StatusCode: r.Status, ProtoMajor: 1, ProtoMinor: 1, Close: true, Header: header,
 		ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body)),
-	}).Write(&answer) // a buffer takes everything
+	}).Write(&answer) // cannot fail: a buffer accepts all bytes
 	return answer.Bytes()
 }

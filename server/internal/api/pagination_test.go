@@ -7,8 +7,8 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// The link to the next page is the URL of this one with another start.
-func TestNextPage(t *testing.T) {
+// The link to the next page is the URL of the request with another start.
+func TestNextPageKeepsTheOtherParameters(t *testing.T) {
 	t.Parallel()
 	for from, want := range map[string]string{
 		"/x/":                            "/x/?before=7",
@@ -26,16 +26,16 @@ func TestNextPage(t *testing.T) {
 		}
 		link := nextPage(request.NewContext(t.Context(), &request.Info{URL: u}), "before", 7)
 		if link == nil || *link != "<"+want+`>; rel="next"` {
-			t.Errorf("after %s comes %v, want %s", from, link, want)
+			t.Errorf("the next page of %s is %v, want %s", from, link, want)
 		}
 	}
 	if link := nextPage(t.Context(), "before", 7); link != nil {
-		t.Errorf("without a URL Link is %s", *link)
+		t.Errorf("without a URL, Link is %s", *link)
 	}
 }
 
-// An item too many is cut off, and means that there is a next page.
-func TestPageBefore(t *testing.T) {
+// A surplus item is cut off. It proves that there is a next page.
+func TestPageBeforeCutsTheSurplusItem(t *testing.T) {
 	t.Parallel()
 	ctx := request.NewContext(t.Context(), &request.Info{URL: &url.URL{Path: "/x/"}})
 	list := []int64{9, 8, 7}
@@ -51,6 +51,6 @@ func TestPageBefore(t *testing.T) {
 		}
 	}
 	if page, link := pageBefore(ctx, nil, 1, func(id int64) int64 { return id }); len(page) != 0 || link != nil {
-		t.Errorf("a page of nothing has %v", page)
+		t.Errorf("a page of an empty list has %v", page)
 	}
 }

@@ -9,12 +9,12 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-func TestResolveMe(t *testing.T) {
+func TestMeIsTheClientOfTheToken(t *testing.T) {
 	ls := newLiveServer(t)
-	nobody := `{"message":"@me stands for the client of the token, and an operator's has none",` +
+	noClient := `{"message":"@me is the client of the token; an operator has none",` +
 		`"status":"client_not_found"}`
-	ls.expect(ls.call("GET", "/client/@me", ""), http.StatusNotFound, nobody)
-	ls.expect(ls.call("PUT", "/client/@me", `{}`), http.StatusNotFound, nobody)
+	ls.expect(ls.call("GET", "/client/@me", ""), http.StatusNotFound, noClient)
+	ls.expect(ls.call("PUT", "/client/@me", `{}`), http.StatusNotFound, noClient)
 	ls.withAgents()
 	mine := ls.clientToken("12", gen.AccessLevelAll)
 	for _, path := range []string{"/client/12", "/client/@me", "/client/%40me", "/client/%40%6De/"} {
@@ -32,7 +32,7 @@ func TestResolveMe(t *testing.T) {
 	ls.expect(ls.call("GET", "/client/@you", ""), http.StatusBadRequest, "")
 }
 
-func TestExtensionFilter(t *testing.T) {
+func TestAgentsAreFilteredByExtension(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	for _, extension := range []string{"5", "6", "7"} {
 		ls.expect(ls.call("PUT", "/client/12/agent/local/"+extension, `{"extension_name":"x","extension_id":`+extension+
@@ -59,7 +59,7 @@ func TestExtensionFilter(t *testing.T) {
 	}
 }
 
-// Requests as clients of the original API send them.
+// The server accepts requests in the forms that clients of the original API send.
 func TestLenientParsing(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	created := ls.call("POST", "/client/12/agent/local/136/event",

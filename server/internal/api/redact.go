@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// redactURL is a receiver's URL as the caller may see it: with access read_only, without what may be secret in it.
+// redactURL returns a receiver's URL without its secret parts, if the caller has access level read_only.
 func redactURL(ctx context.Context, raw string) string {
 	if request.Caller(ctx).Access == gen.AccessLevelReadOnly {
 		return stripURL(raw)
@@ -17,7 +17,7 @@ func redactURL(ctx context.Context, raw string) string {
 	return raw
 }
 
-// redactedText stands in place of what is not shown.
+// redactedText replaces redacted text.
 const redactedText = "xxxxx"
 
 // stripURL replaces the user and the query of a URL.
@@ -35,8 +35,8 @@ func stripURL(raw string) string {
 	return u.String()
 }
 
-// redactRequest is a request without its signature, if the caller has access read_only: with the signature a caller
-// could send the same request as well as with the secret.
+// redactRequest removes the signature of a request, if the caller has access level read_only: with the signature a
+// caller could send the request without the secret.
 func redactRequest(ctx context.Context, r gen.SentRequest) gen.SentRequest {
 	if request.Caller(ctx).Access == gen.AccessLevelReadOnly {
 		r.Curl = strings.Replace(r.Curl, " -H 'webhook-signature: "+r.Headers["webhook-signature"]+"'", "", 1)

@@ -8,7 +8,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-func TestStripURL(t *testing.T) {
+func TestStripURLRemovesUserAndQuery(t *testing.T) {
 	for raw, want := range map[string]string{
 		"https://somehost.com/fordel/show.php":    "https://somehost.com/fordel/show.php",
 		"https://u:p@somehost.com:8443/a?b=c&d#e": "https://xxxxx@somehost.com:8443/a?xxxxx#e",
@@ -23,8 +23,8 @@ func TestStripURL(t *testing.T) {
 	}
 }
 
-// A token with access read_only never sees the user and the query of a URL. Other tokens do.
-func TestReadOnlySeesNoSecretsOfURLs(t *testing.T) {
+// A token of access level read_only never gets the user or the query of a URL. Other tokens get both.
+func TestReadOnlyGetsNoSecretsOfURLs(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.receivers.setStatus(http.StatusOK)

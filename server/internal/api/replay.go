@@ -11,7 +11,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// replayFilter is a filter as the store has it. Without a state it selects failed deliveries.
+// replayFilter converts a filter to the store's. Without a state, it selects failed deliveries.
 func replayFilter(b gen.ReplayFilter) store.DeliveryFilter {
 	f := store.DeliveryFilter{
 		State: gen.DeliveryState(b.State), AgentType: b.AgentType, AgentID: b.AgentID, EventID: b.EventID,

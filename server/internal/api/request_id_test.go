@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-func TestRequestIDs(t *testing.T) {
+func TestInvalidRequestIDIsReplaced(t *testing.T) {
 	ls := newLiveServer(t)
 	for id, kept := range map[string]bool{
 		"7b0e1c5b9f6d4a32": true, "a.B_c-9": true, strings.Repeat("x", 64): true,

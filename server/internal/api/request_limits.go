@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -14,20 +15,26 @@ const (
 	maxHead         = 32 << 10 // bytes: request line and header
 	maxHeaderFields = 100
 	maxURL          = 8 << 10 // bytes
-	// headSlop is how many bytes net/http accepts beyond http.Server.MaxHeaderBytes.
+	// headSlop is the number of bytes that net/http accepts beyond http.Server.MaxHeaderBytes.
 	headSlop = 4 << 10
 )
 
-// Limits bound what the clients of a listener may occupy.
+// Limits are the limits for the clients of a listener.
 type Limits struct {
-	Head        time.Duration // within which the head of a request must arrive
-	Request     time.Duration // within which the whole request must arrive
-	Connections int           // open at a time
+	Head        time.Duration // for the arrival of a request's head
+	Request     time.Duration // for the arrival of a whole request
+	Connections int           // open at the same time
+
+	// ConnectionsPerAddress is the most of them for one address. A trusted proxy may have any number.
+	ConnectionsPerAddress int
+	TrustedProxies        []netip.Prefix
 }
 
-// DefaultLimits are those of every listener of the program.
+// DefaultLimits returns the limits of every listener of the program.
 func DefaultLimits() Limits {
-	return Limits{Head: 5 * time.Second, Request: 10 * time.Second, Connections: 10_000}
+	return Limits{
+		Head: 5 * time.Second, Request: 10 * time.Second, Connections: 5000, ConnectionsPerAddress: 1000,
+	}
 }
 
 // limitHead refuses a long URL and a header of many fields.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -21,12 +22,21 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// shortLimits are below those of a server in use, and long enough for a request that is not interrupted.
+// shortLimits returns limits that a test can wait for. They suffice for a request that is not interrupted.
 func shortLimits() Limits {
-	return Limits{Head: time.Second, Request: time.Second, Connections: 100}
+	limits := DefaultLimits()
+	limits.Head, limits.Request = time.Second, time.Second
+	return limits
 }
 
-// serveWith serves the same handler with other limits, by Serve. It returns the address.
+// patientLimits are far above the time that a test takes.
+func patientLimits() Limits {
+	limits := DefaultLimits()
+	limits.Head, limits.Request = time.Minute, time.Minute
+	return limits
+}
+
+// serveWith serves the same handler by Serve, with other limits. It returns the address.
 func (ls *liveServer) serveWith(b Limits) string {
 	ls.Helper()
 	on, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,7 +58,7 @@ func (ls *liveServer) serveWith(b Limits) string {
 	return on.Addr().String()
 }
 
-// rawConn is a connection that a test writes bytes to.
+// rawConn is a connection to which a test writes bytes.
 type rawConn struct {
 	*liveServer
 	net.Conn
@@ -62,7 +72,7 @@ func (ls *liveServer) dial(address string) *rawConn {
 		ls.Fatal(err)
 	}
 	ls.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil { // long after the end of every wait
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil { // longer than any wait of a test
 		ls.Fatal(err)
 	}
 	return &rawConn{ls, conn, bufio.NewReader(conn)}
@@ -76,8 +86,8 @@ func (raw *rawConn) send(format string, args ...any) *rawConn {
 	return raw
 }
 
-// wantAnswer compares an answer; an empty body is not compared. An error must have the form of the API, and its id is
-// in the log.
+// wantAnswer compares an answer. It ignores the body if the expected one is empty. An error must have the form of the
+// API, and the log must have its id.
 func (raw *rawConn) wantAnswer(what string, status int, body string) {
 	raw.Helper()
 	resp, err := http.ReadResponse(raw.in, nil)
@@ -107,12 +117,12 @@ func (ls *liveServer) logs(texts ...string) bool {
 	})
 }
 
-// wantAnswerAndClose is wantAnswer if the server closes the connection after the answer.
+// wantAnswerAndClose is wantAnswer, and requires that the server closes the connection after the answer.
 func (raw *rawConn) wantAnswerAndClose(what string, status int, body string) {
 	raw.Helper()
 	raw.wantAnswer(what, status, body)
 	if rest, err := io.ReadAll(raw.in); len(rest) > 0 || err != nil {
-		raw.Errorf("%s: after the answer the connection has %q, %v", what, rest, err)
+		raw.Errorf("%s: the connection has %q after the answer, %v", what, rest, err)
 	}
 }
 
@@ -125,7 +135,7 @@ func (raw *rawConn) wantClose(what string) {
 	}
 }
 
-func TestSlowHead(t *testing.T) {
+func TestSlowHeadEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	address := ls.serveWith(shortLimits())
@@ -140,12 +150,12 @@ func TestSlowHead(t *testing.T) {
 			}
 		}
 	}()
-	nothing.wantClose("nothing is sent")
+	nothing.wantClose("no head")
 	stops.wantClose("a head that stops")
 	drip.wantClose("a head that drips")
 }
 
-func TestSlowBody(t *testing.T) {
+func TestSlowBodyGets408(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	address := ls.serveWith(shortLimits())
@@ -157,11 +167,11 @@ func TestSlowBody(t *testing.T) {
 	slow := map[string]*rawConn{}
 	for what, request := range map[string]string{
 		"a body that stops":        put + "Content-Length: 2\r\n\r\n{",
-		"one that never begins":    put + "Content-Length: 2\r\n\r\n",
-		"one of unknown length":    put + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+		"a body that never begins": put + "Content-Length: 2\r\n\r\n",
+		"a body of unknown length": put + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
 		"a form that stops":        form + "Content-Length: 9\r\n\r\ngrant",
 		"a form of unknown length": form + "Transfer-Encoding: chunked\r\n\r\n5\r\ngrant\r\n",
-		"a form that is announced": form + "Content-Length: 16384\r\n\r\n",
+		"a form that never begins": form + "Content-Length: 16384\r\n\r\n",
 	} {
 		slow[what] = ls.dial(address).send("%s", request)
 	}
@@ -171,15 +181,15 @@ func TestSlowBody(t *testing.T) {
 		raw.wantAnswer(what, http.StatusRequestTimeout, late)
 		raw.wantClose(what)
 	}
-	unread.wantAnswer("one that is not read", http.StatusUnauthorized, "")
-	unread.wantClose("one that is not read")
+	unread.wantAnswer("a body that is not read", http.StatusUnauthorized, "")
+	unread.wantClose("a body that is not read")
 	twice := ls.dial(ls.serveWith(DefaultLimits()))
 	for _, status := range []int{http.StatusCreated, http.StatusOK} {
-		twice.send("%sContent-Length: 2\r\n\r\n{}", put).wantAnswer("one in time", status, "")
+		twice.send("%sContent-Length: 2\r\n\r\n{}", put).wantAnswer("a body in time", status, "")
 	}
 }
 
-// The limit of a request does not count while the server waits with its answer.
+// The time limit of a request covers its arrival, not the time until its answer.
 func TestPollOutlivesTheRequestLimit(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t).withAgents()
@@ -189,7 +199,7 @@ func TestPollOutlivesTheRequestLimit(t *testing.T) {
 	waiting := []*rawConn{
 		ls.dial(address).send("%s\r\n", feed), ls.dial(address).send("%sContent-Length: 2\r\n\r\n{}", feed),
 	}
-	for range 2 { // meanwhile the limit of a request has passed
+	for range 2 { // each takes as long as the limit
 		slow := ls.dial(address).send("POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
 		slow.wantAnswer("a body that never begins", http.StatusRequestTimeout, "")
 	}
@@ -199,33 +209,15 @@ func TestPollOutlivesTheRequestLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, raw := range waiting {
-		raw.wantAnswer("a poll that waits", http.StatusOK, "")
+		raw.wantAnswer("a waiting poll", http.StatusOK, "")
 	}
-}
-
-func TestConnectionsAreBounded(t *testing.T) {
-	t.Parallel()
-	ls := newLiveServer(t)
-	b := DefaultLimits()
-	b.Connections = 1
-	address := ls.serveWith(b)
-	const healthy = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-	first := ls.dial(address).send(healthy)
-	first.wantAnswer("the first", http.StatusOK, "")
-	second := ls.dial(address).send(healthy)
-	first.send(healthy).wantAnswer("the first, again", http.StatusOK, "")
-	if n := second.in.Buffered(); n > 0 {
-		t.Errorf("the second was answered %d bytes while there is the first", n)
-	}
-	_ = first.Close()
-	second.wantAnswer("the second", http.StatusOK, "")
 }
 
 func TestHeadIsBounded(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	address := ls.serveWith(DefaultLimits())
-	// head has a size, a URL of another size, and a number of fields besides Host.
+	// head returns the head of a request with a size, a size of its URL, and a number of fields in addition to Host.
 	head := func(size, url, fields int) string {
 		path := "/healthz?" + strings.Repeat("x", url-len("/healthz?"))
 		text := "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: \r\n", fields-1) + "B: "
@@ -237,28 +229,29 @@ func TestHeadIsBounded(t *testing.T) {
 			`{"message":"the header may have at most 100 fields"}`)
 	ls.dial(address).send("%s", head(0, 8192, 1)).wantAnswer("a URL of 8 KiB", http.StatusOK, "")
 	ls.dial(address).send("%s", head(0, 8193, 1)).
-		wantAnswer("one byte more", http.StatusRequestURITooLong, `{"message":"the URL may have at most 8192 bytes"}`)
+		wantAnswer("one byte above the limit", http.StatusRequestURITooLong,
+			`{"message":"the URL may have at most 8192 bytes"}`)
 	ls.dial(address).send("%s", head(32<<10, 100, 1)).wantAnswer("a head of 32 KiB", http.StatusOK, "")
-	ls.dial(address).send("%s", head(32<<10+1, 100, 1)).wantAnswerAndClose("one byte more",
-		http.StatusRequestHeaderFieldsTooLarge, longHead)
-	ls.dial(address).send("%s", head(1<<20, 100, 1)[:40<<10]).wantAnswerAndClose("far more",
-		http.StatusRequestHeaderFieldsTooLarge, longHead)
+	ls.dial(address).send("%s", head(32<<10+1, 100, 1)).wantAnswerAndClose("one byte above the limit",
+		http.StatusRequestHeaderFieldsTooLarge, headTooLong)
+	ls.dial(address).send("%s", head(1<<20, 100, 1)[:40<<10]).wantAnswerAndClose("a head of 40 KiB",
+		http.StatusRequestHeaderFieldsTooLarge, headTooLong)
 	ls.dial(address).send("%s", head(0, 64<<10, 1)).wantAnswerAndClose("a URL of 64 KiB", http.StatusRequestURITooLong,
-		longTarget)
-	again := ls.dial(address).send("%s", head(0, 100, 1))
-	again.wantAnswer("the first on a connection", http.StatusOK, "")
-	again.send("%s", head(0, 64<<10, 1)).wantAnswerAndClose("the second, of 64 KiB", http.StatusRequestURITooLong,
-		longTarget)
+		urlTooLong)
+	reused := ls.dial(address).send("%s", head(0, 100, 1))
+	reused.wantAnswer("the first on a connection", http.StatusOK, "")
+	reused.send("%s", head(0, 64<<10, 1)).wantAnswerAndClose("the second, of 64 KiB", http.StatusRequestURITooLong,
+		urlTooLong)
 }
 
 const (
-	longHead   = `{"message":"the head of the request may have at most 32768 bytes"}`
-	longTarget = `{"message":"the URL may have at most 8192 bytes"}`
-	// farTooMuch is more bytes than a connection buffers, and fewer than the server discards after its answer.
+	headTooLong = `{"message":"the head of the request may have at most 32768 bytes"}`
+	urlTooLong  = `{"message":"the URL may have at most 8192 bytes"}`
+	// farTooMuch is more than a connection buffers, and less than the server discards after its answer.
 	farTooMuch = 12 << 20
 )
 
-func TestMalformedHead(t *testing.T) {
+func TestMalformedHeadGetsAnErrorOfTheAPI(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	address := ls.serveWith(DefaultLimits())
@@ -286,11 +279,11 @@ func TestMalformedHead(t *testing.T) {
 	ls.dial(address).send("OPTIONS *"+host+"\r\n").wantAnswer("OPTIONS *", http.StatusNotFound, "")
 }
 
-// A client that writes its whole request before it reads gets the answer, too.
-func TestRefusedClientReads(t *testing.T) {
+// A client that sends its whole request before it reads gets the answer.
+func TestRefusedClientGetsTheAnswer(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
-	patient := Limits{Head: time.Minute, Request: time.Minute, Connections: 100}
+	patient := patientLimits()
 	address := ls.serveWith(patient)
 	put := "PUT " + contract.BasePath + "/client/12 HTTP/1.1\r\nHost: x\r\nAuthorization: " + ls.operatorToken() +
 		"\r\n"
@@ -300,12 +293,12 @@ func TestRefusedClientReads(t *testing.T) {
 		status  int
 		body    string
 	}{
-		"a long header":              {put + "X: " + long, 431, longHead},
-		"a long URL":                 {"GET /" + long, 414, longTarget},
-		"no head at all":             {"\x16\x03\x01\r\n" + long, 400, ""},
+		"a long header":              {put + "X: " + long, 431, headTooLong},
+		"a long URL":                 {"GET /" + long, 414, urlTooLong},
+		"a TLS handshake":            {"\x16\x03\x01\r\n" + long, 400, ""},
 		"a body in another encoding": {put + "Transfer-Encoding: gzip\r\n\r\n" + long, 501, ""},
 		"a long body":                {fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", put, farTooMuch, long), 413, ""},
-		"one of unknown length": {
+		"a long body of unknown length": {
 			fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s", put, farTooMuch, long), 413, "",
 		},
 		"a body that is not read": {
@@ -318,41 +311,68 @@ func TestRefusedClientReads(t *testing.T) {
 	patient.Request = shortLimits().Request
 	late := ls.dial(ls.serveWith(patient)).send("%sContent-Length: %d\r\n\r\n{", put, farTooMuch)
 	late.wantAnswer("a body that stops", http.StatusRequestTimeout, "")
-	late.send("%s", long).wantClose("what comes after the answer")
+	late.send("%s", long).wantClose("the rest of the body")
 }
 
-// After an answer that closes the connection the server cuts the client off within its bounds, and accepts the next
-// client.
+// After an answer that closes the connection, the server stops reading at its limits.
 func TestRefusedClientIsCutOff(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
-	patient, hasty := Limits{Head: time.Minute, Request: time.Minute, Connections: 1},
-		Limits{Head: time.Second, Request: time.Second, Connections: 1}
 	for what, c := range map[string]struct {
 		Limits
 		after func(raw *rawConn)
 	}{
-		"much":           {patient, func(raw *rawConn) { raw.sendsUntilCutOff() }},
-		"nothing":        {hasty, func(*rawConn) {}},
-		"that it closes": {patient, func(raw *rawConn) { _ = raw.Close() }},
+		"a client that sends much":  {patientLimits(), func(raw *rawConn) { raw.sendUntilCutOff() }},
+		"a client that waits":       {shortLimits(), func(*rawConn) {}},
+		"a client that disconnects": {patientLimits(), func(raw *rawConn) { _ = raw.Close() }},
 	} {
-		address := ls.serveWith(c.Limits)
-		first := ls.dial(address).send("GET /healthz HTTP/1.1\r\n\r\n")
-		first.wantAnswer(what, http.StatusBadRequest, "")
-		c.after(first)
-		ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").wantAnswer("the next after "+what,
-			http.StatusOK, "")
+		on := ls.listenWith(c.Limits)
+		raw := ls.dial(on.Addr().String()).send("GET /healthz HTTP/1.1\r\n\r\n")
+		raw.wantAnswer(what, http.StatusBadRequest, "")
+		c.after(raw)
+		for end := time.Now().Add(patientLimits().Head / 2); on.open.len() > 0; runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("%s: the connection is still open", what)
+			}
+		}
 	}
 }
 
-func (raw *rawConn) sendsUntilCutOff() {
+// listenWith serves the same handler with other limits, on a listener that the test can look at.
+func (ls *liveServer) listenWith(limits Limits) *listener {
+	ls.Helper()
+	on, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		ls.Fatal(err)
+	}
+	log := telemetry.NewLog(ls.log, slog.LevelInfo, false)
+	l, server := newListener(on, log, limits), newServer(ls.Config.Handler, log, limits)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(l) // until Close
+	}()
+	ls.Cleanup(func() {
+		_ = server.Close()
+		<-ended
+	})
+	return l
+}
+
+func (cs *connections) len() int {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return cs.count
+}
+
+func (raw *rawConn) sendUntilCutOff() {
 	raw.Helper()
 	part, err := make([]byte, 1<<20), error(nil)
 	for err == nil {
 		_, err = raw.Write(part)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		raw.Error("the client is not cut off")
+		raw.Error("the server did not close the connection")
 	}
 }
 
@@ -367,8 +387,8 @@ func TestRefusedHeadHasLimitHeaders(t *testing.T) {
 	}
 }
 
-// The server looks at no part of an answer but its beginning, wherever net/http splits the answer into writes.
-func TestAnswerThatLooksLikeARefusal(t *testing.T) {
+// The server inspects only the beginning of an answer, however net/http splits the answer into writes.
+func TestBodyIsNotMistakenForARefusal(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	body := "HTTP/1.1 417 Expectation Failed\r\n" + netHTTPHeader + strings.Repeat("x", 8<<10)

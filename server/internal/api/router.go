@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -21,34 +22,38 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// Options are what the API is made of. Store, Guard, Sender, Log and LoopTurned are required.
+// Options are the parts of the API. Store, Guard, Sender, Log and Heartbeat are required.
 type Options struct {
-	Store      *store.Store
-	Guard      *webhook.Guard  // decides which URLs receivers may have
-	Sender     *webhook.Sender // sends test deliveries
-	Log        *slog.Logger
-	LoopTurned func() time.Time // when the dispatcher's loop last turned
+	Store     *store.Store
+	Guard     *webhook.Guard  // decides which URLs receivers may have
+	Sender    *webhook.Sender // sends test deliveries
+	Log       *slog.Logger
+	Heartbeat func() time.Time // time of the dispatcher's last iteration
 
 	Metrics        *telemetry.Metrics // nil measures nothing
 	Traces         *telemetry.Traces  // nil traces nothing
-	Drain          *Drain             // nil for none
-	Stopping       <-chan struct{}    // closed when polls must end; nil never is
-	TrustedProxies []netip.Prefix     // whose X-Forwarded-For is believed
+	Drain          *Drain             // nil drains nothing
+	Stopping       <-chan struct{}    // closed when polls must end; nil is never closed
+	TrustedProxies []netip.Prefix     // proxies whose X-Forwarded-For is used
+	Requests       *Bounds            // of requests in progress; nil for the default
+	Polls          *Bounds            // of polls of the feed that wait; nil for the default
 }
 
-// NewRouter returns the handler of everything that clients may request.
+// NewRouter returns the handler of the API, its documentation and the probes.
 func NewRouter(o Options) (http.Handler, error) { return newHandlers(o).router(o) }
 
 // handlers has a method for each operation of openapi.yaml.
 type handlers struct {
-	store       *store.Store
-	guard       *webhook.Guard
-	sender      *webhook.Sender
-	traces      *telemetry.Traces
-	stopping    <-chan struct{}
-	tokens      *auth.TokenCache
-	throttle    *auth.Throttle
-	testLimiter *testDeliveryLimiter
+	store    *store.Store
+	guard    *webhook.Guard
+	sender   *webhook.Sender
+	traces   *telemetry.Traces
+	stopping <-chan struct{}
+	tokens   *auth.TokenCache
+	throttle *auth.Throttle
+	requests *clientLimiter
+	polls    *clientLimiter
+	tests    *clientLimiter
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -57,7 +62,10 @@ func newHandlers(o Options) handlers {
 	return handlers{
 		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
 		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
-		throttle: auth.NewThrottle(o.Store.Now), testLimiter: newTestDeliveryLimiter(),
+		throttle: auth.NewThrottle(o.Store.Now),
+		requests: newClientLimiter(*cmp.Or(o.Requests, &defaultRequests)),
+		polls:    newClientLimiter(*cmp.Or(o.Polls, &defaultPolls)),
+		tests:    newClientLimiter(testBounds),
 	}
 }
 
@@ -92,7 +100,7 @@ func (h handlers) routes(o Options) (*echo.Echo, error) {
 	return e, addDocs(e, document)
 }
 
-// wrap puts middlewares around a handler, the first of them outermost. Echo would do so for each request.
+// wrap applies middlewares to a handler, the first outermost. Echo would do it for each request.
 func wrap(middlewares []echo.MiddlewareFunc, h echo.HandlerFunc) echo.HandlerFunc {
 	for _, m := range slices.Backward(middlewares) {
 		h = m(h)
@@ -100,10 +108,10 @@ func wrap(middlewares []echo.MiddlewareFunc, h echo.HandlerFunc) echo.HandlerFun
 	return h
 }
 
-// routedHandler calls the handler that Echo has found for a request.
+// routedHandler calls the handler that Echo selected for a request.
 func routedHandler(c echo.Context) error { return c.Handler()(c) }
 
-// middlewares are those of each operation, by operationId.
+// middlewares returns the middlewares of each operation, by operationId.
 func (h handlers) middlewares(document *openapi3.T) (map[string][]echo.MiddlewareFunc, error) {
 	all := map[string][]echo.MiddlewareFunc{}
 	for path, item := range document.Paths.Map() {
@@ -119,7 +127,7 @@ func (h handlers) middlewares(document *openapi3.T) (map[string][]echo.Middlewar
 	return all, nil
 }
 
-// middlewaresOf are those of one operation, the outermost first: the order in which a request is refused.
+// middlewaresOf returns the middlewares of one operation, outermost first. A request is refused in this order.
 func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []echo.MiddlewareFunc {
 	id := route.Operation.OperationID
 	if level == auth.NoToken {
@@ -127,8 +135,9 @@ func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []e
 	}
 	return []echo.MiddlewareFunc{
 		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,
-		auth.Authenticate(h.tokens, level), auth.Authorize(level), auth.LimitRequests(h.store), auth.ResolveMe,
-		contract.ParsePHPArrays, contract.Validate(route), auth.AuthorizeAgain, withIdempotencyKey(route),
+		auth.Authenticate(h.tokens, level), auth.Authorize(level), admit(h.requests), auth.LimitRequests(h.store),
+		auth.ResolveMe, contract.ParsePHPArrays, contract.Validate(route), auth.Reauthorize,
+		withIdempotencyKey(route),
 	}
 }
 

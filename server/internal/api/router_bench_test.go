@@ -13,7 +13,7 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// BenchmarkRequest measures a request without net/http. GetUser reads nothing from the store.
+// BenchmarkRequest measures a request without net/http. GetUser does not read the store.
 func BenchmarkRequest(b *testing.B) {
 	router := newBenchmarkRouter(b, slog.New(slog.DiscardHandler))
 	for name, s := range map[string]scenario{
@@ -65,7 +65,7 @@ func newBenchmarkRouter(b *testing.B, log *slog.Logger) http.Handler {
 	ts.client("12").local(136).event(gen.RequestMethodGET, gen.EventTypeAgentLogin)
 	router, err := NewRouter(Options{
 		Store: ts.store, Guard: webhook.NewGuard(nil), Sender: webhook.NewSender(webhook.SenderOptions{}), Log: log,
-		LoopTurned: time.Now, Metrics: telemetry.NewMetrics(ts.store, "test", "test"),
+		Heartbeat: time.Now, Metrics: telemetry.NewMetrics(ts.store, "test", "test"),
 	})
 	ts.must(err)
 	return router

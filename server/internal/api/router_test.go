@@ -3,6 +3,7 @@ package api
 import (
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-// pathsWithIDs are the paths of openapi.yaml with ids in place of parameters.
+// pathsWithIDs returns the paths of openapi.yaml with ids in place of parameters.
 func pathsWithIDs(t *testing.T) map[string]*openapi3.PathItem {
 	t.Helper()
 	document, err := contract.Load()
@@ -28,14 +29,14 @@ func pathsWithIDs(t *testing.T) map[string]*openapi3.PathItem {
 	return all
 }
 
-// bothForms are a path with and without its trailing slash.
+// bothForms returns a path without and with its trailing slash.
 func bothForms(path string) []string {
 	bare := strings.TrimSuffix(path, "/")
 	return []string{bare, bare + "/"}
 }
 
-// Every operation answers in both forms of its path, alike, and itself: the log names it.
-func TestBothFormsOfEveryPath(t *testing.T) {
+// A path with a trailing slash runs the same operation as the path without one, and gives the same answer.
+func TestTrailingSlashIsOptional(t *testing.T) {
 	ls := newLiveServer(t)
 	for path, item := range pathsWithIDs(t) {
 		for method, operation := range item.Operations() {
@@ -43,26 +44,27 @@ func TestBothFormsOfEveryPath(t *testing.T) {
 			for _, form := range bothForms(path) {
 				body := map[string]string{"GET": "", "DELETE": "", "PUT": "{}", "POST": "{}"}[method]
 				answers = append(answers, ls.call(method, form, body))
-				if want := "path=" + contract.BasePath + form + " operation=" + operation.OperationID +
-					" "; !strings.Contains(ls.log.String(), want) {
-					t.Errorf("%s %s: nothing is logged with %s", method, form, want)
+				logged := (&url.URL{Path: contract.BasePath + form}).EscapedPath()
+				if want := "path=" + logged + " operation=" +
+					operation.OperationID + " "; !strings.Contains(ls.log.String(), want) {
+					t.Errorf("%s %s: the log lacks %s", method, form, want)
 				}
 			}
 			a, b := answers[0], answers[1]
 			created := method == http.MethodPut && a.status == 201 && b.status == 200
 			deleted := method == http.MethodDelete && a.status == 204 && b.status == 404
-			another := slices.Contains([]string{"rotateSecret", "redeliverMany"}, operation.OperationID) &&
+			differs := slices.Contains([]string{"rotateSecret", "redeliverMany"}, operation.OperationID) &&
 				a.status == b.status
-			// It is possible if the secret was rotated before, by the other operation.
+			// The operation with the other form of the path has rolled the secret back.
 			rolledBack := operation.OperationID == "rollBackSecret" && a.status == 200 && b.status == 409
-			if (a.status != b.status || a.body != b.body) && !created && !deleted && !another && !rolledBack {
+			if (a.status != b.status || a.body != b.body) && !created && !deleted && !differs && !rolledBack {
 				t.Errorf("%s %s: %d %s, but with a slash %d %s", method, path, a.status, a.body, b.status, b.body)
 			}
 		}
 	}
 }
 
-func TestMethodNotAllowed(t *testing.T) {
+func TestUnsupportedMethodGets405(t *testing.T) {
 	ls := newLiveServer(t)
 	for path, item := range pathsWithIDs(t) {
 		want := slices.Sorted(maps.Keys(item.Operations()))
@@ -86,7 +88,7 @@ func TestMethodNotAllowed(t *testing.T) {
 	}
 }
 
-func TestNotFound(t *testing.T) {
+func TestUnknownPathGets404(t *testing.T) {
 	ls := newLiveServer(t)
 	for _, path := range []string{
 		"/x", "/api", "/api/ver1.0", "/api/ver1.0/", "/api/ver1.0/client/12/x", "/api/ver1.0/client/12/agent/",
@@ -94,18 +96,18 @@ func TestNotFound(t *testing.T) {
 		"/docs/x", "/docs/../openapi.yaml",
 	} {
 		g := ls.send(ls.request("GET", path, nil))
-		ls.expect(g, http.StatusNotFound, `{"message":"there is nothing at this path"}`)
+		ls.expect(g, http.StatusNotFound, `{"message":"this path does not exist"}`)
 		ls.errorOf(g)
 	}
 	// An escaped slash is part of the id.
 	ls.expect(ls.call("GET", "/client/12%2Fagent%2Flocal", ""), http.StatusBadRequest, "")
 }
 
-// An operation that openapi.yaml lacks would be served without validation, so it cannot be registered.
-func TestNothingIsServedUnchecked(t *testing.T) {
+// An operation that openapi.yaml lacks would be served without validation. Its registration fails.
+func TestOperationWithoutMiddlewaresCannotBeRegistered(t *testing.T) {
 	defer func() {
 		if recover() == nil {
-			t.Error("an operation was registered without its middlewares")
+			t.Error("the registration of an operation without middlewares did not fail")
 		}
 	}()
 	api.RegisterHandlersWithOptions(slashRouter{}, api.NewStrictHandler(handlers{}, nil), api.RegisterHandlersOptions{})

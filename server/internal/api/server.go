@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// shutdownTimeout is how long requests may take to end after the drain. The dispatcher has 12 s, so the process ends
-// within 15 s after the drain.
+// shutdownTimeout is the time for requests to end after the drain. The dispatcher has 12 s, so the process ends within
+// 15 s after the drain.
 const shutdownTimeout = 10 * time.Second
 
-// Serve serves a listener until ctx ends, and then finishes the requests that it has. If the listener fails, Serve
-// calls stop before it waits for the requests: those that wait for a change end only then.
+// Serve serves a listener until ctx ends, and then waits for the requests in progress. If the listener fails, Serve
+// calls stop before it waits: polls end only then.
 func Serve(
 	ctx context.Context, stop func(), h http.Handler, on net.Listener, log *slog.Logger, limits Limits,
 ) error {
@@ -37,18 +37,20 @@ func newServer(h http.Handler, log *slog.Logger, limits Limits) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: limits.Head,
-		ReadTimeout:       limits.Request, // counts only until the body has arrived
+		ReadTimeout:       limits.Request, // covers only the arrival of the request
 		MaxHeaderBytes:    maxHead - headSlop,
 		WriteTimeout:      2 * time.Minute, // a test delivery takes up to a minute
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		ConnState:         awaitRequest,
-		// OPTIONS * gets an answer of the API, too.
+		ConnState:         followState,
+		ConnContext:       withConn,
+		// The API itself answers OPTIONS *.
 		DisableGeneralOptionsHandler: true,
 	}
 }
 
-// shutdown waits for the end of ctx, then for the requests. Requests that take too long are cut off, which is no error.
+// shutdown waits for the end of ctx, and then for the requests. It cuts off requests that take too long, which is not
+// an error.
 func shutdown(ctx context.Context, server *http.Server, log *slog.Logger) error {
 	<-ctx.Done()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)

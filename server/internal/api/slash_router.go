@@ -10,12 +10,12 @@ import (
 	"github.com/agentevents/agentevents/server/internal/contract"
 )
 
-// tokenPath is the path of the operation that issues tokens. It is served below the API's base path and, for clients of
-// the original API, at the root.
+// tokenPath is the path of the operation that issues tokens. It exists below the base path of the API and, as in the
+// original API, at the root.
 const tokenPath = "/oauth/token"
 
-// slashRouter registers every path with and without its trailing slash. Neither redirects to the other: clients turn a
-// redirected POST into a GET.
+// slashRouter registers every path with and without its trailing slash. Neither redirects to the other: clients convert
+// a redirected POST to a GET.
 type slashRouter struct{ *echo.Echo }
 
 var _ api.EchoRouter = slashRouter{}
@@ -38,7 +38,7 @@ func (r slashRouter) DELETE(path string, h echo.HandlerFunc, m ...echo.Middlewar
 
 func (r slashRouter) both(method, path string, h echo.HandlerFunc, m []echo.MiddlewareFunc) *echo.Route {
 	if len(m) == 0 {
-		panic(method + " " + path + " would not be validated: openapi.yaml does not have it")
+		panic(method + " " + path + " is not in openapi.yaml, so requests would not be validated")
 	}
 	h = wrap(m, h)
 	bare := strings.TrimSuffix(path, "/")

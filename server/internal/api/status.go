@@ -35,7 +35,7 @@ func (h handlers) PutRemoteAgentStatus(
 	return api.PutRemoteAgentStatus200JSONResponse{AgentStatusJSONResponse: api.AgentStatusJSONResponse(status)}, err
 }
 
-// PutStatuses counts as one request for each entry: auth.LimitRequests has counted one of them.
+// PutStatuses counts as one request for each entry. auth.LimitRequests has counted the first.
 func (h handlers) PutStatuses(
 	ctx context.Context, r api.PutStatusesRequestObject,
 ) (api.PutStatusesResponseObject, error) {

@@ -28,14 +28,15 @@ func (h handlers) ListStatusChanges(
 	return page, nil
 }
 
-// nextChanges links to the changes after a number. The epoch in the link tells a reader if the numbers begin again.
+// nextChanges returns the link to the changes after a number. Its epoch lets the server detect a restored store, whose
+// numbers begin again.
 func nextChanges(ctx context.Context, epoch string, after int64) *string {
 	return linkTo(ctx, map[string]string{"after": strconv.FormatInt(after, 10), "epoch": epoch, "start": ""})
 }
 
-// follow returns the changes that a reader asks for. If there are none, and wait is given, it waits until there are
-// some, the time is over or the server stops. Tests find the polls that wait by the name of this method in the stacks
-// of goroutines (servertest.WaitingPolls).
+// follow returns the changes after the start that a reader names. If there are none, it waits until there are some, the
+// time given by wait is over, or the server stops. It does not wait if too many polls do. Tests find waiting polls by
+// the name of this method in the stacks of goroutines (servertest.WaitingPolls).
 func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObject) (feed store.Feed, err error) {
 	after, err := h.feedStart(ctx, r)
 	if err != nil {
@@ -43,7 +44,7 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 	}
 	epoch := valueOf(r.Params.Epoch)
 	if r.Params.After == nil {
-		epoch = "" // without a number it says nothing
+		epoch = "" // an epoch is meaningful only with a number
 	}
 	read := func() (store.Feed, error) {
 		return h.store.StatusChanges(ctx, r.ClientID, after, epoch, pageSize(r.Params.Limit))
@@ -51,11 +52,15 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 	wait := time.Duration(valueOf(r.Params.Wait)) * time.Second
 	timeout := time.After(wait)
 	feed, err = read()
-	for wait > 0 && err == nil && len(feed.Changes) == 0 {
+	if wait == 0 || err != nil || len(feed.Changes) > 0 || !h.startWait(ctx) {
+		return feed, err
+	}
+	defer h.endWait(ctx)
+	for {
 		next := h.store.NextChange(r.ClientID)
-		feed, err = read() // changes before NextChange are not announced
+		feed, err = read() // NextChange does not signal earlier changes
 		if err == nil && len(feed.Changes) > 0 {
-			err = request.StillAllowed(ctx) // the poll may have waited for long
+			err = request.StillAllowed(ctx) // the caller may have lost its access during the wait
 		}
 		if err != nil || len(feed.Changes) > 0 {
 			return feed, err
@@ -70,21 +75,20 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 			return feed, ctx.Err()
 		}
 	}
-	return feed, err
 }
 
-// feedStart is the number after which the feed begins, nil for the oldest change that is kept.
+// feedStart returns the number after which the feed begins, nil for the oldest stored change.
 func (h handlers) feedStart(ctx context.Context, r api.ListStatusChangesRequestObject) (after *int64, err error) {
 	switch start := valueOf(r.Params.Start); {
 	case start != "" && r.Params.After != nil:
-		return nil, request.Invalid(gen.FieldError{Field: "start", Message: "must be absent when after is given"})
+		return nil, request.Invalid(gen.FieldError{Field: "start", Message: "must not be given together with after"})
 	case start == gen.FeedStartNewest:
 		return h.store.NewestChange(ctx, r.ClientID)
 	}
 	return r.Params.After, nil
 }
 
-// agentChanges is a page of an agent's changes, each with what it meant to the agent's events.
+// agentChanges returns a page of an agent's changes. Each lists the agent's events that it matched.
 func (h handlers) agentChanges(
 	ctx context.Context, k store.AgentKey, p gen.ListLocalAgentStatusChangesParams,
 ) (page api.AgentStatusChangesJSONResponse, err error) {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// All forms of a time are equal, in bodies and in queries. A text that looks like a time stays as it is.
-func TestTimesOfClients(t *testing.T) {
+// Bodies and queries accept all forms of a time. A text in the form of a time is not changed.
+func TestAllFormsOfATimeAreAccepted(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t).withAgents()
 	for i, text := range []string{
@@ -40,8 +40,8 @@ func TestTimesOfClients(t *testing.T) {
 		http.StatusAccepted, "")
 }
 
-// All forms of a time find the same deliveries, on the first page and on the next one.
-func TestTimesInQueries(t *testing.T) {
+// All forms of a time select the same deliveries, on the first page and on the next one.
+func TestAllFormsOfATimeSelectTheSame(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withLog()
@@ -66,7 +66,7 @@ func TestTimesInQueries(t *testing.T) {
 	}
 }
 
-func TestTimesInReplays(t *testing.T) {
+func TestReplayAcceptsAllFormsOfATime(t *testing.T) {
 	t.Parallel()
 	ts := newTestServer(t)
 	ts.withLog()

@@ -15,7 +15,7 @@ func (h handlers) RequestToken(
 ) (api.RequestTokenResponseObject, error) {
 	switch form := r.Body; {
 	case form.GrantType == "":
-		return nil, auth.RefuseToken(auth.CodeInvalidRequest, "grant_type is missing, it must be client_credentials")
+		return nil, auth.RefuseToken(auth.CodeInvalidRequest, "grant_type is required and must be client_credentials")
 	case form.GrantType != gen.TokenRequestGrantTypeClientCredentials:
 		return nil, auth.RefuseToken(auth.CodeUnsupportedGrantType, "grant_type must be client_credentials")
 	}

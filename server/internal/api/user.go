@@ -16,7 +16,8 @@ func (h handlers) GetUser(ctx context.Context, _ api.GetUserRequestObject) (api.
 	return api.GetUser200JSONResponse(userOf(request.Caller(ctx))), nil
 }
 
-// userOf is an application as the original API describes its users. A client's id is null there unless it is a number.
+// userOf returns an application in the form of a user of the original API. Its client_id is null unless the client's id
+// is a number.
 func userOf(c store.Caller) gen.User {
 	null := nullable.NewNullNullable[int64]()
 	u := gen.User{

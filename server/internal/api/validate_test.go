@@ -9,8 +9,8 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// Each invalid field is named, with what is allowed.
-func TestFieldErrors(t *testing.T) {
+// The answer names each invalid field and its allowed values.
+func TestFieldErrorsSayWhatIsAllowed(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	const id = "must be an integer from 1 to 4294967295"
 	for _, c := range []struct{ request, body, want string }{
@@ -42,8 +42,8 @@ func TestFieldErrors(t *testing.T) {
 		},
 		{
 			"PUT /client/12/agent/local/136/status", `{"agent_status":null,"event_source":null,"changed_at":null}`,
-			"agent_status must not be null, but one of: available, logged_out; changed_at must not be null, but a " +
-				"time as in RFC 3339, such as 2017-05-30T15:07:50.000Z; event_source must not be null, but one of: " +
+			"agent_status must not be null, but one of: available, logged_out; changed_at must not be null, but an " +
+				"RFC 3339 time, such as 2017-05-30T15:07:50.000Z; event_source must not be null, but one of: " +
 				"api, phone",
 		},
 		{"PUT /client/12/status/", `null`, "body must not be null, but an array"},
@@ -64,9 +64,9 @@ func TestFieldErrors(t *testing.T) {
 		},
 		{
 			"POST /client/12/delivery/redeliver", `{"state":null,"agent_type":null,"since":null}`,
-			"agent_type must not be null, but one of: local, remote; since must not be null, but a time as in RFC " +
-				"3339, such as 2017-05-30T15:07:50.000Z; state must not be null, but one of: pending, delivered, " +
-				"failed, cancelled",
+			"agent_type must not be null, but one of: local, remote; since must not be null, but an RFC " +
+				"3339 time, such as 2017-05-30T15:07:50.000Z; state must not be null, but one of: pending, " +
+				"delivered, failed, cancelled",
 		},
 		{
 			"PUT /client/12", `{"name":null,"blocked":null}`,
@@ -127,21 +127,21 @@ func TestFieldErrors(t *testing.T) {
 		},
 		{
 			"PUT /client/12/agent/local/136/status", `{"agent_status":"available","changed_at":"2017-02-30T00:00:00Z"}`,
-			"changed_at must be a time as in RFC 3339, such as 2017-05-30T15:07:50.000Z",
+			"changed_at must be an RFC 3339 time, such as 2017-05-30T15:07:50.000Z",
 		},
 		{
 			"PUT /client/12/agent/local/136/status", `{"agent_status":"available","changed_at":1496156870}`,
-			"changed_at must be a time as in RFC 3339, such as 2017-05-30T15:07:50.000Z",
+			"changed_at must be an RFC 3339 time, such as 2017-05-30T15:07:50.000Z",
 		},
 		{
 			"PUT /client/12/agent/local/136/status",
 			`{"agent_status":"available","changed_at":"2017-05-30T15:00:00,5Z"}`,
-			"changed_at must be a time as in RFC 3339, such as 2017-05-30T15:07:50.000Z",
+			"changed_at must be an RFC 3339 time, such as 2017-05-30T15:07:50.000Z",
 		},
 		{
 			"GET /client/12/delivery/?since=2017-05-30+15:00:00Z&until=2017-05-30T12:00:60Z", "",
-			"since must be a time as in RFC 3339, such as 2017-05-30T15:07:50.000Z; until must be a time as in RFC " +
-				"3339, such as 2017-05-30T15:07:50.000Z",
+			"since must be an RFC 3339 time, such as 2017-05-30T15:07:50.000Z; until must be an RFC 3339 " +
+				"time, such as 2017-05-30T15:07:50.000Z",
 		},
 		{"PUT /client/12/status/", `{}`, "body must be an array"},
 		{"PUT /client/12/status/", "[" + strings.Repeat("{},", 1000) + "{}]", "body must have at most 1000 items"},
@@ -166,12 +166,12 @@ func TestFieldErrors(t *testing.T) {
 	}
 }
 
-func TestURLs(t *testing.T) {
+func TestInvalidURLsAreRefused(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	for _, kind := range []string{"local/136", "remote/7"} {
 		path := "/client/12/agent/" + kind + "/event/"
-		good := `{"url":"http://127.0.0.1:9/x?a=b#c","method":"GET","event_type":"agent-login"}`
-		g := ls.call("POST", path, good)
+		valid := `{"url":"http://127.0.0.1:9/x?a=b#c","method":"GET","event_type":"agent-login"}`
+		g := ls.call("POST", path, valid)
 		ls.expect(g, http.StatusCreated, "")
 		_, id, _ := strings.Cut(g.body, `"id":`)
 		id, _, _ = strings.Cut(id, ",")
@@ -181,7 +181,7 @@ func TestURLs(t *testing.T) {
 			"http://2130706433/",
 		} {
 			for _, g := range []liveResponse{
-				ls.call("POST", path, strings.Replace(good, "http://127.0.0.1:9/x?a=b#c", url, 1)),
+				ls.call("POST", path, strings.Replace(valid, "http://127.0.0.1:9/x?a=b#c", url, 1)),
 				ls.call("PUT", item, `{"url":"`+url+`"}`),
 			} {
 				if e := ls.errorOf(g); g.status != 400 || len(e.Errors) != 1 || e.Errors[0].Field != "url" {
@@ -193,8 +193,8 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// A URL with invisible characters, as they come with pasted text, is refused with their code.
-func TestURLsWithInvisibleCharacters(t *testing.T) {
+// The error for a URL with an invisible character, as pasted text may have, names the character's code.
+func TestInvisibleCharactersInURLsAreNamed(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	for code, r := range map[string]string{
 		"U+00A0": "\u00a0", "U+200B": "\u200b", "U+FEFF": "\ufeff", "U+00AD": "\u00ad",
@@ -217,15 +217,15 @@ func TestURLsWithInvisibleCharacters(t *testing.T) {
 }
 
 // A query parameter with the name of a path parameter or a header is ignored.
-func TestQueryParametersNamedLikeOthers(t *testing.T) {
+func TestQueryDoesNotOverridePathOrHeader(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	ls.expect(ls.call("GET", "/client/12?client_id=1&client_id=2&agent_id=x", ""), http.StatusOK, "")
 	ls.expect(ls.call("POST", "/client/12/agent/local/?Idempotency-Key=a&Idempotency-Key=b", `{"extension_name":"x"}`),
 		http.StatusCreated, "")
 }
 
-// Some languages have no integers, and write them like other numbers.
-func TestIntegers(t *testing.T) {
+// Some languages have no integers: 137.0 and 1.37e2 count as 137.
+func TestIntegralNumbersAreIntegers(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	g := ls.call("POST", "/client/12/agent/local/", `{"id":1.37e2,"extension_name":"x","extension_id":5.0}`)
 	if g.status != http.StatusCreated || !strings.Contains(g.body, `"id":137,`) ||
@@ -239,7 +239,7 @@ func TestIntegers(t *testing.T) {
 	}
 }
 
-func TestErrorsAreBounded(t *testing.T) {
+func TestFieldErrorsAreBounded(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	g := ls.call("PUT", "/client/12/status/", "["+strings.Repeat(`{},`, 200)+`{}]`)
 	if e := ls.errorOf(g); len(e.Errors) != 100 {

@@ -18,7 +18,7 @@ import (
 // NoToken is the x-access of an operation that requires no token.
 const NoToken gen.AccessLevel = "none"
 
-// LevelOf is the least access that an operation requires: its x-access in openapi.yaml.
+// LevelOf returns the minimum access level of an operation: its x-access in openapi.yaml.
 func LevelOf(operation *openapi3.Operation) (gen.AccessLevel, error) {
 	text, _ := operation.Extensions["x-access"].(string)
 	level := gen.AccessLevel(text)
@@ -29,8 +29,8 @@ func LevelOf(operation *openapi3.Operation) (gen.AccessLevel, error) {
 	return "", fmt.Errorf("openapi.yaml: the x-access of %s is %q", operation.OperationID, text)
 }
 
-// Authenticate refuses a request without a valid token, and records the caller. level is what the operation requires,
-// for when the caller is checked again.
+// Authenticate refuses a request without a valid token, and records the caller. The recheck of the caller uses level,
+// the level that the operation requires.
 func Authenticate(tokens *TokenCache, level gen.AccessLevel) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -54,7 +54,7 @@ func Authenticate(tokens *TokenCache, level gen.AccessLevel) echo.MiddlewareFunc
 	}
 }
 
-// unauthorized is the refusal of a token that is unknown or expired. It passes other errors on.
+// unauthorized returns the refusal of an unknown or expired token. It returns other errors unchanged.
 func unauthorized(c echo.Context, err error) error {
 	if !errors.Is(err, store.ErrToken) {
 		return err
@@ -63,8 +63,8 @@ func unauthorized(c echo.Context, err error) error {
 	return request.Refuse(http.StatusUnauthorized, "Unauthorized")
 }
 
-// AuthorizeAgain checks the caller once more when the whole request has arrived.
-func AuthorizeAgain(next echo.HandlerFunc) echo.HandlerFunc {
+// Reauthorize checks the caller again after the whole request has arrived.
+func Reauthorize(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if err := request.StillAllowed(c.Request().Context()); err != nil {
 			return err
@@ -73,7 +73,7 @@ func AuthorizeAgain(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// bearerToken is the token of a request, empty if it has none. The case of the scheme does not matter (RFC 9110, 11.1).
+// bearerToken returns the token of a request, or "". The case of the scheme is insignificant (RFC 9110, section 11.1).
 func bearerToken(h http.Header) string {
 	scheme, token, _ := strings.Cut(h.Get(echo.HeaderAuthorization), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -82,8 +82,8 @@ func bearerToken(h http.Header) string {
 	return strings.TrimSpace(token)
 }
 
-// Authorize refuses a caller without the access that the operation requires. It says nothing about other clients, not
-// even whether they exist.
+// Authorize refuses a caller that lacks the access level of the operation. The refusal does not reveal whether another
+// client exists.
 func Authorize(level gen.AccessLevel) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -95,8 +95,7 @@ func Authorize(level gen.AccessLevel) echo.MiddlewareFunc {
 	}
 }
 
-// checkAccess returns the refusal of a caller that lacks the level, or may not act for the client that the path names;
-// nil if there is none.
+// checkAccess returns the refusal of a caller that lacks the level or may not act for the client in the path, or nil.
 func checkAccess(caller store.Caller, level gen.AccessLevel, c echo.Context) error {
 	client := c.Param("client_id")
 	own := !slices.Contains(c.ParamNames(), "client_id") || client == "@me" || client == caller.Client
@@ -108,9 +107,9 @@ func checkAccess(caller store.Caller, level gen.AccessLevel, c echo.Context) err
 	case level == store.Operator || !own:
 		return forbid("access_denied", "access denied")
 	case caller.Access == gen.AccessLevelReadOnly && level != gen.AccessLevelReadOnly:
-		return forbid("user_access_type_deny", "the application may only read")
+		return forbid("user_access_type_deny", "the application has read-only access")
 	case caller.Access == gen.AccessLevelCallAPI && level == gen.AccessLevelAll:
-		return forbid("app_access_type_deny", "the application has access call_api, and this takes all")
+		return forbid("app_access_type_deny", "the operation requires access all, the application has call_api")
 	}
 	return nil
 }
@@ -119,7 +118,7 @@ func forbid(code, message string) *request.Refusal {
 	return request.RefuseAs(http.StatusForbidden, code, message)
 }
 
-// ResolveMe puts the caller's client in place of @me.
+// ResolveMe replaces @me by the caller's client.
 func ResolveMe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if c.Param("client_id") != "@me" {
@@ -128,7 +127,7 @@ func ResolveMe(next echo.HandlerFunc) echo.HandlerFunc {
 		own := request.Caller(c.Request().Context()).Client
 		if own == "" {
 			return request.RefuseAs(http.StatusNotFound, request.CodeClientNotFound,
-				"@me stands for the client of the token, and an operator's has none")
+				"@me is the client of the token; an operator has none")
 		}
 		values := slices.Clone(c.ParamValues())
 		values[slices.Index(c.ParamNames(), "client_id")] = own

@@ -14,8 +14,8 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// SetLimitHeaders adds X-RateLimit-* to every answer of the API that LimitRequests has not given them. They are those
-// of the caller's client. If the caller is not known, they say that there is no limit.
+// SetLimitHeaders adds X-RateLimit-* to every answer of the API that LimitRequests has not given them. The values are
+// those of the caller's client. If the caller is unknown, they mean no limit.
 func SetLimitHeaders(st *store.Store) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -32,7 +32,7 @@ func SetLimitHeaders(st *store.Store) echo.MiddlewareFunc {
 	}
 }
 
-// LimitRequests counts an authorized request. It refuses the request if its client has used up the hour's limit.
+// LimitRequests counts an authorized request. It refuses the request if its client has exhausted the hour's limit.
 func LimitRequests(st *store.Store) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -43,12 +43,12 @@ func LimitRequests(st *store.Store) echo.MiddlewareFunc {
 			}
 			c.Response().Header().Set(echo.HeaderRetryAfter, wholeSeconds(used.Left))
 			return request.RefuseAs(http.StatusTooManyRequests, request.CodeRateLimitExceeded,
-				fmt.Sprintf("the client may make %d requests an hour, and has made them", used.Limit))
+				fmt.Sprintf("the client may make at most %d requests an hour", used.Limit))
 		}
 	}
 }
 
-// The names of the headers as net/http writes them: it would convert any other spelling each time.
+// The names of the headers in the canonical form of net/http, which would otherwise convert them each time.
 const (
 	limitHeader     = "X-Ratelimit-Limit"
 	remainingHeader = "X-Ratelimit-Remaining"
@@ -62,7 +62,7 @@ func setLimitHeaders(c echo.Context, used store.Requests) {
 	h.Set(resetHeader, wholeSeconds(used.Left))
 }
 
-// wholeSeconds rounds up, so that a client that waits for so long has waited long enough.
+// wholeSeconds rounds up: a client that waits this long has waited long enough.
 func wholeSeconds(d time.Duration) string {
 	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }

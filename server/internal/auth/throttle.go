@@ -15,35 +15,36 @@ import (
 )
 
 const (
-	// maxFailures is how many requests for a token may fail in a row. After them one may fail each failureInterval.
+	// maxFailures is the number of consecutive token requests that may fail. After that, one request may fail each
+	// failureInterval.
 	maxFailures     = 10
 	failureInterval = 6 * time.Second
-	// maxThrottled is for how many pairs of address and application failures are counted. The pair that failed longest
-	// ago is evicted.
+	// maxThrottled is the number of pairs of address and application whose failures are counted. The pair with the
+	// oldest failure is evicted.
 	maxThrottled = 10_000
 )
 
-// Throttle answers 429 after too many failed requests for a token. A request with the right secret always succeeds:
-// many clients may share an address, and a guess gains nothing from the answer 429.
+// Throttle answers 429 after too many failed token requests. A request with the right secret always succeeds: many
+// clients may share an address, and a guess learns nothing from the answer 429.
 type Throttle struct {
 	now      func() time.Time
 	failures *lru.Cache[failureKey, *rate.Limiter]
 }
 
-// failureKey is what failures are counted by: the address, and the id that was sent. It makes no difference whether
-// there is such an application, so that the answers do not reveal it.
+// failureKey is the key of a failure counter: the address and the id in the request. Unknown applications are counted
+// too, so that the answers do not reveal which applications exist.
 type failureKey struct {
 	address     netip.Prefix
 	application [sha256.Size]byte // the hash of its id
 }
 
-// NewThrottle returns a throttle that has counted nothing.
+// NewThrottle returns a throttle without failures.
 func NewThrottle(now func() time.Time) *Throttle {
 	failures, _ := lru.New[failureKey, *rate.Limiter](maxThrottled) // fails only for a size below 1
 	return &Throttle{now, failures}
 }
 
-// LimitFailures answers 429 in place of invalid_client if there were too many failures before.
+// LimitFailures answers 429 instead of invalid_client after too many failures.
 func (t *Throttle) LimitFailures(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		err := next(c)
@@ -54,7 +55,7 @@ func (t *Throttle) LimitFailures(next echo.HandlerFunc) echo.HandlerFunc {
 		c.Response().Header().Set(echo.HeaderRetryAfter, wholeSeconds(failureInterval))
 		return &TokenRefusal{
 			Status: http.StatusTooManyRequests, code: request.CodeRateLimitExceeded,
-			message: "too many failed attempts, wait a little",
+			message: "too many failed token requests; try again later",
 		}
 	}
 }
@@ -65,23 +66,18 @@ func (t *Throttle) allow(address, application string) bool {
 	limiter, ok := t.failures.Get(key)
 	if !ok {
 		limiter = rate.NewLimiter(rate.Every(failureInterval), maxFailures)
-		if other, ok, _ := t.failures.PeekOrAdd(key, limiter); ok { // another request was quicker
+		if other, ok, _ := t.failures.PeekOrAdd(key, limiter); ok { // a concurrent request was first
 			limiter = other
 		}
 	}
 	return limiter.AllowN(t.now(), 1)
 }
 
-// networkOf is an IPv4 address, or the /64 network of an IPv6 address: a single host has that many, and could use
-// another one for each attempt.
+// networkOf is request.NetworkOf for an address as text, zero if it is invalid.
 func networkOf(address string) netip.Prefix {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return netip.Prefix{}
 	}
-	a = a.Unmap().WithZone("")
-	if a.Is6() {
-		return netip.PrefixFrom(a, 64).Masked()
-	}
-	return netip.PrefixFrom(a, a.BitLen())
+	return request.NetworkOf(a)
 }

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-func TestThrottle(t *testing.T) {
+func TestThrottleCountsByAddressAndApplication(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := NewThrottle(time.Now)
 		fails := func(n int, address, application string) {
 			t.Helper()
 			for i := range n {
 				if !th.allow(address, application) {
-					t.Fatalf("failure %d of %s for %q is one too many", i+1, address, application)
+					t.Fatalf("failure %d of %s for %q is refused", i+1, address, application)
 				}
 			}
 			if th.allow(address, application) {
-				t.Fatalf("failure %d of %s for %q is not one too many", n+1, address, application)
+				t.Fatalf("failure %d of %s for %q is allowed", n+1, address, application)
 			}
 		}
 		fails(10, "1.2.3.4", "a")
@@ -46,11 +46,11 @@ func TestThrottleIsBounded(t *testing.T) {
 		th.allow("1.2.3.4", fmt.Sprint(i))
 	}
 	if n := th.failures.Len(); n != maxThrottled {
-		t.Errorf("%d are remembered", n)
+		t.Errorf("the throttle has %d counters", n)
 	}
 }
 
-func TestThrottleUnderConcurrency(t *testing.T) {
+func TestThrottleAllowsNoConcurrentSurplus(t *testing.T) {
 	now := time.Now()
 	th := NewThrottle(func() time.Time { return now })
 	var group sync.WaitGroup
@@ -64,6 +64,6 @@ func TestThrottleUnderConcurrency(t *testing.T) {
 	}
 	group.Wait()
 	if n := allowed.Load(); n != maxFailures {
-		t.Errorf("%d of 100 failures at once are allowed", n)
+		t.Errorf("%d of 100 concurrent failures are allowed", n)
 	}
 }

@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	// TokenCacheLife is how long a cached token is accepted after it was revoked, or its client blocked.
+	// TokenCacheLife is the time for which a cached token stays valid after its revocation, or after its client is
+	// blocked.
 	TokenCacheLife = time.Second
-	// maxCachedTokens is how many tokens are cached. The least recently used one is evicted.
+	// maxCachedTokens is the size of the cache. The least recently used token is evicted.
 	maxCachedTokens = 10_000
 )
 
-// TokenCache finds the caller of a token without asking the store at every request.
+// TokenCache finds the caller of a token without a read of the store for each request.
 type TokenCache struct {
 	store   *store.Store
 	life    time.Duration
@@ -29,7 +30,7 @@ type cachedCaller struct {
 	until time.Time
 }
 
-// NewTokenCache returns an empty cache whose entries are valid for a time; 0 caches nothing.
+// NewTokenCache returns an empty cache whose entries expire after life. A life of 0 caches nothing.
 func NewTokenCache(st *store.Store, life time.Duration) *TokenCache {
 	callers, _ := lru.New[[sha256.Size]byte, cachedCaller](maxCachedTokens) // fails only for a size below 1
 	return &TokenCache{st, life, callers}

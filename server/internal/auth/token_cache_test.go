@@ -13,11 +13,11 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// The caller of a token is read from the store again after a second, and not before: no token is accepted for longer
-// after its application was revoked or its client blocked.
-func TestTokenCacheKeepsASecond(t *testing.T) {
+// The cache reads the caller of a token from the store again after a second, and not before. So a token is refused
+// within a second after its application is revoked or its client is blocked.
+func TestTokenCacheExpiresAfterASecond(t *testing.T) {
 	t.Parallel()
-	v := newVisitor(t)
+	v := newCachedApplication(t)
 	synctest.Test(t, func(t *testing.T) {
 		tokens := NewTokenCache(v.store, TokenCacheLife)
 		is := func(want string) {
@@ -33,7 +33,7 @@ func TestTokenCacheKeepsASecond(t *testing.T) {
 				got = "blocked"
 			}
 			if got != want {
-				t.Errorf("the caller is %s and not %s", got, want)
+				t.Errorf("the caller is %s, want %s", got, want)
 			}
 		}
 		is("accepted")
@@ -45,7 +45,7 @@ func TestTokenCacheKeepsASecond(t *testing.T) {
 		v.do(v.block(false))
 		time.Sleep(TokenCacheLife)
 		is("accepted")
-		v.do(func() error { return v.store.RevokeApplication(v.ctx, v.made.ID) })
+		v.do(func() error { return v.store.RevokeApplication(v.ctx, v.created.ID) })
 		time.Sleep(TokenCacheLife)
 		is("unknown")
 		time.Sleep(TokenCacheLife)
@@ -53,26 +53,26 @@ func TestTokenCacheKeepsASecond(t *testing.T) {
 	})
 }
 
-// visitor is an application with a token. Its store is changed outside of the bubble with fake time.
-type visitor struct {
+// cachedApplication is an application with a token. Changes of its store run outside the synctest bubble.
+type cachedApplication struct {
 	*testing.T
-	ctx   context.Context //nolint:containedctx // a context that may end would make the driver start a goroutine
-	store *store.Store
-	made  gen.ApplicationSecret
-	token string
-	work  chan func() error
-	done  chan error
+	ctx     context.Context //nolint:containedctx // with a cancellable context the driver would start a goroutine
+	store   *store.Store
+	created gen.ApplicationSecret
+	token   string
+	changes chan func() error
+	done    chan error
 }
 
-func newVisitor(t *testing.T) *visitor {
+func newCachedApplication(t *testing.T) *cachedApplication {
 	t.Helper()
-	v := &visitor{T: t, ctx: context.Background(), work: make(chan func() error), done: make(chan error)}
+	v := &cachedApplication{T: t, ctx: context.Background(), changes: make(chan func() error), done: make(chan error)}
 	go func() {
-		for f := range v.work {
+		for f := range v.changes {
 			v.done <- f()
 		}
 	}()
-	t.Cleanup(func() { close(v.work) })
+	t.Cleanup(func() { close(v.changes) })
 	var err error
 	v.store, err = store.Open(v.ctx, store.Options{
 		URL: "sqlite:" + filepath.Join(t.TempDir(), "x.db"), Log: slog.New(slog.DiscardHandler),
@@ -84,26 +84,26 @@ func newVisitor(t *testing.T) *visitor {
 	v.do(v.block(false))
 	v.do(func() (err error) {
 		create := gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll}
-		v.made, err = v.store.CreateApplication(v.ctx, "12", create)
+		v.created, err = v.store.CreateApplication(v.ctx, "12", create)
 		return err
 	})
 	v.do(func() (err error) {
-		v.token, err = v.store.IssueToken(v.ctx, v.made.ID, v.made.Secret)
+		v.token, err = v.store.IssueToken(v.ctx, v.created.ID, v.created.Secret)
 		return err
 	})
 	return v
 }
 
-func (v *visitor) do(change func() error) {
+func (v *cachedApplication) do(change func() error) {
 	v.Helper()
-	v.work <- change
+	v.changes <- change
 	if err := <-v.done; err != nil {
 		v.Fatal(err)
 	}
 }
 
-// block makes the visitor's client, or changes it.
-func (v *visitor) block(is bool) func() error {
+// block creates the application's client, or updates it.
+func (v *cachedApplication) block(is bool) func() error {
 	return func() error {
 		_, _, err := v.store.PutClient(v.ctx, "12", gen.ClientUpdate{Blocked: &is})
 		return err

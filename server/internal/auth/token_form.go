@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	// MaxTokenBody is how many bytes the body of a request for a token may have. The form of no client comes near it.
+	// MaxTokenBody is the maximum number of bytes in the body of a token request. The forms of all known clients are
+	// far smaller.
 	MaxTokenBody = 16 << 10
-	// maxTokenFields is how many fields the body may have: each costs time to parse.
+	// maxTokenFields is the maximum number of fields in the body: parsing each costs time.
 	maxTokenFields = 20
 )
 
-// TokenForm accepts every form of a request for a token, and rewrites it as the one that the generated binding reads.
-// Each field is taken from the first of these that has it: the body (a form or multipart/form-data), HTTP Basic, the
-// query.
+// TokenForm accepts every form of a token request, and converts it to the form that the generated binding parses. It
+// takes each field from the first source that has it: the body (a form or multipart/form-data), HTTP Basic, the query.
 func TokenForm(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
@@ -45,14 +45,14 @@ func TokenForm(next echo.HandlerFunc) echo.HandlerFunc {
 		r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationForm)
 		r.Body = io.NopCloser(strings.NewReader(form.Encode()))
 		err = next(c)
-		noteApplication(r.Context(), form.Get("client_id"), err)
+		recordApplication(r.Context(), form.Get("client_id"), err)
 		return err
 	}
 }
 
-// noteApplication records the application that requested a token, for the log. An id that is no application's is left
-// out, since it may be a secret in the wrong field.
-func noteApplication(ctx context.Context, id string, err error) {
+// recordApplication records, for the log, the application that requested a token. It omits unknown ids: they may be
+// secrets in the wrong field.
+func recordApplication(ctx context.Context, id string, err error) {
 	info := request.From(ctx)
 	if refusal, refused := errors.AsType[*TokenRefusal](err); refused {
 		info.TokenApplication = refusal.application
@@ -70,7 +70,7 @@ func firstValue(sources []url.Values, name string) string {
 	return ""
 }
 
-// bodyForm reads the form in the body. Only an empty body may have another type.
+// bodyForm parses the form in the body. Only an empty body may have another Content-Type.
 func bodyForm(c echo.Context) (url.Values, error) {
 	r := c.Request()
 	body, err := contract.ReadBody(c, MaxTokenBody)
@@ -83,7 +83,7 @@ func bodyForm(c echo.Context) (url.Values, error) {
 		if bytes.Count(body, []byte("&")) >= maxTokenFields {
 			return nil, tooManyFields()
 		}
-		form, _ := url.ParseQuery(string(body)) // a malformed field is no credential
+		form, _ := url.ParseQuery(string(body)) // malformed fields are ignored
 		return form, nil
 	case echo.MIMEMultipartForm:
 		return multipartForm(body, params["boundary"])
@@ -95,7 +95,7 @@ func bodyForm(c echo.Context) (url.Values, error) {
 	return nil, nil
 }
 
-// toTokenRefusal gives a refusal of the body OAuth's form, if openapi.yaml has that form for its status.
+// toTokenRefusal converts a refusal of the body to OAuth's form, if openapi.yaml has that form for its status.
 func toTokenRefusal(err error) error {
 	refusal, ok := errors.AsType[*request.Refusal](err)
 	if !ok || refusal.Status != http.StatusBadRequest && refusal.Status != http.StatusUnsupportedMediaType {
@@ -104,7 +104,7 @@ func toTokenRefusal(err error) error {
 	return refuseForm(refusal.Status, refusal.Body.Message)
 }
 
-// refuseForm refuses a body that is no form.
+// refuseForm refuses a body that is not a form.
 func refuseForm(status int, message string) *TokenRefusal {
 	return &TokenRefusal{Status: status, code: CodeInvalidRequest, message: message}
 }
@@ -115,7 +115,7 @@ func multipartForm(body []byte, boundary string) (url.Values, error) {
 	}
 	form, err := multipart.NewReader(bytes.NewReader(body), boundary).ReadForm(MaxTokenBody)
 	if err != nil {
-		return nil, RefuseToken(CodeInvalidRequest, "the body is no multipart/form-data")
+		return nil, RefuseToken(CodeInvalidRequest, "the body must be valid multipart/form-data")
 	}
 	parts := 0
 	for _, values := range form.Value {
@@ -134,8 +134,8 @@ func tooManyFields() error {
 	return RefuseToken(CodeInvalidRequest, fmt.Sprintf("the body may have at most %d fields", maxTokenFields))
 }
 
-// basicForm reads the credentials of HTTP Basic. Both are encoded like the values of a form (RFC 6749, 2.3.1). A client
-// that does not encode them sends the same, since no id and no secret has a % or a +.
+// basicForm parses the credentials of HTTP Basic, which are encoded as the values of a form (RFC 6749, section 2.3.1).
+// The credentials of a client that does not encode them are the same, since no id or secret contains % or +.
 func basicForm(h http.Header) url.Values {
 	scheme, text, _ := strings.Cut(h.Get(echo.HeaderAuthorization), " ")
 	plain, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))

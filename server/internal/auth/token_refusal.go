@@ -8,7 +8,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// The codes of OAuth's errors: RFC 6749, section 5.2. Besides there is request.CodeRateLimitExceeded, the server's own.
+// The codes of OAuth's errors (RFC 6749, section 5.2). The server adds request.CodeRateLimitExceeded.
 const (
 	codeInvalidClient        = "invalid_client"
 	CodeInvalidRequest       = "invalid_request"
@@ -17,27 +17,27 @@ const (
 
 // TokenRefusal refuses a request for a token. Its answer has OAuth's form, not that of request.Refusal.
 type TokenRefusal struct {
-	Status        int // of HTTP
+	Status        int // HTTP status
 	code, message string
 
-	application string // id of the application that sent a wrong secret, empty if there is no such application
-	claimedID   string // client_id as it was sent, which may be any text
+	application string // id of the application if only its secret is wrong, otherwise empty
+	claimedID   string // client_id of the request, which may be any text
 }
 
-// Error is the message that the client sees.
+// Error returns the message for the client.
 func (r *TokenRefusal) Error() string { return r.message }
 
-// Body is the body of the answer.
+// Body returns the body of the answer.
 func (r *TokenRefusal) Body() gen.TokenError {
 	return gen.TokenError{Error: r.code, ErrorDescription: r.message, Message: r.message}
 }
 
-// RefuseToken refuses a request for a token with 400.
+// RefuseToken refuses a token request with 400.
 func RefuseToken(code, message string) *TokenRefusal {
 	return &TokenRefusal{Status: http.StatusBadRequest, code: code, message: message}
 }
 
-// RefuseCredentials refuses an id or its secret; err wraps store.ErrCredentials. Such refusals are counted by Throttle.
+// RefuseCredentials refuses an id or its secret. err wraps store.ErrCredentials. Throttle counts these refusals.
 func RefuseCredentials(err error, id string) *TokenRefusal {
 	refusal := RefuseToken(codeInvalidClient, err.Error())
 	refusal.claimedID = id

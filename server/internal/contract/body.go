@@ -16,11 +16,11 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// MaxBody is how many bytes the JSON body of a request may have.
+// MaxBody is the maximum number of bytes of a JSON body.
 const MaxBody = 1 << 20
 
-// takeBody reads the body of a request whose operation has a schema for one, and refuses it unless it is one JSON
-// value. Without a schema it reads nothing.
+// takeBody reads the body of a request, and refuses it unless it is one JSON value. If the operation has no schema for
+// a body, takeBody reads nothing.
 func takeBody(c echo.Context, schema *openapi3.Schema) (value any, err error) {
 	if schema == nil {
 		return nil, nil
@@ -41,7 +41,7 @@ func takeBody(c echo.Context, schema *openapi3.Schema) (value any, err error) {
 	return value, err
 }
 
-// parsedBody is a body with its JSON value. The generated binding takes the value, and reads the text only if the value
+// parsedBody is a body with its JSON value. The generated binding uses the value. It parses the text only if the value
 // does not fit the Go type.
 type parsedBody struct {
 	*bytes.Reader
@@ -51,10 +51,10 @@ type parsedBody struct {
 // Close implements io.ReadCloser.
 func (parsedBody) Close() error { return nil }
 
-// ValidatedValue is what the generated binding looks for.
+// ValidatedValue returns the value, by the interface that the generated binding expects.
 func (b parsedBody) ValidatedValue() any { return b.value }
 
-// BodyValue is the JSON value of a body that Validate accepted, nil if the operation takes no body.
+// BodyValue returns the JSON value of a body that Validate accepted, or nil if the operation has no body.
 func BodyValue(r *http.Request) any {
 	if b, ok := r.Body.(parsedBody); ok {
 		return b.value
@@ -62,7 +62,7 @@ func BodyValue(r *http.Request) any {
 	return nil
 }
 
-// ReadBody reads the body of a request. It refuses a body of more than limit bytes, and a compressed one.
+// ReadBody reads the body of a request. It refuses a body that is longer than limit, or compressed.
 func ReadBody(c echo.Context, limit int64) ([]byte, error) {
 	coding := c.Request().Header.Get(echo.HeaderContentEncoding)
 	if coding != "" && !strings.EqualFold(coding, identity) {
@@ -84,13 +84,13 @@ func ReadBody(c echo.Context, limit int64) ([]byte, error) {
 	return text, nil
 }
 
-// identity is the Content-Encoding of a body that is not compressed.
+// identity is the Content-Encoding of an uncompressed body.
 const identity = "identity"
 
-// gzipMagic is how data in the gzip format begin. Neither JSON nor a form begins so.
+// gzipMagic is the beginning of data in the gzip format. Neither JSON nor a form begins with it.
 var gzipMagic = []byte{0x1f, 0x8b}
 
-// refuseCompressed answers as RFC 9110 says, section 15.5.16.
+// refuseCompressed answers by RFC 9110, section 15.5.16.
 func refuseCompressed(c echo.Context) error {
 	c.Response().Header().Set(echo.HeaderAcceptEncoding, identity)
 	return request.Refuse(http.StatusUnsupportedMediaType,

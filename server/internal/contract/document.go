@@ -6,7 +6,7 @@ import (
 	"github.com/agentevents/agentevents/gen/api"
 )
 
-// Load returns openapi.yaml, as it is embedded in the program.
+// Load returns openapi.yaml, which is embedded in the program.
 func Load() (*openapi3.T, error) {
 	data, err := api.Document.ReadFile("openapi.yaml")
 	if err != nil {

@@ -24,8 +24,7 @@ type fieldErrorList struct {
 	seen map[string]bool
 }
 
-// fieldErrors describes what the validation found. It uses none of the validation's own text, which quotes schemas and
-// Go.
+// fieldErrors describes the errors of the validation. It uses none of their texts, which quote schemas and Go.
 func fieldErrors(err error) []gen.FieldError {
 	f := fieldErrorList{seen: map[string]bool{}}
 	f.collect(err, nil, nil)
@@ -40,7 +39,7 @@ func (f *fieldErrorList) add(path []string, message string) {
 	}
 }
 
-// fieldError is about the whole body if name is empty.
+// fieldError returns an error of a field. An empty name stands for the whole body.
 func fieldError(name, message string) gen.FieldError {
 	if name == "" {
 		name = "body"
@@ -51,10 +50,10 @@ func fieldError(name, message string) gen.FieldError {
 	return gen.FieldError{Field: name, Message: message}
 }
 
-// collect walks down a tree of errors to those of single values. path leads to the value, and schema is its schema if
-// the tree has shown it so far.
+// collect descends a tree of errors to the errors of single values. path is the path of the value, and schema its
+// schema, if known.
 func (f *fieldErrorList) collect(err error, path []string, schema *openapi3.Schema) {
-	switch e := err.(type) { //nolint:errorlint // each node of the tree has its own case
+	switch e := err.(type) { //nolint:errorlint // each kind of node has its own case
 	case openapi3.MultiError:
 		for _, err := range e {
 			f.collect(err, path, schema)
@@ -77,7 +76,7 @@ func (f *fieldErrorList) collect(err error, path []string, schema *openapi3.Sche
 	}
 }
 
-// collectOther handles the errors that have no type of their own.
+// collectOther handles errors without a type of their own.
 func (f *fieldErrorList) collectOther(err error, path []string, schema *openapi3.Schema) {
 	switch {
 	case errors.Is(err, openapi3filter.ErrInvalidRequired):
@@ -91,8 +90,8 @@ func (f *fieldErrorList) collectOther(err error, path []string, schema *openapi3
 	}
 }
 
-// pointer is the path to a value. For an unknown field kin-openapi has only the path to its object; the name is in the
-// reason.
+// pointer returns the path of a value. For an unknown field, kin-openapi has only the path of its object; the reason
+// has the field's name.
 func pointer(e *openapi3.SchemaError) []string {
 	path := e.JSONPointer()
 	if e.SchemaField != "properties" {

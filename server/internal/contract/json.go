@@ -11,19 +11,20 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// parseJSON refuses everything but one JSON value in UTF-8. It also refuses an object that names a member twice: Go
-// would silently take the last one.
+// parseJSON accepts exactly one JSON value, in UTF-8. It refuses an object that has a member twice: Go would silently
+// use the last one.
 func parseJSON(text []byte) (any, error) {
 	switch {
 	case bytes.HasPrefix(text, []byte("\ufeff")):
 		return nil, request.Refuse(http.StatusBadRequest, "the body must not begin with a byte order mark")
 	case bytes.HasPrefix(text, []byte{0xff, 0xfe}), bytes.HasPrefix(text, []byte{0xfe, 0xff}):
-		return nil, request.Refuse(http.StatusBadRequest, "the body must be UTF-8, and is UTF-16")
+		return nil, request.Refuse(http.StatusBadRequest, "the body must be UTF-8, not UTF-16")
 	case !utf8.Valid(text):
-		return nil, request.Refuse(http.StatusBadRequest, "the body is not valid UTF-8")
+		return nil, request.Refuse(http.StatusBadRequest, "the body must be valid UTF-8")
 	case !json.Valid(text):
 		err := json.Unmarshal(text, new(json.RawMessage))
-		return nil, request.Refuse(http.StatusBadRequest, "the body is not valid JSON, "+syntaxErrorPosition(text, err))
+		message := "the body must be valid JSON; " + syntaxErrorPosition(text, err)
+		return nil, request.Refuse(http.StatusBadRequest, message)
 	}
 	var value any
 	_ = newDecoder(text).Decode(&value) // cannot fail: the text is valid
@@ -36,7 +37,7 @@ func parseJSON(text []byte) (any, error) {
 	return value, nil
 }
 
-// newDecoder keeps numbers as they are written: a float64 does not hold every integer.
+// newDecoder returns a decoder that keeps numbers as text: a float64 cannot represent every integer.
 func newDecoder(text []byte) *json.Decoder {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
@@ -59,8 +60,8 @@ func countMembers(value any) (n int) {
 	return n
 }
 
-// countNames counts the names of members in a JSON text. A colon follows each name and stands nowhere else, except in
-// strings. If there are more names than members, an object names a member twice: that is cheaper than to look for it.
+// countNames counts the names of members in a JSON text. A colon follows each name, and occurs elsewhere only in
+// strings. If there are more names than members, an object has a member twice. Counting is cheaper than searching.
 func countNames(text []byte) (n int) {
 	quoted := false
 	for i := 0; i < len(text); i++ {
@@ -76,7 +77,7 @@ func countNames(text []byte) (n int) {
 	return n
 }
 
-// syntaxErrorPosition says where a JSON text stops being valid.
+// syntaxErrorPosition describes the position of the first syntax error in a JSON text.
 func syntaxErrorPosition(text []byte, err error) string {
 	syntax, ok := errors.AsType[*json.SyntaxError](err)
 	if !ok || syntax.Error() == "unexpected end of JSON input" {
@@ -85,11 +86,10 @@ func syntaxErrorPosition(text []byte, err error) string {
 	valid := text[:max(syntax.Offset-1, 0)]
 	line := bytes.Count(valid, []byte("\n")) + 1
 	column := utf8.RuneCount(valid[bytes.LastIndexByte(valid, '\n')+1:]) + 1
-	return fmt.Sprintf("from line %d, column %d on", line, column)
+	return fmt.Sprintf("line %d, column %d is not", line, column)
 }
 
-// repeatedName returns the name of a member that an object in a JSON text has twice, or nothing. The text must be valid
-// JSON, so no token can be wrong.
+// repeatedName returns the name of a member that an object in a valid JSON text has twice, or "".
 func repeatedName(d *json.Decoder) (name string) {
 	token, _ := d.Token()
 	if token != json.Delim('[') && token != json.Delim('{') {

@@ -7,7 +7,7 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-func TestRepeatedMember(t *testing.T) {
+func TestRepeatedMemberIsNamed(t *testing.T) {
 	for body, name := range map[string]string{
 		`{"a":1,"a":1}`: "a", `[{"a":1},{"a":1,"b":{"c":[],"c":{}}}]`: "c", `{"a":{"b":1},"a":2}`: "a",
 		`{"a":1,"\u0061":2}`: "a",

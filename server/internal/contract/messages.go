@@ -9,7 +9,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// schemaMessage says what a value must be, from the rule that it breaks.
+// schemaMessage returns what a value must be, by the rule that it violates.
 func schemaMessage(e *openapi3.SchemaError) string {
 	s := e.Schema
 	if e.Value == nil {
@@ -33,12 +33,12 @@ func schemaMessage(e *openapi3.SchemaError) string {
 	return kindMessage(s)
 }
 
-// insteadOf says what a value must be instead of null or empty.
+// insteadOf returns what a value must be instead of null or empty.
 func insteadOf(given, allowed string) string {
 	return "must not be " + given + ", but " + strings.TrimPrefix(allowed, "must be ")
 }
 
-// kindMessage says which values a schema allows: those of its enum, else those of its type.
+// kindMessage returns the values that a schema allows: those of its enum, otherwise those of its type.
 func kindMessage(s *openapi3.Schema) string {
 	if len(s.Enum) > 0 {
 		return "must be one of: " + strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Enum), " ", ", "), "[]")
@@ -46,7 +46,7 @@ func kindMessage(s *openapi3.Schema) string {
 	return typeMessage(s)
 }
 
-// parseMessage says what a parameter must be if its text is not of its type.
+// parseMessage returns what a parameter must be if its text is not of its type.
 func parseMessage(s *openapi3.Schema) string {
 	if s.Type.Is(openapi3.TypeArray) {
 		return "each " + kindMessage(s.Items.Value)
@@ -54,7 +54,7 @@ func parseMessage(s *openapi3.Schema) string {
 	return kindMessage(s)
 }
 
-// typeMessage names a type together with its bounds and its format.
+// typeMessage returns the message of a type, with its bounds and its format.
 func typeMessage(s *openapi3.Schema) string {
 	switch {
 	case s.Type.Is(openapi3.TypeInteger) && s.Min != nil && s.Max != nil:
@@ -87,7 +87,7 @@ func formatMessage(format string) string {
 	case "uri":
 		return "must be an absolute URL, such as https://example.com/path"
 	case "date-time":
-		return "must be a time as in RFC 3339, such as 2017-05-30T15:07:50.000Z"
+		return "must be an RFC 3339 time, such as 2017-05-30T15:07:50.000Z"
 	case textFormat:
 		return noControlsMessage
 	}
@@ -96,7 +96,7 @@ func formatMessage(format string) string {
 
 const noControlsMessage = "must not contain control characters"
 
-// patternMessage describes the patterns of openapi.yaml. A test checks that it knows all of them.
+// patternMessage describes the patterns of openapi.yaml. A test checks that it has all of them.
 func patternMessage(pattern string) string {
 	switch pattern {
 	case `^([A-Za-z0-9._-]{1,64}|@me)$`:

@@ -7,7 +7,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// Without a message a rule would be described by its regular expression, or not at all.
+// A rule without a message would be described by its regular expression, or not at all.
 func TestEveryRuleHasAMessage(t *testing.T) {
 	document, err := Load()
 	if err != nil {

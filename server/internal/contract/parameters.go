@@ -9,8 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// UnescapePath unescapes path parameters. Echo routes on the path as it was sent, so an escaped slash separates
-// nothing.
+// UnescapePath unescapes path parameters. Echo routes by the escaped path, so an escaped slash separates nothing.
 func UnescapePath(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		u := c.Request().URL
@@ -24,12 +23,12 @@ func UnescapePath(next echo.HandlerFunc) echo.HandlerFunc {
 			}
 		}
 		c.SetParamValues(values...)
-		u.RawPath = "" // else the generated binding would unescape them again
+		u.RawPath = "" // otherwise the generated binding would unescape them again
 		return next(c)
 	}
 }
 
-// ParsePHPArrays accepts arrays as PHP writes them in a query: extension_id[0]=5&extension_id[1]=6 or extension_id[]=5.
+// ParsePHPArrays accepts arrays in the form of PHP: extension_id[0]=5&extension_id[1]=6 or extension_id[]=5.
 func ParsePHPArrays(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		u := c.Request().URL
@@ -40,7 +39,7 @@ func ParsePHPArrays(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// phpArrays removes the brackets of array items from names, and leaves all other names as they are.
+// phpArrays removes the brackets of array items from names. It does not change other names.
 func phpArrays(query url.Values) url.Values {
 	plain := url.Values{}
 	for _, key := range slices.Sorted(maps.Keys(query)) {

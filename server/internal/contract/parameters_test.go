@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestPHPArraysKeepTheRest(t *testing.T) {
+func TestPHPArraysDoNotChangeOtherNames(t *testing.T) {
 	query := url.Values{
 		"a[1]": {"3"}, "a[0]": {"1", "2"}, "a": {"0"}, "b[c]": {"4"}, "d]": {"5"}, "e[": {"6"}, "[0]": {"7"},
 	}

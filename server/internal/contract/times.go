@@ -10,14 +10,14 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// rfc3339 is the date-time of RFC 3339, section 5.6, in upper or lower case. The offset may lack the colon, as
-// strftime's %z writes it.
+// rfc3339 matches a date-time of RFC 3339, section 5.6, in upper or lower case. The offset may lack its colon, as with
+// strftime's %z.
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:(\d\d)(?:\.\d+)?` +
 	`(?:[Zz]|[+-](?:[01]\d|2[0-3]):?[0-5]\d)$`)
 
-var errNotRFC3339 = errors.New("is no time as in RFC 3339")
+var errNotRFC3339 = errors.New("must be an RFC 3339 time")
 
-// parseTime reads a time that a client sent. A leap second stands for the first instant after it.
+// parseTime parses a time of a client. A leap second means the instant after it.
 func parseTime(text string) (time.Time, error) {
 	form := rfc3339.FindStringSubmatch(text)
 	if form == nil {
@@ -26,7 +26,7 @@ func parseTime(text string) (time.Time, error) {
 	text = withColon(strings.ToUpper(text))
 	leap := form[1] == "60"
 	if leap {
-		text = text[:17] + "59" + text[19:] // in place of the seconds
+		text = text[:17] + "59" + text[19:] // the second before the leap second
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if t = t.UTC(); leap {
@@ -46,7 +46,7 @@ func withColon(text string) string {
 	return text
 }
 
-// canonicalTime writes a time as the generated binding reads it. It returns any other text unchanged.
+// canonicalTime converts a time to the form that the generated binding parses. It returns any other text unchanged.
 func canonicalTime(text string) string {
 	t, err := parseTime(text)
 	if err != nil {
@@ -55,7 +55,8 @@ func canonicalTime(text string) string {
 	return t.Format(time.RFC3339Nano)
 }
 
-// canonicalQuery rewrites the times in a query by canonicalTime. An unescaped plus sign has become a space there.
+// canonicalQuery applies canonicalTime to the times in a query. In a query, an unescaped plus sign means a space, so it
+// restores the sign.
 func canonicalQuery(c echo.Context, operation *openapi3.Operation) {
 	for _, p := range operation.Parameters {
 		if p.Value.In != openapi3.ParameterInQuery || p.Value.Schema.Value.Format != "date-time" {

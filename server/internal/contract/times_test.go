@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestParseTime(t *testing.T) {
+func TestParseTimeAcceptsRFC3339(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"2017-05-30T15:07:50Z":                 "2017-05-30T15:07:50Z",

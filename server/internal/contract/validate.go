@@ -18,8 +18,8 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// Validate refuses requests that break the rules of openapi.yaml for their operation. It names all fields that are
-// wrong. The handler gets the very value that was validated.
+// Validate refuses requests that violate the rules of openapi.yaml for their operation. The refusal names all invalid
+// fields. The handler gets the validated value itself.
 func Validate(route *routers.Route) echo.MiddlewareFunc {
 	schema := bodySchema(route.Operation)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -29,7 +29,7 @@ func Validate(route *routers.Route) echo.MiddlewareFunc {
 				return err
 			}
 			canonicalQuery(c, route.Operation)
-			wrong := slices.Concat(wrongInPath(c, route), wrongInParameters(c, route), wrongBody(schema, body))
+			wrong := slices.Concat(checkPath(c, route), checkParameters(c, route), checkBody(schema, body))
 			if len(wrong) > 0 {
 				return request.Invalid(fieldErrors(wrong)...)
 			}
@@ -44,19 +44,19 @@ func Validate(route *routers.Route) echo.MiddlewareFunc {
 	}
 }
 
-// wrongInPath finds the path parameters that are wrong. It is quicker than openapi3filter.ValidateParameter, which
-// handles every kind of parameter.
-func wrongInPath(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
+// checkPath returns the errors of the path parameters. It is faster than openapi3filter.ValidateParameter, which
+// supports every kind of parameter.
+func checkPath(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
 	for _, p := range route.PathItem.Parameters {
-		if err := checkInPath(p.Value.Schema.Value, c.Param(p.Value.Name)); err != nil {
+		if err := checkPathValue(p.Value.Schema.Value, c.Param(p.Value.Name)); err != nil {
 			wrong = append(wrong, &openapi3filter.RequestError{Parameter: p.Value, Err: err})
 		}
 	}
 	return wrong
 }
 
-// checkInPath checks an integer or a text: openapi.yaml has no other type in paths.
-func checkInPath(schema *openapi3.Schema, text string) error {
+// checkPathValue checks an integer or a string. openapi.yaml has no other type in paths.
+func checkPathValue(schema *openapi3.Schema, text string) error {
 	if text == "" {
 		return openapi3filter.ErrInvalidRequired
 	}
@@ -70,9 +70,9 @@ func checkInPath(schema *openapi3.Schema, text string) error {
 	return schema.VisitJSON(n, openapi3.MultiErrors(), formatValidators)
 }
 
-// wrongInParameters finds the wrong ones of the operation's own parameters: those in the query, and the header
+// checkParameters returns the errors of the operation's own parameters: those in the query, and the header
 // Idempotency-Key.
-func wrongInParameters(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
+func checkParameters(c echo.Context, route *routers.Route) (wrong openapi3.MultiError) {
 	if len(route.Operation.Parameters) == 0 {
 		return nil
 	}
@@ -89,11 +89,11 @@ func wrongInParameters(c echo.Context, route *routers.Route) (wrong openapi3.Mul
 
 var parameterOptions = &openapi3filter.Options{
 	MultiError:              true,
-	SkipSettingDefaults:     true, // the handlers know them
+	SkipSettingDefaults:     true, // the handlers set them
 	SchemaValidationOptions: []openapi3.SchemaValidationOption{formatValidators},
 }
 
-// bodySchema is the schema of the body of an operation, nil if the operation takes no body.
+// bodySchema returns the schema of the body of an operation, or nil if the operation has no body.
 func bodySchema(operation *openapi3.Operation) *openapi3.Schema {
 	if operation.RequestBody == nil {
 		return nil
@@ -101,7 +101,7 @@ func bodySchema(operation *openapi3.Operation) *openapi3.Schema {
 	return operation.RequestBody.Value.Content.Get(echo.MIMEApplicationJSON).Schema.Value
 }
 
-func wrongBody(schema *openapi3.Schema, body any) openapi3.MultiError {
+func checkBody(schema *openapi3.Schema, body any) openapi3.MultiError {
 	if schema == nil {
 		return nil
 	}
@@ -111,35 +111,35 @@ func wrongBody(schema *openapi3.Schema, body any) openapi3.MultiError {
 	return nil
 }
 
-// formatValidators check the formats that restrict a string.
+// formatValidators check the formats of strings.
 var formatValidators = openapi3.WithStringFormatValidators(map[string]openapi3.StringFormatValidator{
 	"uri":       openapi3.NewCallbackValidator(checkURI),
 	"date-time": openapi3.NewCallbackValidator(func(s string) error { _, err := parseTime(s); return err }),
 	textFormat:  openapi3.NewCallbackValidator(checkText),
 })
 
-// textFormat is the format of texts for people. It is no pattern, because the regular expressions of some languages
-// match bytes, and control characters from U+0080 on have two.
+// textFormat is the format of texts for people. It is not a pattern: the regular expressions of some languages match
+// bytes, and control characters from U+0080 on have two bytes.
 const textFormat = "text"
 
 // checkText refuses control characters: C0, DEL and C1.
 func checkText(s string) error {
 	if strings.ContainsFunc(s, unicode.IsControl) {
-		return errors.New("contains control characters")
+		return errors.New("must not contain control characters")
 	}
 	return nil
 }
 
-// checkURI checks the least that the format uri means: that there is a scheme. webhook.Guard decides which URLs a
-// receiver may have, and says what is wrong with others.
+// checkURI checks only that a text has a scheme. webhook.Guard decides which URLs a receiver may have, and describes
+// the errors.
 func checkURI(s string) error {
 	if !strings.Contains(s, ":") {
-		return errors.New("is no absolute URL")
+		return errors.New("must be an absolute URL")
 	}
 	return nil
 }
 
-// repeatedParameters finds the query parameters that a request has more than once although they are no arrays.
+// repeatedParameters returns an error for each repeated query parameter that is not an array.
 func repeatedParameters(c echo.Context, route *routers.Route) (wrong []gen.FieldError) {
 	for _, p := range route.Operation.Parameters {
 		name, isArray := p.Value.Name, p.Value.Schema.Value.Type.Is(openapi3.TypeArray)
@@ -150,8 +150,9 @@ func repeatedParameters(c echo.Context, route *routers.Route) (wrong []gen.Field
 	return wrong
 }
 
-// canonicalBody rewrites the numbers and times of a valid body in place, as the generated binding reads them: 136.0 and
-// 1.36e2 as 136, which are the same integer to the schema, and every form of RFC 3339 as Go's.
+// canonicalBody converts the numbers and times of a valid body, in place, to the forms that the generated binding
+// parses. It converts 136.0 and 1.36e2 to 136, since the schema allows them as integers, and every form of RFC 3339 to
+// Go's.
 func canonicalBody(schema *openapi3.Schema, value any) any {
 	schema = resolveAllOf(schema)
 	switch v := value.(type) {
@@ -175,7 +176,7 @@ func canonicalBody(schema *openapi3.Schema, value any) any {
 	return value
 }
 
-// resolveAllOf returns the schema in an allOf of one. openapi.yaml has those to give a field a description of its own.
+// resolveAllOf returns the schema in an allOf of one schema. openapi.yaml uses such an allOf to describe a field.
 func resolveAllOf(schema *openapi3.Schema) *openapi3.Schema {
 	if len(schema.AllOf) == 1 {
 		return schema.AllOf[0].Value
@@ -183,7 +184,7 @@ func resolveAllOf(schema *openapi3.Schema) *openapi3.Schema {
 	return schema
 }
 
-// schemaOrAny is the schema of a part of a body. A part that openapi.yaml does not have may be anything.
+// schemaOrAny returns the schema of a part of a body. A part that openapi.yaml lacks may have any value.
 func schemaOrAny(part *openapi3.SchemaRef) *openapi3.Schema {
 	if part == nil {
 		return &openapi3.Schema{}

@@ -4,9 +4,9 @@ import (
 	"testing"
 )
 
-// Validate relies on it: parameters of a path item are integers or texts in the path, and parameters of an operation
-// are in the query.
-func TestWhereParametersAre(t *testing.T) {
+// Validate relies on this: parameters of a path item are integers or strings in the path, and parameters of an
+// operation are in the query.
+func TestParametersAreWhereValidateExpectsThem(t *testing.T) {
 	document, err := Load()
 	if err != nil {
 		t.Fatal(err)
@@ -15,7 +15,7 @@ func TestWhereParametersAre(t *testing.T) {
 		for _, p := range item.Parameters {
 			s := p.Value.Schema.Value
 			if p.Value.In != "path" || s.Format == "int32" || !s.Type.Is("integer") && !s.Type.Is("string") {
-				t.Errorf("%s: %s would not be validated as openapi.yaml has it", path, p.Value.Name)
+				t.Errorf("%s: %s is not an integer or a string in the path", path, p.Value.Name)
 			}
 		}
 		for _, operation := range item.Operations() {

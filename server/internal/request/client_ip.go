@@ -7,8 +7,8 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// ClientIP returns the function by which Echo finds the address of a client: that of the connection or, if the
-// connection comes from a trusted proxy, the last address in X-Forwarded-For that is no trusted proxy's.
+// ClientIP returns the function by which Echo finds the address of a client. The address is that of the connection. If
+// the connection is from a trusted proxy, it is the last address in X-Forwarded-For that is not a trusted proxy.
 func ClientIP(trusted []netip.Prefix) echo.IPExtractor {
 	if len(trusted) == 0 {
 		return echo.ExtractIPDirect()

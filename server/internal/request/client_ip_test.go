@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestClientIP(t *testing.T) {
+func TestClientIPTrustsOnlyTrustedProxies(t *testing.T) {
 	for name, c := range map[string]struct {
 		proxies, remote string
 		forwarded       []string

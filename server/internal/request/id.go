@@ -7,9 +7,9 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// Identify gives every request an id: the client's X-Request-Id if it is valid, else a new one. The answer's header
-// keeps the id, for the client and for ID. The lines that the server logs of the request have it, and so has the span
-// of its trace. Lines that the store logs have the trace's id at most.
+// Identify gives every request an id: the client's X-Request-Id if it is valid, otherwise a new one. The header of the
+// answer has the id, and so have the server's log lines about the request and the span of its trace. Log lines of the
+// store have only the id of the trace.
 func Identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		id := c.Request().Header.Get(echo.HeaderXRequestID)
@@ -21,10 +21,10 @@ func Identify(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// NewID returns an id for a request that has none.
+// NewID returns a new request id.
 func NewID() string { return rand.Text() }
 
 var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// ID is the id that Identify gave a request.
+// ID returns the id that Identify gave a request.
 func ID(c echo.Context) string { return c.Response().Header().Get(echo.HeaderXRequestID) }

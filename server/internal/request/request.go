@@ -9,14 +9,15 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// Info is what is known of a request for an operation. The middlewares fill it in as they learn it.
+// Info is the data of a request for an operation. The middlewares fill it in.
 type Info struct {
 	Operation string       // operationId
-	URL       *url.URL     // as the client sent it
+	URL       *url.URL     // before any middleware changes it
 	Caller    store.Caller // zero until the token is checked
-	Recheck   func() error // refuses a caller that has lost its access since; set together with Caller
+	Recheck   func() error // refuses a caller that has lost its access; set together with Caller
+	Release   func()       // ends the count as a request in progress; set when that begins
 
-	TokenApplication string // id of the application that requests a token; empty if there is no such application
+	TokenApplication string // id of the application that requests a token; empty if unknown
 }
 
 type infoKey struct{}
@@ -26,7 +27,7 @@ func NewContext(ctx context.Context, i *Info) context.Context {
 	return context.WithValue(ctx, infoKey{}, i)
 }
 
-// From returns the Info that ctx carries. It is empty, and never nil, for a request that is for no operation.
+// From returns the Info that ctx carries. It is never nil. It is empty if the request is not for an operation.
 func From(ctx context.Context) *Info {
 	if i, ok := ctx.Value(infoKey{}).(*Info); ok {
 		return i
@@ -34,7 +35,7 @@ func From(ctx context.Context) *Info {
 	return &Info{}
 }
 
-// WithOperation gives the context of each request an Info with the operationId.
+// WithOperation adds an Info with the operationId to the context of each request.
 func WithOperation(id string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -45,13 +46,13 @@ func WithOperation(id string) echo.MiddlewareFunc {
 	}
 }
 
-// Operation is the operationId of a request, empty if it is for no operation.
+// Operation returns the operationId of a request, or "" if it is not for an operation.
 func Operation(c echo.Context) string { return From(c.Request().Context()).Operation }
 
-// Caller is the application that makes the request, zero if it is not known.
+// Caller returns the application that makes the request, or zero if it is unknown.
 func Caller(ctx context.Context) store.Caller { return From(ctx).Caller }
 
-// ApplicationID is the id of the caller's application, or of the application that requests a token.
+// ApplicationID returns the id of the caller's application, or of the application that requests a token.
 func ApplicationID(ctx context.Context) string {
 	i := From(ctx)
 	if i.Caller.Application != "" {
@@ -60,6 +61,6 @@ func ApplicationID(ctx context.Context) string {
 	return i.TokenApplication
 }
 
-// StillAllowed refuses a caller that was revoked or blocked since the request began: a body may arrive late, and a
-// poll may wait for long. It requires an authenticated request.
+// StillAllowed refuses a caller whose application was revoked, or whose client was blocked, after the request began: a
+// body may arrive late, and a poll may wait. The request must be authenticated.
 func StillAllowed(ctx context.Context) error { return From(ctx).Recheck() }

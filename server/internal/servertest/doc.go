@@ -1,3 +1,3 @@
-// Package servertest has what tests of main and of server/internal/api share: a database connection past the store,
-// and how many polls wait. Only tests import it.
+// Package servertest has what the tests of main and of server/internal/api share: a direct connection to the database,
+// and the number of waiting polls. Only tests import it.
 package servertest

@@ -13,7 +13,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// PrepareStore makes the tables in the database of which each test on PostgreSQL gets a copy.
+// PrepareStore creates the tables of the template database. Each test on PostgreSQL gets a copy of it.
 func PrepareStore(ctx context.Context, url string) error {
 	s, err := store.Open(ctx, store.Options{URL: url})
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// NewLog returns the program's log, in lines of text or of JSON, from a level up.
+// NewLog returns the program's log, as text or JSON, for records of a level and above.
 func NewLog(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: formatAttr}
 	if asJSON {
@@ -18,8 +18,8 @@ func NewLog(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
 	return slog.New(loggedOnce{slog.NewTextHandler(w, options)})
 }
 
-// loggedOnce lowers to level debug what fails for a cause that the store has logged: as long as the cause lasts, every
-// request and every background task fails for it.
+// loggedOnce lowers a record to level debug if the store has logged its cause: while the cause lasts, every request and
+// every background task fails by it.
 type loggedOnce struct{ slog.Handler }
 
 // Handle implements slog.Handler.
@@ -51,8 +51,8 @@ func isLoggedByStore(r slog.Record) (logged bool) {
 	return logged
 }
 
-// formatAttr writes times as the API does: RFC 3339, UTC, milliseconds. To an error it adds the cause, which no client
-// sees.
+// formatAttr formats times as the API does: RFC 3339, UTC, milliseconds. It adds to an error its cause, which clients
+// do not get.
 func formatAttr(_ []string, a slog.Attr) slog.Attr {
 	switch a.Value.Kind() {
 	case slog.KindTime:

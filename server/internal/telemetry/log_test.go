@@ -25,7 +25,7 @@ func TestCausesAreLogged(t *testing.T) {
 	}
 	for _, err := range []error{err, fmt.Errorf("count: %w", err)} {
 		var log lab.Log
-		NewLog(&log, slog.LevelInfo, false).Warn("work", "error", err)
+		NewLog(&log, slog.LevelInfo, false).Warn("test", "error", err)
 		for _, want := range []string{err.Error(), known.Unwrap().Error()} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("%q is missing in %s", want, &log)

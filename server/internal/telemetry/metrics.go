@@ -20,14 +20,14 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// collectTimeout bounds how long one scrape reads from the store, and tries whether it can be written.
+// collectTimeout is the time limit for reads of the store in one scrape, and for its test write.
 const collectTimeout = 3 * time.Second
 
-// maxScrapes is how many scrapes run at a time. Each occupies one of the store's readers for some milliseconds.
+// maxScrapes is the number of concurrent scrapes. Each uses one of the store's readers for some milliseconds.
 const maxScrapes = 2
 
-// Metrics counts and measures what the program does. No label names a client, an agent or a URL: these belong to the
-// clients, and there is no limit to how many there are. CONTRIBUTING.md lists what a new metric needs.
+// Metrics counts and measures what the program does. No label names a client, an agent or a URL: their number is
+// unlimited, and they are the clients' data. CONTRIBUTING.md lists the steps to add a metric.
 type Metrics struct {
 	registry *prometheus.Registry
 	attempts *prometheus.CounterVec
@@ -42,14 +42,14 @@ func NewMetrics(st *store.Store, version, commit string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "agentevents_attempts_total", Help: "Attempts at deliveries, by what became of them.",
+			Name: "agentevents_attempts_total", Help: "Attempts at deliveries, by verdict.",
 		}, []string{"verdict"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "agentevents_attempts_in_flight", Help: "Attempts that are under way.",
+			Name: "agentevents_attempts_in_flight", Help: "Attempts in progress.",
 		}),
 		arrival: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "agentevents_arrival_seconds",
-			Help:    "Time from a status change to the answer that confirmed its delivery, replays excepted.",
+			Help:    "Time from a status change to the answer that confirmed its delivery, without replays.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800, 86400},
 		}, []string{"attempt"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -73,12 +73,12 @@ func NewMetrics(st *store.Store, version, commit string) *Metrics {
 
 func newBuildInfo(version, commit string) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "agentevents_build_info", Help: "What was built; always 1.",
+		Name: "agentevents_build_info", Help: "Version, commit and Go version of the build; always 1.",
 		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "go": runtime.Version()},
 	}, func() float64 { return 1 })
 }
 
-// Attempt measures an attempt at a delivery: see webhook.DispatcherOptions.Observe.
+// Attempt measures an attempt at a delivery (see webhook.DispatcherOptions.Observe).
 func (m *Metrics) Attempt(d *webhook.Delivery) func(webhook.Outcome) {
 	m.inFlight.Inc()
 	return func(o webhook.Outcome) {
@@ -100,8 +100,8 @@ func firstOrLater(attempt int) string {
 	return "later"
 }
 
-// Request counts answered requests, and measures how long they took. Those for no operation of the API are counted as
-// "none". Nil does nothing.
+// Request counts and times answered requests. Requests for no operation of the API are counted as "none". A nil Metrics
+// does nothing.
 func (m *Metrics) Request(next echo.HandlerFunc) echo.HandlerFunc {
 	if m == nil {
 		return next
@@ -119,7 +119,7 @@ func (m *Metrics) Request(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// Handler serves /metrics, and the profiles of net/http/pprof.
+// Handler returns the handler of /metrics and of the profiles of net/http/pprof.
 func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
@@ -136,34 +136,35 @@ func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 // storeCollector reads the store at each scrape.
 type storeCollector struct{ *store.Store }
 
-// What is read from the store at each scrape.
+// The metrics that storeCollector reads from the store.
 var (
 	storeUpDesc = newDesc("agentevents_store_up",
-		"1 when the store can be read and takes a write, else 0.")
+		"1 if the store can be read and written, else 0.")
 	changesDesc = newDesc("agentevents_status_changes_total",
 		"Status changes, by the type of event that they fire.", "event_type")
 	deliveriesDesc = newDesc("agentevents_deliveries_total",
-		"Deliveries that have ended, by how.", "state")
+		"Finished deliveries, by state.", "state")
 	repairedLanesDesc = newDesc("agentevents_lanes_repaired_total",
-		"Lanes whose row was inconsistent and was repaired, which should never happen.")
+		"Repaired lanes, whose rows were inconsistent. Should stay 0.")
 	pendingDesc = newDesc("agentevents_deliveries_pending",
-		"Deliveries that have not ended, but for parked ones.")
+		"Unfinished deliveries, without parked ones.")
 	dueLanesDesc = newDesc("agentevents_lanes_due",
-		"Lanes that wait to be worked, by whether their receiver is left alone (breaker open, or 429).", "receiver")
+		"Lanes with a due delivery, by receiver: ready, or waiting (breaker open, or paused by a 429 answer).",
+		"receiver")
 	oldestDueDesc = newDesc("agentevents_oldest_due_seconds",
-		"For how long the oldest delivery is due that is not under way; 0 for none.", "receiver")
+		"Time since the oldest due delivery without an attempt in progress became due; 0 for none.", "receiver")
 	expiredDesc = newDesc("agentevents_deliveries_expired_total",
-		"Deliveries that failed because their retry window was over.")
+		"Deliveries that failed because their retry window ended.")
 	openingsDesc = newDesc("agentevents_breaker_openings_total",
-		"Times that the breaker of a receiver opened, since it failed.")
+		"Openings of receivers' breakers.")
 	breakersDesc = newDesc("agentevents_breakers_open",
-		"Receivers that are probed and not sent to, since they fail.")
+		"Receivers whose breaker is open: they are probed, and get no other attempts.")
 	walBytesDesc = newDesc("agentevents_wal_bytes",
-		"Size of SQLite's write-ahead log, which grows while a transaction reads; 0 with PostgreSQL.")
+		"Size of SQLite's write-ahead log, which grows during a long read; 0 with PostgreSQL.")
 	checkpointsDesc = newDesc("agentevents_checkpoint_failures_total",
-		"Times that SQLite's write-ahead log could not be carried over to its file.")
+		"Failed checkpoints of SQLite's write-ahead log.")
 	disabledDesc = newDesc("agentevents_events_disabled",
-		"Events that are disabled, by a request or by a 410 answer.")
+		"Events that a request or a 410 answer has disabled.")
 )
 
 func newDesc(name, help string, labels ...string) *prometheus.Desc {
@@ -180,7 +181,7 @@ func (s storeCollector) Describe(to chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. It leaves out what cannot be read within collectTimeout.
+// Collect implements prometheus.Collector. It omits metrics that cannot be read within collectTimeout.
 func (s storeCollector) Collect(to chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
@@ -196,7 +197,7 @@ func (s storeCollector) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(storeUpDesc, prometheus.GaugeValue, up)
 }
 
-// counts sends what the process has counted, which reads nothing.
+// counts sends the counters of the process, without a read of the store.
 func (s storeCollector) counts(to chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, n int64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
@@ -215,7 +216,7 @@ func (s storeCollector) counts(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(walBytesDesc, prometheus.GaugeValue, float64(file.WALBytes))
 }
 
-// gauges sends what the store has now.
+// gauges sends the current state of the store.
 func gauges(s store.Stats, to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)

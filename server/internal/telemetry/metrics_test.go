@@ -17,8 +17,8 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// Metrics that cannot be read from the store are left out. All others are served.
-func TestMetricsOfAStoreThatIsGone(t *testing.T) {
+// A scrape omits metrics that cannot be read from the store, and has all others.
+func TestMetricsOmitWhatCannotBeRead(t *testing.T) {
 	st := openStore(t, pgtest.URL(t))
 	m := NewMetrics(st, "test", "test")
 	if err := st.Close(); err != nil {
@@ -36,7 +36,7 @@ func TestMetricsOfAStoreThatIsGone(t *testing.T) {
 		"deliveries_pending", "lanes_due", "oldest_due_seconds", "breakers_open", "events_disabled",
 	} {
 		if regexp.MustCompile("(?m)^agentevents_" + name + `\b`).MatchString(got) {
-			t.Errorf("%s is there, and cannot be known:\n%s", name, got)
+			t.Errorf("%s is present after the store was closed:\n%s", name, got)
 		}
 	}
 }
@@ -46,7 +46,7 @@ var (
 	mixed    = regexp.MustCompile(`\w*[a-z][A-Z]\w*`)
 )
 
-// Each metric has a help text for people: of words in mixed case it has only names that its readers know.
+// Each metric has a help text without identifiers of the code.
 func TestHelpTextsHaveNoIdentifiers(t *testing.T) {
 	known := []string{"operationId", "PostgreSQL"}
 	texts := helpLine.FindAllStringSubmatch(scrape(t, NewMetrics(openStore(t, pgtest.URL(t)), "test", "test")), -1)
@@ -62,8 +62,8 @@ func TestHelpTextsHaveNoIdentifiers(t *testing.T) {
 	}
 }
 
-// A scrape ends within its time although nothing can be written.
-func TestMetricsOfAStoreThatHangs(t *testing.T) {
+// A scrape ends within its time limit even if nothing can be written.
+func TestScrapeEndsAlthoughTheStoreHangs(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	st := openStore(t, url)
@@ -87,8 +87,8 @@ func TestMetricsOfAStoreThatHangs(t *testing.T) {
 			t.Errorf("%s is missing in\n%s", line, got)
 		}
 	}
-	if took := time.Since(began); took >= 5*time.Second { // as long as SQLite itself waits for its writer
-		t.Errorf("it took %v", took)
+	if took := time.Since(began); took >= 5*time.Second { // SQLite's own busy timeout
+		t.Errorf("the scrape took %v", took)
 	}
 }
 

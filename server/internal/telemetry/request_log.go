@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -9,9 +10,17 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// LogRequests logs one line for every request that reaches the router. It has errors answered first, by Echo's error
-// handler, since the line has the status. Bodies, headers and queries are never in it: they may hold secrets.
+// The most bytes of a method and of a path in the log.
+const (
+	maxMethod = 32
+	maxPath   = 256
+)
+
+// LogRequests logs one line for every request that reaches the router. It calls Echo's error handler first, since the
+// line has the status of the answer. The line never has a body, a header or a query: they may contain secrets. Lines of
+// requests that no limit of a client counts are limited.
 func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
+	strangers, refused := NewLineLimiter(log, "without a token"), NewLineLimiter(log, "refused")
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			start := time.Now()
@@ -19,8 +28,13 @@ func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 				c.Error(err)
 			}
 			r, w := c.Request(), c.Response()
+			switch {
+			case isStranger(c) && !strangers.Allow(), isRefused(c) && !refused.Allow():
+				return nil
+			}
 			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
-				slog.String("method", r.Method), slog.String("path", r.URL.Path),
+				slog.String("method", cut(r.Method, maxMethod)),
+				slog.String("path", cut(r.URL.EscapedPath(), maxPath)),
 				slog.String("operation", request.Operation(c)),
 				slog.Int("status", w.Status), slog.Int64("bytes", w.Size),
 				slog.Float64("ms", milliseconds(time.Since(start))),
@@ -30,6 +44,29 @@ func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 			return nil
 		}
 	}
+}
+
+// isStranger reports whether a request is for no operation, or was refused before its caller was known.
+func isStranger(c echo.Context) bool {
+	return request.Caller(c.Request().Context()).Application == "" &&
+		(request.Operation(c) == "" || c.Response().Status >= http.StatusBadRequest)
+}
+
+// isRefused reports whether a request of a known caller was refused before the limit of its client counted it.
+func isRefused(c echo.Context) bool {
+	switch c.Response().Status {
+	case http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return request.Caller(c.Request().Context()).Application != ""
+	}
+	return false
+}
+
+// cut shortens a text.
+func cut(text string, length int) string {
+	if len(text) <= length {
+		return text
+	}
+	return text[:length] + "..."
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -28,24 +28,24 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// OpenTelemetry's variables for where traces are sent. The second one is only for traces, and takes precedence.
+// OpenTelemetry's variables for the collector's URL. The second is only for traces, and overrides the first.
 const (
 	endpointVariable       = "OTEL_EXPORTER_OTLP_ENDPOINT"
 	tracesEndpointVariable = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 )
 
-// flushTimeout is how long Close may take to send the last spans.
+// flushTimeout is the time for Close to send the last spans.
 const flushTimeout = 2 * time.Second
 
-// Traces follows a request to the status change that it makes, and to each attempt to deliver the change, in this
-// process or a later one. Nil traces nothing, and costs nothing.
+// Traces traces a request, its status change, and each attempt to deliver the change, in this process or a later one. A
+// nil Traces traces nothing, at no cost.
 type Traces struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
 	w3c      propagation.TraceContext
 }
 
-// NewTraces returns nil if the environment names no collector. version is that of the build.
+// NewTraces returns nil if the environment has no URL of a collector. version is that of the build.
 func NewTraces(ctx context.Context, version string, log *slog.Logger) (*Traces, error) {
 	endpoint := cmp.Or(os.Getenv(tracesEndpointVariable), os.Getenv(endpointVariable))
 	if endpoint == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" {
@@ -57,7 +57,7 @@ func NewTraces(ctx context.Context, version string, log *slog.Logger) (*Traces, 
 	if err := checkHeaders(); err != nil {
 		return nil, err
 	}
-	otel.SetLogger(logr.Discard()) // it would log malformed settings, with the secrets in them
+	otel.SetLogger(logr.Discard()) // it would log malformed settings, including secrets
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)
@@ -68,13 +68,13 @@ func NewTraces(ctx context.Context, version string, log *slog.Logger) (*Traces, 
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", errors.Join(err, exporter.Shutdown(ctx)))
 	}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces", "error", err) }))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces not sent", "error", err) }))
 	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(about))
 	return &Traces{provider: provider, tracer: provider.Tracer("agentevents")}, nil
 }
 
-// checkEndpoint refuses a URL that the exporter would silently replace by its default. The error does not repeat it,
-// since it may hold a secret.
+// checkEndpoint refuses a URL that the exporter would silently replace by its default. The error does not contain the
+// URL, which may have a secret.
 func checkEndpoint(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -84,10 +84,10 @@ func checkEndpoint(endpoint string) error {
 	return nil
 }
 
-// headerVariables hold the headers that the collector is sent, such as a token.
+// headerVariables are the variables with headers for the collector, such as a token.
 var headerVariables = []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"}
 
-// checkHeaders refuses headers that the exporter would silently leave out. The error does not repeat them.
+// checkHeaders refuses headers that the exporter would silently omit. The error does not contain them.
 func checkHeaders() error {
 	for _, name := range headerVariables {
 		for pair := range strings.SplitSeq(os.Getenv(name), ",") {
@@ -101,7 +101,7 @@ func checkHeaders() error {
 	return nil
 }
 
-// Close sends the spans that are left.
+// Close sends the remaining spans.
 func (t *Traces) Close(log *slog.Logger) {
 	if t == nil {
 		return
@@ -109,11 +109,11 @@ func (t *Traces) Close(log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	if err := t.provider.Shutdown(ctx); err != nil {
-		log.Warn("the last traces were not sent", "error", err)
+		log.Warn("last traces lost", "error", err)
 	}
 }
 
-// Request traces requests to the API, as a part of the client's trace if there is one.
+// Request traces requests to the API, within the client's trace if there is one.
 func (t *Traces) Request(next echo.HandlerFunc) echo.HandlerFunc {
 	if t == nil {
 		return next
@@ -133,7 +133,7 @@ func (t *Traces) Request(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// setResponseAttributes completes the span of a request with its answer.
+// setResponseAttributes adds the answer to the span of a request.
 func setResponseAttributes(span trace.Span, c echo.Context) {
 	status := c.Response().Status
 	span.SetName(cmp.Or(request.Operation(c), c.Request().Method))
@@ -145,7 +145,7 @@ func setResponseAttributes(span trace.Span, c echo.Context) {
 	}
 }
 
-// StatusChange traces a status change, as a part of its request: it is a store.Tracer.
+// StatusChange traces a status change within its request. It is a store.Tracer.
 func (t *Traces) StatusChange(ctx context.Context) (traceparent string, ended func(int64, error)) {
 	if t == nil {
 		return "", func(int64, error) {}
@@ -161,8 +161,8 @@ func (t *Traces) StatusChange(ctx context.Context) (traceparent string, ended fu
 	}
 }
 
-// Attempt traces an attempt at a delivery: see webhook.DispatcherOptions.Observe. It puts the span of the attempt into
-// the delivery, for the receiver. Nil removes what is there.
+// Attempt traces an attempt at a delivery (see webhook.DispatcherOptions.Observe). It sets the delivery's traceparent,
+// which the receiver gets, to the span of the attempt. A nil Traces removes the traceparent.
 func (t *Traces) Attempt(d *webhook.Delivery) func(webhook.Outcome) {
 	if t == nil {
 		d.Traceparent = ""
@@ -184,7 +184,7 @@ func (t *Traces) Attempt(d *webhook.Delivery) func(webhook.Outcome) {
 	}
 }
 
-// TestAttempt is Attempt for a test delivery, which is a part of the trace of its request.
+// TestAttempt is Attempt for a test delivery, whose span is within the trace of its request.
 func (t *Traces) TestAttempt(ctx context.Context, d *webhook.Delivery) func(webhook.Outcome) {
 	if t != nil {
 		d.Traceparent = t.traceparent(ctx)
@@ -198,7 +198,7 @@ func (t *Traces) traceparent(ctx context.Context) string {
 	return carrier["traceparent"]
 }
 
-// traceIDHandler adds the id of the trace to lines that are logged within one.
+// traceIDHandler adds the trace id to records that are logged within a trace.
 type traceIDHandler struct{ slog.Handler }
 
 func (l traceIDHandler) Handle(ctx context.Context, r slog.Record) error {
@@ -216,7 +216,7 @@ func (l traceIDHandler) WithGroup(name string) slog.Handler {
 	return traceIDHandler{l.Handler.WithGroup(name)}
 }
 
-// Logger returns a log that also has the trace ids.
+// Logger returns a log that adds trace ids.
 func (t *Traces) Logger(log *slog.Logger) *slog.Logger {
 	if t == nil {
 		return log

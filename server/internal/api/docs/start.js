@@ -7,8 +7,8 @@ const description =
   'Sign in with the id and the secret of an application. The page gets a token for them, which is valid for an hour, ' +
   'and sends it with every request.';
 
-// withSignIn replaces the document's security scheme, a token, by one that gets the token: generators of SDKs need the
-// first, a reader who tries an operation out needs the second.
+// withSignIn replaces the document's security scheme, a bearer token, by the OAuth flow that issues the token: generators
+// of SDKs need the former, this page needs the latter.
 function withSignIn(spec) {
   if (!spec.components) return spec; // the document is not loaded yet
   const [server] = spec.servers;
@@ -28,7 +28,7 @@ const signIn = (system) => ({
     spec: { wrapActions: { updateJsonSpec: (update) => (spec) => update(withSignIn(spec)) } },
   },
   wrapComponents: {
-    // In a form the Enter key works, and so do password managers.
+    // A form makes the Enter key and password managers work.
     oauth2: (Dialog) => (props) => system.React.createElement(
       'form',
       { className: 'sign-in', onSubmit: (event) => event.preventDefault() },
@@ -41,6 +41,6 @@ window.ui = SwaggerUIBundle({
   url: root + '/openapi.json',
   dom_id: '#swagger-ui',
   deepLinking: true,
-  validatorUrl: null, // asks no other host
+  validatorUrl: null, // sends nothing to other hosts
   plugins: [signIn],
 });

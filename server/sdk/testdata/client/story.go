@@ -1,4 +1,4 @@
-// The story, told through the Go client of this repository.
+// The calls of all programs, through the Go client of this repository.
 package main
 
 import (
@@ -24,13 +24,13 @@ const (
 	number    = "Доб. *7@Юг"
 )
 
-// answer is what every operation returns.
+// answer is the answer of an operation.
 type answer interface {
 	StatusCode() int
 	GetBody() []byte
 }
 
-// ok returns what was answered, unless that is an error.
+// ok returns an answer, and ends the program if it is an error.
 func ok[A answer](a A, err error) A {
 	if err != nil {
 		log.Fatal(err)

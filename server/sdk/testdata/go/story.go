@@ -1,4 +1,4 @@
-// The story, told through the SDK that openapi-generator makes for Go.
+// The calls of all programs, through the SDK of openapi-generator for Go.
 package main
 
 import (
@@ -23,7 +23,7 @@ const (
 	number    = "Доб. *7@Юг"
 )
 
-// ok returns what was answered, unless that is an error.
+// ok returns an answer, and ends the program if it is an error.
 func ok[T any](answer T, _ *http.Response, err error) T {
 	done(nil, err)
 	return answer

@@ -1,4 +1,4 @@
-// The story, told through the SDK that @hey-api/openapi-ts makes.
+// The calls of all programs, through the SDK of @hey-api/openapi-ts.
 
 import { client as http } from './sdk/client.gen.js';
 import {
@@ -22,7 +22,7 @@ function env(name: string): string {
     return value;
 }
 
-/** What was answered, unless that is an error. */
+/** Returns the answer, and throws it if it is an error. */
 function ok<T>(answer: { data?: T; error?: unknown }): T {
     if (answer.data === undefined) {
         throw new Error(`refused: ${JSON.stringify(answer.error)}`);
@@ -30,7 +30,7 @@ function ok<T>(answer: { data?: T; error?: unknown }): T {
     return answer.data;
 }
 
-/** Throws what was answered if it is an error. */
+/** Throws the answer if it is an error. */
 function done(answer: { error?: unknown }): void {
     if (answer.error !== undefined) {
         throw new Error(`refused: ${JSON.stringify(answer.error)}`);

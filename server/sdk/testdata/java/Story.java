@@ -1,4 +1,4 @@
-// The story, told through the SDK that openapi-generator makes for Java.
+// The calls of all programs, through the SDK of openapi-generator for Java.
 
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;

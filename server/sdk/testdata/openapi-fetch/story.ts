@@ -1,4 +1,4 @@
-// The story, told through openapi-fetch with the types that openapi-typescript makes.
+// The calls of all programs, through openapi-fetch with the types of openapi-typescript.
 
 import createClient, { type Middleware } from 'openapi-fetch';
 import type { components, paths } from './schema.js';
@@ -17,7 +17,7 @@ function env(name: string): string {
     return value;
 }
 
-/** What was answered, unless that is an error. */
+/** Returns the answer, and throws it if it is an error. */
 function ok<T>(answer: { data?: T; error?: unknown }): T {
     if (answer.data === undefined) {
         throw new Error(`refused: ${JSON.stringify(answer.error)}`);
@@ -25,7 +25,7 @@ function ok<T>(answer: { data?: T; error?: unknown }): T {
     return answer.data;
 }
 
-/** Throws what was answered if it is an error. */
+/** Throws the answer if it is an error. */
 function done(answer: { error?: unknown }): void {
     if (answer.error !== undefined) {
         throw new Error(`refused: ${JSON.stringify(answer.error)}`);

@@ -1,4 +1,4 @@
-"""The story, told through the SDK that openapi-python-client makes."""
+"""The calls of all programs, through the SDK of openapi-python-client."""
 
 import os
 import time
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 def ok(answer: T | ErrorResponse | TokenError | None) -> T:
-    """What was answered, unless that is an error."""
+    """Returns the answer, unless it is an error."""
     if answer is None or isinstance(answer, (ErrorResponse, TokenError)):
         raise RuntimeError(f"refused: {answer}")
     return answer

@@ -1,6 +1,6 @@
 <?php
 
-// The story, told through the SDK that openapi-generator makes for PHP.
+// The calls of all programs, through the SDK of openapi-generator for PHP.
 
 declare(strict_types=1);
 
@@ -9,7 +9,7 @@ use OpenAPI\Client\ApiException;
 use OpenAPI\Client\Configuration;
 use OpenAPI\Client\Model;
 
-// In place of composer's vendor/autoload.php: Guzzle of the system, and the SDK by PSR-4.
+// Replaces vendor/autoload.php of composer: loads the system's Guzzle, and the SDK by PSR-4.
 require '/usr/share/php/GuzzleHttp/autoload.php';
 spl_autoload_register(function (string $class): void {
     $prefix = 'OpenAPI\\Client\\';
@@ -83,7 +83,7 @@ $available = new Model\AgentStatusUpdate(['agent_status' => Model\AgentStatusVal
 sayStatus('local agent ' . LOCAL, $statuses->putLocalAgentStatus(CLIENT, LOCAL, $available));
 sayStatus('remote agent ' . REMOTE, $statuses->putRemoteAgentStatus(CLIENT, REMOTE, $available));
 
-// A time of a query is text: what this generator makes does not turn a DateTime into one there.
+// The time is a string: this SDK does not format a DateTime in a query.
 $since = (new DateTime('-1 hour'))->format(DATE_ATOM);
 $delivered = [];
 for ($i = 0; $i < 100 && count($delivered) !== 2; $i++) {

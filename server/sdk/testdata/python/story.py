@@ -1,4 +1,4 @@
-"""The story, told through the SDK that openapi-generator makes for Python."""
+"""The calls of all programs, through the SDK of openapi-generator for Python."""
 
 import os
 import time

@@ -1,6 +1,6 @@
 # frozen_string_literal: true
 
-# The story, told through the SDK that openapi-generator makes for Ruby.
+# The calls of all programs, through the SDK of openapi-generator for Ruby.
 
 require 'json'
 require 'time'
@@ -56,7 +56,7 @@ available = AgentStatusUpdate.new(agent_status: AgentStatusValue::AVAILABLE)
 put_status("local agent #{LOCAL}", statuses.put_local_agent_status(CLIENT, LOCAL, available))
 put_status("remote agent #{REMOTE}", statuses.put_remote_agent_status(CLIENT, REMOTE, available))
 
-# A time of a query is text: what this generator makes sends Time#to_s there, which is not RFC 3339.
+# The time is a string: this SDK sends Time#to_s in a query, which is not RFC 3339.
 since = (Time.now - 3600).iso8601
 delivered = []
 100.times do

@@ -1,4 +1,4 @@
-// The story, told through the SDK that openapi-generator makes for TypeScript with fetch.
+// The calls of all programs, through the SDK of openapi-generator for TypeScript with fetch.
 
 import {
     AccessApi, AgentApi, AgentStatusValue, ClientApi, Configuration, DeliveryApi, DeliveryState, ErrorResponseFromJSON,
