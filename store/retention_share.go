@@ -59,7 +59,8 @@ func (s *Store) countNext(ctx context.Context, upTo int64) (more bool, err error
 		return false, err
 	}
 	return true, s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
-		mine, err := tx.ExecCount("UPDATE retention SET counted = ? WHERE counted = ?", next.Newest, next.Counted)
+		mine, err := tx.ExecCount("UPDATE retention SET counted = ? WHERE id = 1 AND counted = ?", next.Newest,
+			next.Counted)
 		if err != nil || mine == 0 { // another process has counted them
 			return err
 		}
@@ -68,7 +69,8 @@ func (s *Store) countNext(ctx context.Context, upTo int64) (more bool, err error
 }
 
 const nextCountedSQL = "SELECT r.counted, coalesce((SELECT c.id FROM status_changes c WHERE c.id > r.counted " +
-	"ORDER BY c.id LIMIT 1 OFFSET CAST(? AS BIGINT)), (SELECT max(id) FROM status_changes), 0) AS newest FROM retention r"
+	"ORDER BY c.id LIMIT 1 OFFSET CAST(? AS BIGINT)), (SELECT max(id) FROM status_changes), 0) AS newest " +
+	"FROM retention r WHERE r.id = 1"
 
 const newRetainedSQL = "SELECT client_id, sum(changes) AS changes, sum(deliveries) AS deliveries FROM (" +
 	"SELECT client_id, 1 AS changes, 0 AS deliveries FROM status_changes WHERE id > @after AND id <= @to UNION ALL " +
@@ -130,7 +132,7 @@ func (s *Store) findSurplus(ctx context.Context) (found surplusRows, err error) 
 }
 
 const allRetainedSQL = "SELECT counted, (SELECT CAST(coalesce(sum(changes), 0) AS BIGINT) FROM retained) AS changes, " +
-	"(SELECT CAST(coalesce(sum(deliveries), 0) AS BIGINT) FROM retained) AS deliveries FROM retention"
+	"(SELECT CAST(coalesce(sum(deliveries), 0) AS BIGINT) FROM retained) AS deliveries FROM retention WHERE id = 1"
 
 // fairShare returns the number of rows that each client may keep. All clients have the same share, and what a client
 // does not need of its share is shared by the others. If no row is too many, the share is unlimited.
@@ -216,8 +218,8 @@ func (s *Store) recountRetained(ctx context.Context) error {
 
 // recounted is a stored row of retained with the numbers that are there.
 type recounted struct {
-	ClientID                          string
-	Changes, Deliveries               int64
+	ClientID                        string
+	Changes, Deliveries             int64
 	ActualChanges, ActualDeliveries int64
 }
 
@@ -225,9 +227,11 @@ type recounted struct {
 const recountSQL = "SELECT k.client_id, k.changes, k.deliveries, (SELECT count(*) FROM status_changes c " +
 	"WHERE c.client_id = k.client_id AND c.id <= r.counted) AS actual_changes, (SELECT count(*) FROM deliveries d " +
 	"WHERE d.client_id = k.client_id AND d.change_id <= r.counted) AS actual_deliveries " +
-	"FROM retained k CROSS JOIN retention r WHERE k.client_id > ? ORDER BY k.client_id" + sqldb.Limit
+	"FROM retained k JOIN retention r ON r.id = 1 WHERE k.client_id > ? ORDER BY k.client_id" + sqldb.Limit
 
-func (r recounted) wrong() bool { return r.Changes != r.ActualChanges || r.Deliveries != r.ActualDeliveries }
+func (r recounted) wrong() bool {
+	return r.Changes != r.ActualChanges || r.Deliveries != r.ActualDeliveries
+}
 func (r recounted) empty() bool { return r.ActualChanges == 0 && r.ActualDeliveries == 0 }
 
 // correct stores the actual numbers, unless the stored ones have changed since they were read. It deletes the row of a
