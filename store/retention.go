@@ -162,7 +162,7 @@ func (p pruning) pruneSurplus(ctx context.Context) error {
 	var gone []prunableRow
 	for _, client := range slices.Sorted(maps.Keys(p.surplus)) {
 		for p.progress.surplus[client] < p.surplus[client] && ctx.Err() == nil {
-			found, err := p.find(ctx, surplusSQL, map[string]any{
+			found, err := p.find(ctx, surplusSQL[p.store.read(ctx).Dialect()], map[string]any{
 				"client": client, "after": p.progress.surplus[client], "to": p.surplus[client],
 			})
 			if err != nil {
@@ -178,9 +178,12 @@ func (p pruning) pruneSurplus(ctx context.Context) error {
 	return err
 }
 
-// surplusSQL compares rows, so that PostgreSQL uses no index but that of the client.
-const surplusSQL = "(t.client_id, t.id) > (@client, @after) AND (t.client_id, t.id) <= (@client, @to) " +
-	"AND %s ORDER BY t.client_id, t.id LIMIT @rows"
+// surplusSQL finds the rows of a client between two ids. See indexScan for the reason why it depends on the engine.
+var surplusSQL = map[sqldb.Dialect]string{
+	sqldb.SQLite: "t.client_id = @client AND t.id > @after AND t.id <= @to AND %s ORDER BY t.id LIMIT @rows",
+	sqldb.Postgres: "(t.client_id, t.id) > (@client, @after) AND (t.client_id, t.id) <= (@client, @to) " +
+		"AND %s ORDER BY t.client_id, t.id LIMIT @rows",
+}
 
 // pruneOld deletes rows that are older than Keep.
 func (p pruning) pruneOld(ctx context.Context) error {

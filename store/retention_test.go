@@ -161,6 +161,8 @@ func TestPruningScansNoTable(t *testing.T) {
 	scanned := []string{"SCAN t", "SCAN added", "SCAN retained"} // results, and one row of each client
 	for _, writes := range []bool{false, true} {
 		f := open(t)
+		f.keepRows = 100
+		f.restart()
 		k := f.agent()
 		f.createEvents(k, crm, both...)
 		f.changeStatus(k, 300)
