@@ -15,15 +15,16 @@ VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unkno
 COMMIT = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 FUZZTIME = 60s
 BENCH =
-CYCLES = 300
-LASTS = 3m
-REPLICAS = 3
+# The minimum number of faults of one server, the time with faults of replicas, and their number, for make crash.
+CRASH_FAULTS = 300
+CRASH_TIME = 3m
+CRASH_REPLICAS = 3
 SDK =
 REDOCLY = @redocly/cli@2.77.0
 SPECTRAL = @stoplight/spectral-cli@6.16.0
 # The tool that compares benchmarks.
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
-# The commit with which make compare compares this tree.
+# The commit that make compare measures in turn with this tree.
 BEFORE = HEAD
 # The tool that draws the picture of the README.
 D2 = oss.terrastruct.com/d2@v0.7.2
@@ -52,7 +53,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: build ## build, then log an agent in and out and show the webhooks, as in the README
+demo: build ## build, log an agent in and out, and show the webhooks that a receiver gets
 	@go run ./server/demo -binary bin/agentevents
 
 .PHONY: test
@@ -91,7 +92,7 @@ swagger-ui: ## update server/internal/api/docs/swagger-ui to the newest Swagger 
 	printf 'swagger-ui-dist %s\nsha512-%s\n' "$$version" "$$sum" >"$$to/VERSION"; cat "$$to/VERSION"
 
 .PHONY: check
-check: check-gen check-fmt check-vet check-lint check-house check-tidy check-breaking $(check_spec) ## run all checks except tests: generated code, format, vet, lint, figures of the code, go.mod, openapi.yaml and its compatibility
+check: check-gen check-fmt check-vet check-lint check-house check-tidy check-breaking $(check_spec) ## run all checks except tests: generated code, format, vet, lint, names, sizes, links and words, go.mod, openapi.yaml and its compatibility
 
 # The check compares with a copy, not with git, so that it works in a tree with changes.
 .PHONY: check-gen
@@ -119,7 +120,7 @@ check-lint: $(lint)
 
 .PHONY: check-house
 check-house:
-	@echo "check: names, imports, sizes and words are within the limits of .ci/house (go run ./.ci/house -v lists all places)"
+	@echo "check: names, imports, sizes, links and words are within their limits (go run ./.ci/house -v lists all places)"
 	@out=$$(go run ./.ci/house 2>&1) || { echo "$$out"; exit 1; }
 
 .PHONY: check-tidy
@@ -147,16 +148,17 @@ no-spec-lint:
 fmt: $(lint) ## format the Go code
 	@$(lint) fmt
 
-# Skipped are two tests of programs that are built without the detector, and one whose code runs in the browser.
+# Skipped are two tests of programs that are built without the detector, and one whose code runs in the browser. The run
+# on PostgreSQL selects tests by parts of their names: add the name of each new test of several processes.
 .PHONY: race
 race: ## run the tests with the race detector on SQLite, and the store's tests of several processes on PostgreSQL
 	AGENTEVENTS_TEST_ENGINE=sqlite go test -race -timeout 60m -skip '^(TestWorkloads|TestPrograms|TestDocumentationInABrowser)$$' $(longest) ./...
 	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 60m -run 'Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
 
 .PHONY: crash
-crash: build ## kill a server (-9) 300 times, then replicas on PostgreSQL, and check that nothing is lost (CYCLES=50 LASTS=1m REPLICAS=2)
-	@go run ./server/crash -binary bin/agentevents -cycles $(CYCLES)
-	@go run ./server/crash -binary bin/agentevents -replicas $(REPLICAS) -lasts $(LASTS)
+crash: build ## inject 300 faults (mostly kill -9) into one server, then faults into replicas on PostgreSQL for 3 minutes, and check that nothing is lost (CRASH_FAULTS=50 CRASH_TIME=1m CRASH_REPLICAS=2)
+	@go run ./server/crash -binary bin/agentevents -faults $(CRASH_FAULTS)
+	@go run ./server/crash -binary bin/agentevents -replicas $(CRASH_REPLICAS) -lasts $(CRASH_TIME)
 
 .PHONY: sdk
 sdk: build ## generate SDKs from openapi.yaml by the commands of gen/README.md, and test each (SDK=python,php for some)

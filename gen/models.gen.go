@@ -260,12 +260,12 @@ type AgentEventData struct {
 	// Example: 136
 	AgentID string `json:"agent_id"`
 
-	// ExtensionName The full name of the internal agent. Present for `agent_type` local.
+	// ExtensionName The full name of the local agent. Present for `agent_type` local.
 	//
 	// Example: 000*094@ringme.ru
 	ExtensionName string `json:"extension_name,omitempty"`
 
-	// AgentNumber The number of the external agent. Present for `agent_type` remote.
+	// AgentNumber The number of the remote agent. Present for `agent_type` remote.
 	//
 	// Example: +7 (812) 336-42-42
 	AgentNumber string `json:"agent_number,omitempty"`
@@ -397,7 +397,7 @@ type AgentStatusUpdateItem struct {
 // Example: available
 type AgentStatusValue string
 
-// AgentType The kind of an agent. `local`: internal. `remote`: external.
+// AgentType The kind of an agent: on an extension of the PBX (`local`), or on an outside number (`remote`).
 type AgentType string
 
 // AnyAccessLevel The access level of an application. See Access in the introduction.
@@ -411,7 +411,7 @@ type AnyAccessLevel = AccessLevel
 // Example: available
 type AnyAgentStatus = AgentStatusValue
 
-// AnyAgentType The kind of an agent. `local`: internal. `remote`: external.
+// AnyAgentType The kind of an agent: on an extension of the PBX (`local`), or on an outside number (`remote`).
 //
 // Example: local
 type AnyAgentType = AgentType
@@ -756,7 +756,7 @@ type ErrorResponse struct {
 	// Example: agent_not_found
 	Status string `json:"status,omitempty"`
 
-	// Errors The invalid fields.
+	// Errors The invalid fields. If there are more than 20, the first ones; then `message` says so.
 	Errors []FieldError `json:"errors,omitempty"`
 
 	// OldestSequence The oldest status change that is kept, with `feed_truncated` and `feed_restarted`.
@@ -851,7 +851,7 @@ type LocalAgent struct {
 	// Example: 136
 	ID int64 `json:"id"`
 
-	// ExtensionName The full name of the internal agent, free text without control characters.
+	// ExtensionName The full name of the local agent, free text without control characters.
 	//
 	// Example: 000*094@ringme.ru
 	ExtensionName string         `json:"extension_name"`
@@ -871,7 +871,7 @@ type LocalAgentCreate struct {
 	// Example: 136
 	ID int64 `json:"id,omitempty"`
 
-	// ExtensionName The full name of the internal agent, free text without control characters.
+	// ExtensionName The full name of the local agent, free text without control characters.
 	//
 	// Example: 000*094@ringme.ru
 	ExtensionName AgentName   `json:"extension_name"`
@@ -880,7 +880,7 @@ type LocalAgentCreate struct {
 
 // LocalAgentUpdate The fields of a local agent that can be set.
 type LocalAgentUpdate struct {
-	// ExtensionName The full name of the internal agent, free text without control characters. Required for a new
+	// ExtensionName The full name of the local agent, free text without control characters. Required for a new
 	// agent.
 	//
 	// Example: 000*094@ringme.ru
@@ -907,7 +907,7 @@ type RemoteAgent struct {
 	// Example: 7
 	ID int64 `json:"id"`
 
-	// AgentNumber The number of the external agent, free text without control characters.
+	// AgentNumber The number of the remote agent, free text without control characters.
 	//
 	// Example: +7 (812) 336-42-42
 	AgentNumber string         `json:"agent_number"`
@@ -927,7 +927,7 @@ type RemoteAgentCreate struct {
 	// Example: 7
 	ID int64 `json:"id,omitempty"`
 
-	// AgentNumber The number of the external agent, free text without control characters.
+	// AgentNumber The number of the remote agent, free text without control characters.
 	//
 	// Example: +7 (812) 336-42-42
 	AgentNumber AgentName   `json:"agent_number"`
@@ -936,7 +936,7 @@ type RemoteAgentCreate struct {
 
 // RemoteAgentUpdate The fields of a remote agent that can be set.
 type RemoteAgentUpdate struct {
-	// AgentNumber The number of the external agent, free text without control characters. Required for a new agent.
+	// AgentNumber The number of the remote agent, free text without control characters. Required for a new agent.
 	//
 	// Example: +7 (812) 336-42-42
 	AgentNumber *AgentName `json:"agent_number,omitempty"`
@@ -1183,7 +1183,7 @@ type TokenError struct {
 
 // TokenRequest The credentials of an application.
 type TokenRequest struct {
-	// ClientID The id of the application.
+	// ClientID The id of the application, which OAuth calls `client_id`. It is not the `client_id` of a path.
 	//
 	// Example: 4f1c0c7f8f6a4d6e9f3b2a1d0c9e8f7a
 	ClientID string `json:"client_id"`
@@ -1209,9 +1209,9 @@ type TokenRequest struct {
 // Example: client_credentials
 type TokenRequestGrantType string
 
-// User An application in the form of a user of the PBX.
+// User An application, in the form of the original API's user.
 type User struct {
-	// ID The number of the application.
+	// ID A number of the application. It is not the id with which the application requests tokens.
 	//
 	// Example: 4
 	ID int64 `json:"id"`
@@ -1234,7 +1234,8 @@ type User struct {
 	// Example: false
 	Admin bool `json:"admin"`
 
-	// Access The access of the application. `full`: reading and changes. `read_only`: reading only.
+	// Access The access of the application. `read_only`: the level of that name. `full`: one of the levels `call_api`,
+	// `all` and `operator`.
 	//
 	// Example: full
 	Access string `json:"access"`
@@ -1284,7 +1285,7 @@ type AfterSequence = int64
 // AgentIDFilter defines model for AgentIDFilter.
 type AgentIDFilter = int64
 
-// AgentTypeFilter The kind of an agent. `local`: internal. `remote`: external.
+// AgentTypeFilter The kind of an agent: on an extension of the PBX (`local`), or on an outside number (`remote`).
 type AgentTypeFilter = AgentType
 
 // ApplicationID defines model for ApplicationID.
@@ -1296,8 +1297,38 @@ type Before = int64
 // ClientID defines model for ClientID.
 type ClientID = string
 
+// DeliveryAttempt Example: 1
+type DeliveryAttempt = int
+
+// DeliveryChangedAt Example: 2017-05-30T15:07:50.000Z
+type DeliveryChangedAt = time.Time
+
+// DeliveryEpoch Example: 60303ae22b998861
+type DeliveryEpoch = string
+
+// DeliveryEventType Example: agent-login
+type DeliveryEventType = string
+
 // DeliveryID defines model for DeliveryID.
 type DeliveryID = int64
+
+// DeliveryReplay Example: true
+type DeliveryReplay = string
+
+// DeliverySequence Example: 9001
+type DeliverySequence = int64
+
+// DeliveryTest Example: true
+type DeliveryTest = string
+
+// DeliveryWebhookID Example: msg_2HLOI5HRYLVL5Z2RIPBCHS2OUT
+type DeliveryWebhookID = string
+
+// DeliveryWebhookSignature Example: v1,+R6JwX/S/iqJQfRqcInVmSJMuFEK07WkP9Dqh4L/kxg=
+type DeliveryWebhookSignature = string
+
+// DeliveryWebhookTimestamp Example: 1496156870
+type DeliveryWebhookTimestamp = int64
 
 // Epoch defines model for Epoch.
 type Epoch = string
@@ -1494,8 +1525,8 @@ type ListLocalAgentsParams struct {
 // CreateLocalAgentParams defines parameters for CreateLocalAgent.
 type CreateLocalAgentParams struct {
 	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
-	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
-	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key, path and body
+	// get the first response, and nothing is created twice. The same key with another path or body is refused with 422.
 	//
 	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
 	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
@@ -1515,8 +1546,8 @@ type ListLocalAgentEventsParams struct {
 // CreateLocalAgentEventParams defines parameters for CreateLocalAgentEvent.
 type CreateLocalAgentEventParams struct {
 	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
-	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
-	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key, path and body
+	// get the first response, and nothing is created twice. The same key with another path or body is refused with 422.
 	//
 	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
 	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
@@ -1549,8 +1580,8 @@ type ListRemoteAgentsParams struct {
 // CreateRemoteAgentParams defines parameters for CreateRemoteAgent.
 type CreateRemoteAgentParams struct {
 	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
-	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
-	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key, path and body
+	// get the first response, and nothing is created twice. The same key with another path or body is refused with 422.
 	//
 	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
 	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
@@ -1570,8 +1601,8 @@ type ListRemoteAgentEventsParams struct {
 // CreateRemoteAgentEventParams defines parameters for CreateRemoteAgentEvent.
 type CreateRemoteAgentEventParams struct {
 	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
-	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
-	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key, path and body
+	// get the first response, and nothing is created twice. The same key with another path or body is refused with 422.
 	//
 	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
 	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
@@ -1591,8 +1622,8 @@ type ListRemoteAgentStatusChangesParams struct {
 // CreateApplicationParams defines parameters for CreateApplication.
 type CreateApplicationParams struct {
 	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
-	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
-	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key, path and body
+	// get the first response, and nothing is created twice. The same key with another path or body is refused with 422.
 	//
 	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
 	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
@@ -1630,8 +1661,8 @@ type ListDeliveriesParams struct {
 // RedeliverManyParams defines parameters for RedeliverMany.
 type RedeliverManyParams struct {
 	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
-	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
-	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key, path and body
+	// get the first response, and nothing is created twice. The same key with another path or body is refused with 422.
 	//
 	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
 	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
@@ -1651,8 +1682,8 @@ type ListReplaysParams struct {
 // RollBackSecretParams defines parameters for RollBackSecret.
 type RollBackSecretParams struct {
 	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
-	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
-	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key, path and body
+	// get the first response, and nothing is created twice. The same key with another path or body is refused with 422.
 	//
 	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
 	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
@@ -1663,8 +1694,8 @@ type RollBackSecretParams struct {
 // RotateSecretParams defines parameters for RotateSecret.
 type RotateSecretParams struct {
 	// IdempotencyKey Unique key of this request, for example a UUID (draft-ietf-httpapi-idempotency-key-header). If no
-	// response arrived, repeat the request with the same key. For 24 hours, the same application, key and body get the
-	// first response, and nothing is created twice. The same key with another request is refused with 422.
+	// response arrived, repeat the request with the same key. For 24 hours, the same application, key, path and body
+	// get the first response, and nothing is created twice. The same key with another path or body is refused with 422.
 	//
 	// Errors are not stored, and keys of a deleted client or application are dropped. Each repeated request counts
 	// against the rate limit. The quoted form of the draft, `"KEY"`, and the bare `KEY` mean the same. The header has
@@ -1709,8 +1740,75 @@ type SendLocalAgentEventByGetParams struct {
 	// AgentID Unique id of the queue agent.
 	AgentID string `form:"agent_id" json:"agent_id"`
 
-	// ExtensionName The full name of the internal agent.
+	// ExtensionName The full name of the local agent.
 	ExtensionName string `form:"extension_name" json:"extension_name"`
+
+	// WebhookID Unique id of the delivery, the same for every attempt.
+	WebhookID DeliveryWebhookID `json:"webhook-id"`
+
+	// WebhookTimestamp Time of the attempt, in seconds since 1970.
+	WebhookTimestamp DeliveryWebhookTimestamp `json:"webhook-timestamp"`
+
+	// WebhookSignature One signature by each secret that signs, the newest first, separated by spaces: `v1,` and an HMAC-SHA-256 in
+	// base64. The signed text is `webhook-id`, `webhook-timestamp` and the body of a POST or the query of a GET,
+	// joined with dots.
+	WebhookSignature DeliveryWebhookSignature `json:"webhook-signature"`
+
+	// AgenteventsSequence The sequence number of the status change. It is 0 in a test delivery.
+	AgenteventsSequence DeliverySequence `json:"agentevents-sequence"`
+
+	// AgenteventsEpoch The epoch of the sequence number. Absent in a test delivery.
+	AgenteventsEpoch DeliveryEpoch `json:"agentevents-epoch,omitempty"`
+
+	// AgenteventsChangedAt Time of the status change, in RFC 3339 with milliseconds.
+	AgenteventsChangedAt DeliveryChangedAt `json:"agentevents-changed-at"`
+
+	// AgenteventsAttempt The number of the attempt, from 1.
+	AgenteventsAttempt DeliveryAttempt `json:"agentevents-attempt"`
+
+	// AgenteventsEventType The type of the event.
+	AgenteventsEventType DeliveryEventType `json:"agentevents-event-type"`
+
+	// AgenteventsReplay In a redelivery `true`, otherwise absent.
+	AgenteventsReplay DeliveryReplay `json:"agentevents-replay,omitempty"`
+
+	// AgenteventsTest In a test delivery `true`, otherwise absent. Process nothing then.
+	AgenteventsTest DeliveryTest `json:"agentevents-test,omitempty"`
+}
+
+// SendLocalAgentEventByPostParams defines parameters for SendLocalAgentEventByPost.
+type SendLocalAgentEventByPostParams struct {
+	// WebhookID Unique id of the delivery, the same for every attempt.
+	WebhookID DeliveryWebhookID `json:"webhook-id"`
+
+	// WebhookTimestamp Time of the attempt, in seconds since 1970.
+	WebhookTimestamp DeliveryWebhookTimestamp `json:"webhook-timestamp"`
+
+	// WebhookSignature One signature by each secret that signs, the newest first, separated by spaces: `v1,` and an HMAC-SHA-256 in
+	// base64. The signed text is `webhook-id`, `webhook-timestamp` and the body of a POST or the query of a GET,
+	// joined with dots.
+	WebhookSignature DeliveryWebhookSignature `json:"webhook-signature"`
+
+	// AgenteventsSequence The sequence number of the status change. It is 0 in a test delivery.
+	AgenteventsSequence DeliverySequence `json:"agentevents-sequence"`
+
+	// AgenteventsEpoch The epoch of the sequence number. Absent in a test delivery.
+	AgenteventsEpoch DeliveryEpoch `json:"agentevents-epoch,omitempty"`
+
+	// AgenteventsChangedAt Time of the status change, in RFC 3339 with milliseconds.
+	AgenteventsChangedAt DeliveryChangedAt `json:"agentevents-changed-at"`
+
+	// AgenteventsAttempt The number of the attempt, from 1.
+	AgenteventsAttempt DeliveryAttempt `json:"agentevents-attempt"`
+
+	// AgenteventsEventType The type of the event.
+	AgenteventsEventType DeliveryEventType `json:"agentevents-event-type"`
+
+	// AgenteventsReplay In a redelivery `true`, otherwise absent.
+	AgenteventsReplay DeliveryReplay `json:"agentevents-replay,omitempty"`
+
+	// AgenteventsTest In a test delivery `true`, otherwise absent. Process nothing then.
+	AgenteventsTest DeliveryTest `json:"agentevents-test,omitempty"`
 }
 
 // SendRemoteAgentEventByGetParams defines parameters for SendRemoteAgentEventByGet.
@@ -1727,8 +1825,75 @@ type SendRemoteAgentEventByGetParams struct {
 	// AgentID Unique id of the queue agent.
 	AgentID string `form:"agent_id" json:"agent_id"`
 
-	// AgentNumber The number of the external agent.
+	// AgentNumber The number of the remote agent.
 	AgentNumber string `form:"agent_number" json:"agent_number"`
+
+	// WebhookID Unique id of the delivery, the same for every attempt.
+	WebhookID DeliveryWebhookID `json:"webhook-id"`
+
+	// WebhookTimestamp Time of the attempt, in seconds since 1970.
+	WebhookTimestamp DeliveryWebhookTimestamp `json:"webhook-timestamp"`
+
+	// WebhookSignature One signature by each secret that signs, the newest first, separated by spaces: `v1,` and an HMAC-SHA-256 in
+	// base64. The signed text is `webhook-id`, `webhook-timestamp` and the body of a POST or the query of a GET,
+	// joined with dots.
+	WebhookSignature DeliveryWebhookSignature `json:"webhook-signature"`
+
+	// AgenteventsSequence The sequence number of the status change. It is 0 in a test delivery.
+	AgenteventsSequence DeliverySequence `json:"agentevents-sequence"`
+
+	// AgenteventsEpoch The epoch of the sequence number. Absent in a test delivery.
+	AgenteventsEpoch DeliveryEpoch `json:"agentevents-epoch,omitempty"`
+
+	// AgenteventsChangedAt Time of the status change, in RFC 3339 with milliseconds.
+	AgenteventsChangedAt DeliveryChangedAt `json:"agentevents-changed-at"`
+
+	// AgenteventsAttempt The number of the attempt, from 1.
+	AgenteventsAttempt DeliveryAttempt `json:"agentevents-attempt"`
+
+	// AgenteventsEventType The type of the event.
+	AgenteventsEventType DeliveryEventType `json:"agentevents-event-type"`
+
+	// AgenteventsReplay In a redelivery `true`, otherwise absent.
+	AgenteventsReplay DeliveryReplay `json:"agentevents-replay,omitempty"`
+
+	// AgenteventsTest In a test delivery `true`, otherwise absent. Process nothing then.
+	AgenteventsTest DeliveryTest `json:"agentevents-test,omitempty"`
+}
+
+// SendRemoteAgentEventByPostParams defines parameters for SendRemoteAgentEventByPost.
+type SendRemoteAgentEventByPostParams struct {
+	// WebhookID Unique id of the delivery, the same for every attempt.
+	WebhookID DeliveryWebhookID `json:"webhook-id"`
+
+	// WebhookTimestamp Time of the attempt, in seconds since 1970.
+	WebhookTimestamp DeliveryWebhookTimestamp `json:"webhook-timestamp"`
+
+	// WebhookSignature One signature by each secret that signs, the newest first, separated by spaces: `v1,` and an HMAC-SHA-256 in
+	// base64. The signed text is `webhook-id`, `webhook-timestamp` and the body of a POST or the query of a GET,
+	// joined with dots.
+	WebhookSignature DeliveryWebhookSignature `json:"webhook-signature"`
+
+	// AgenteventsSequence The sequence number of the status change. It is 0 in a test delivery.
+	AgenteventsSequence DeliverySequence `json:"agentevents-sequence"`
+
+	// AgenteventsEpoch The epoch of the sequence number. Absent in a test delivery.
+	AgenteventsEpoch DeliveryEpoch `json:"agentevents-epoch,omitempty"`
+
+	// AgenteventsChangedAt Time of the status change, in RFC 3339 with milliseconds.
+	AgenteventsChangedAt DeliveryChangedAt `json:"agentevents-changed-at"`
+
+	// AgenteventsAttempt The number of the attempt, from 1.
+	AgenteventsAttempt DeliveryAttempt `json:"agentevents-attempt"`
+
+	// AgenteventsEventType The type of the event.
+	AgenteventsEventType DeliveryEventType `json:"agentevents-event-type"`
+
+	// AgenteventsReplay In a redelivery `true`, otherwise absent.
+	AgenteventsReplay DeliveryReplay `json:"agentevents-replay,omitempty"`
+
+	// AgenteventsTest In a test delivery `true`, otherwise absent. Process nothing then.
+	AgenteventsTest DeliveryTest `json:"agentevents-test,omitempty"`
 }
 
 // PutClientJSONRequestBody defines body for PutClient for application/json ContentType.

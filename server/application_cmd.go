@@ -67,9 +67,14 @@ func (c createCommand) create(ctx context.Context, st *store.Store) (gen.Applica
 	case c.Operator:
 		return st.CreateOperator(ctx, c.Name)
 	}
-	return st.CreateApplication(ctx, c.Client, gen.ApplicationCreate{
+	created, err := st.CreateApplication(ctx, c.Client, gen.ApplicationCreate{
 		Name: c.Name, Access: cmp.Or(c.Access, gen.AccessLevelAll),
 	})
+	var known *store.Error
+	if errors.As(err, &known) && known.Kind == store.NotFound {
+		err = fmt.Errorf("%w: create it first, by PUT /client/%s", err, c.Client)
+	}
+	return created, err
 }
 
 func (c listCommand) run(ctx context.Context, stdout io.Writer) error {

@@ -3,6 +3,7 @@
 //	main.go           the command line; help.go has the texts of --help
 //	config.go         the settings: defaults, bounds and their errors; env.go reads the variables AGENTEVENTS_*
 //	serve.go          the command serve: the order of start and stop; listener.go opens the addresses
+//	memory.go         the limit of memory, from the cgroup or the machine
 //	*_cmd.go          the other commands, a file for each; store.go opens the store for them
 //	version.go        version and commit of the build
 //

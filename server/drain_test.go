@@ -20,7 +20,7 @@ func TestReadinessEndsBeforeListenerCloses(t *testing.T) {
 	p.waitForLog("draining")
 	for range 3 {
 		if strings.Contains(p.log.String(), "msg=stopping") {
-			t.Error("the server stopped before the poller saw three 503s")
+			t.Error("the server stopped before the prober got three 503s")
 		}
 		if status, body := p.readiness(); status != http.StatusServiceUnavailable ||
 			!strings.Contains(body, "the server is stopping") {

@@ -58,7 +58,7 @@ func TestGuideHasEachSetting(t *testing.T) {
 
 // The program logs each line that the guide has, at that level.
 func TestGuideHasLogLinesOfTheProgram(t *testing.T) {
-	source := strings.Split(sourceOf(t, "internal", "../store", "../webhook"), "\n")
+	source := strings.Split(sourceOf(t, "serve.go", "internal", "../store", "../webhook"), "\n")
 	rows := guideRows(t, "\\| `[^`]+` \\| `(?:INFO|WARN|ERROR)` \\|")
 	if len(rows) == 0 {
 		t.Fatal("README.md has no log lines")
@@ -75,7 +75,21 @@ func TestGuideHasLogLinesOfTheProgram(t *testing.T) {
 	}
 }
 
-// sourceOf returns the text of all Go files in directories and below, tests excepted.
+// The server answers /readyz with each reason that the guide has.
+func TestGuideHasReasonsOfReadiness(t *testing.T) {
+	source := sourceOf(t, "internal/api")
+	rows := guideRows(t, "\\| `(?:the|SQLite) [^`]+` \\|")
+	if len(rows) == 0 {
+		t.Fatal("README.md has no reasons")
+	}
+	for _, row := range rows {
+		if !strings.Contains(source, `"`+strings.Split(row, "`")[1]+`"`) {
+			t.Errorf("the server answers no reason %s", row)
+		}
+	}
+}
+
+// sourceOf returns the text of Go files, and of all in directories and below, tests excepted.
 func sourceOf(t *testing.T, dirs ...string) string {
 	t.Helper()
 	var all strings.Builder

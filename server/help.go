@@ -22,10 +22,10 @@ var helpTexts = kong.Vars{
 	"keep_rows":            "Number of deliveries, and of changes, to keep.",
 	"allow_networks":       "Private networks that receivers may be in.",
 	"timeout":              "Longest time of one attempt.",
-	"retry_window":         "Time to retry a delivery for.",
+	"retry_window":         "Time after its change in which a delivery is tried.",
 	"retry_schedule":       "Delays between attempts. The last one repeats.",
 	"retry_jitter":         "Random part of each delay.",
-	"deploy_window":        "Time to retry 3xx, 401, 403, 404 and 405 for.",
+	"deploy_window":        "Time after its change in which 3xx, 401, 403, 404 and 405 are retried.",
 	"operator_id":          "Id of an operator's application to create.",
 	"operator_secret_file": "File with the secret of this application.",
 	"log_level":            "debug, info, warn or error.",
@@ -36,18 +36,18 @@ var helpTexts = kong.Vars{
 	"command_version":     "Print version, commit, Go version and platform.",
 	"command_application": "Manage the applications that get tokens.",
 	"command_verify":      "Check a store for inconsistencies. Changes nothing.",
-	"command_backup":      "Copy an SQLite store to a file, also while it is served.",
+	"command_backup":      "Copy an SQLite store to a file. The server may run meanwhile.",
 	"command_copy":        "Copy an SQLite store to PostgreSQL.",
-	"command_new_epoch":   "Give a restored store a new epoch, before it is served.",
+	"command_new_epoch":   "Give a restored store a new epoch.",
 
 	// The commands of application.
 	"application_create": "Create an application and print its id and secret.",
 	"application_list":   "List all applications.",
-	"application_revoke": "Delete an application. Its tokens end within a second.",
+	"application_revoke": "Revoke an application. Its tokens end within a second.",
 
 	// The flags of application create.
-	"create_client":   "Client to create it for. This or --operator is required.",
-	"create_operator": "Create an operator's. This or --client is required.",
+	"create_client":   "Client to create it for, which must exist. This or --operator is required.",
+	"create_operator": "Create an application of the operator. This or --client is required.",
 	"create_name":     "Name, for people to read.",
 	"create_access":   "all (the default), call_api or read_only.",
 
@@ -55,10 +55,10 @@ var helpTexts = kong.Vars{
 	"revoke_id": "Id of the application.",
 
 	// The flag of backup.
-	"backup_to": "File to write. It must not exist.",
+	"backup_to": "File to write, which must not exist yet.",
 
 	// The flags of copy.
-	"copy_from": "Store to copy, sqlite:PATH. It must not be served.",
+	"copy_from": "Store to copy, sqlite:PATH. Stop its server first.",
 	"copy_to":   "Database to copy to, postgres://USER@HOST:PORT/DATABASE.",
 }
 
@@ -102,20 +102,21 @@ func (verifyCommand) Help() string {
 }
 
 func (backupCommand) Help() string {
-	return `To restore, stop the server, move the old files away, and move the copy to the path of the store.
+	return `To restore, stop the server, move all files of the old store away, and copy the backup to its path.
 
   agentevents backup --to=/backups/2017-05-30.db`
 }
 
 func (copyCommand) Help() string {
-	return `Stop the server first. The database must hold nothing of agentevents, but for a copy that was ` +
-		`interrupted: run the same command again to complete it.
+	return `Stop the server first. The database must hold nothing of agentevents. If the command was interrupted, ` +
+		`run it again: it continues its copy. PGPASSFILE or PGPASSWORD has the password of the database.
 
   agentevents copy --from=sqlite:agentevents.db --to=postgres://pbx@db.example/pbx`
 }
 
 func (newEpochCommand) Help() string {
-	return `Run it after a restore by any means but a file that backup made. Readers of the feed then start again.
+	return `Run it after each restore, except from a file that "agentevents backup" made, and before the first ` +
+		`"agentevents serve". Readers of the feed then start again.
 
   agentevents new-epoch --database-url=sqlite:agentevents.db`
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/agentevents/agentevents/server/internal/api"
@@ -33,6 +34,7 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	}
 	defer tr.Close(log)
 	log = tr.Logger(log)
+	limitMemory(log, memlimit.FromCgroup, memlimit.FromSystem)
 	on, err := listen(ctx, c)
 	if err != nil {
 		return err
@@ -71,7 +73,7 @@ func bootstrap(ctx context.Context, c config, st *store.Store, stdout io.Writer)
 // serveAndDeliver serves requests and sends deliveries until signalled is done. Then it stops in this order:
 //
 //  1. /readyz answers 503, and the listeners accept requests, until the drain ends (api/drain.go).
-//  2. The listeners close, waiting polls are answered, and no attempt starts.
+//  2. The listeners close, long polls are answered, and no attempt starts.
 //  3. Requests have 10 s to end (api/server.go). At the same time, attempts in flight have 12 s to end, and 1 s more
 //     to be recorded (webhook/dispatch.go).
 //

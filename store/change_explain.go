@@ -15,11 +15,20 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// AgentStatusChanges lists an agent's status changes with their outcome for each event, the newest first. The list has
-// the changes before a sequence number (0 means all), at most limit of them.
+const (
+	// MaxOutcomes is the number of outcomes that a page of an agent's status changes may have in all. They are about
+	// 400 KiB of JSON. A page with one change may have more: one for each event that the agent had then.
+	MaxOutcomes = 2000
+	// changesPerRead is the number of changes that one query reads for a page. The default page needs one query.
+	changesPerRead = 101
+)
+
+// AgentStatusChanges lists an agent's status changes with their outcome for each event, the newest first, and whether
+// there are older ones. The list has the changes before a sequence number (0 means all), at most limit of them and at
+// most MaxOutcomes outcomes.
 func (s *Store) AgentStatusChanges(
 	ctx context.Context, k AgentKey, before int64, limit int,
-) (m []gen.AgentStatusChange, err error) {
+) (m []gen.AgentStatusChange, more bool, err error) {
 	err = s.snapshot(ctx, func(tx *sqldb.ReadTx) error {
 		if _, err := findAgent(tx, k); err != nil {
 			return err
@@ -31,16 +40,37 @@ func (s *Store) AgentStatusChanges(
 		if before == 0 {
 			before = math.MaxInt64
 		}
-		scan := indexScan{columns: []string{"client_id", "kind", "agent_id"}, values: []any{k.Client, k.Type, k.ID}}
-		rows, err := changesBy(tx, scan, c.ChangesBefore, before-1, " DESC", limit)
-		if err != nil {
+		var rows []changeRow
+		if rows, more, err = changesPage(tx, k, c.ChangesBefore, before-1, limit); err != nil {
 			return err
 		}
 		kept, err := deliveriesOf(tx, k, rows)
 		m = each(rows, func(r changeRow) gen.AgentStatusChange { return s.explain(r, kept[r.ID]) })
 		return err
 	})
-	return m, err
+	return m, more, err
+}
+
+// changesPage reads the changes of a page, and whether there are older ones. It reads few more than the page has: each
+// of them may have a long list of events.
+func changesPage(
+	q sqldb.Querier, k AgentKey, after, upTo int64, limit int,
+) (page []changeRow, more bool, err error) {
+	scan := indexScan{columns: []string{"client_id", "kind", "agent_id"}, values: []any{k.Client, k.Type, k.ID}}
+	for outcomes := 0; ; {
+		rows, err := changesBy(q, scan, after, upTo, " DESC", changesPerRead)
+		for _, r := range rows {
+			outcomes += r.outcomes()
+			if len(page) == limit || len(page) > 0 && outcomes > MaxOutcomes {
+				return page, true, err
+			}
+			page = append(page, r)
+		}
+		if err != nil || len(rows) < changesPerRead {
+			return page, false, err
+		}
+		upTo = rows[len(rows)-1].ID - 1
+	}
 }
 
 // deliveriesOf returns the deliveries of an agent's changes that are still kept, by change. The newest change must be
@@ -49,8 +79,7 @@ func deliveriesOf(q sqldb.Querier, k AgentKey, changes []changeRow) (map[int64][
 	if len(changes) == 0 {
 		return nil, nil
 	}
-	rows, err := sqldb.Select[deliveryRow](q, "SELECT id, change_id, event_id, state, attempts FROM deliveries "+
-		"WHERE client_id = ? AND kind = ? AND agent_id = ? AND change_id BETWEEN ? AND ?",
+	rows, err := sqldb.Select[deliveryRow](q, deliveriesOfSQL,
 		k.Client, string(k.Type), k.ID, changes[len(changes)-1].ID, changes[0].ID)
 	of := map[int64][]deliveryRow{}
 	for _, r := range rows {
@@ -59,32 +88,57 @@ func deliveriesOf(q sqldb.Querier, k AgentKey, changes []changeRow) (map[int64][
 	return of, err
 }
 
+const deliveriesOfSQL = "SELECT id, change_id, event_id, state, attempts FROM deliveries " +
+	"WHERE client_id = ? AND kind = ? AND agent_id = ? AND change_id BETWEEN ? AND ?"
+
 // explain returns the outcome of a change for each event, from the change's row and the deliveries that are still kept.
 func (s *Store) explain(c changeRow, kept []deliveryRow) gen.AgentStatusChange {
-	typ := eventType(c.NewStatus)
-	events := each(kept, func(d deliveryRow) gen.EventOutcome { return c.outcome(d, typ) })
-	for _, id := range unkeptIDs(c.Fired, kept) {
-		events = append(events, unkeptOutcome(id, typ, ""))
+	typ, parked := eventType(c.NewStatus), idsIn(c.Parked)
+	events := make([]gen.EventOutcome, 0, c.outcomes())
+	withDelivery := map[int64]bool{}
+	for _, d := range kept {
+		withDelivery[d.EventID] = true
+		events = append(events, outcomeOf(d, typ, parked[d.EventID]))
 	}
-	for _, id := range unkeptIDs(c.Parked, kept) {
-		events = append(events, unkeptOutcome(id, typ, ", but was disabled then"))
+	for id := range idsIn(c.Fired) {
+		if !withDelivery[id] {
+			events = append(events, unkeptOutcome(id, typ, ""))
+		}
 	}
-	slices.SortFunc(events, func(a, b gen.EventOutcome) int { return cmp.Compare(a.EventID, b.EventID) })
-	for _, id := range unkeptIDs(c.Skipped, nil) {
+	for id := range parked {
+		if !withDelivery[id] {
+			events = append(events, unkeptOutcome(id, typ, ", but was disabled then"))
+		}
+	}
+	fired := len(events)
+	for id := range idsIn(c.Skipped) {
 		events = append(events, gen.EventOutcome{
 			EventID: id, Outcome: outcomeNotFired,
 			Reason: fmt.Sprintf("the event is for the other type, %s", eventType(c.OldStatus)),
 		})
 	}
+	for _, part := range [][]gen.EventOutcome{events[:fired], events[fired:]} {
+		slices.SortFunc(part, func(a, b gen.EventOutcome) int { return cmp.Compare(a.EventID, b.EventID) })
+	}
 	return gen.AgentStatusChange{Change: c.model(), Events: events, Repeated: s.repeats.of(c)}
 }
 
-// unkeptIDs returns the event ids of a row's list without a kept delivery.
-func unkeptIDs(list string, kept []deliveryRow) (ids []int64) {
+// outcomes is the number of events that the change has an outcome for, from the lists of its row.
+func (r changeRow) outcomes() (n int) {
+	for _, list := range []string{r.Fired, r.Parked, r.Skipped} {
+		if list != "" {
+			n += strings.Count(list, ",") + 1
+		}
+	}
+	return n
+}
+
+// idsIn returns the event ids of a row's list.
+func idsIn(list string) map[int64]bool {
+	ids := map[int64]bool{}
 	for text := range strings.SplitSeq(list, ",") {
-		id, err := strconv.ParseInt(text, 10, 64)
-		if err == nil && !slices.ContainsFunc(kept, func(d deliveryRow) bool { return d.EventID == id }) {
-			ids = append(ids, id)
+		if id, err := strconv.ParseInt(text, 10, 64); err == nil {
+			ids[id] = true
 		}
 	}
 	return ids
@@ -97,13 +151,13 @@ const (
 	outcomeNotFired = "not_fired"
 )
 
-// outcome returns the outcome of a change for an event of its type.
-func (r changeRow) outcome(d deliveryRow, typ gen.EventType) gen.EventOutcome {
+// outcomeOf returns the outcome of a change for an event of its type, from the delivery of the change for the event.
+func outcomeOf(d deliveryRow, typ gen.EventType, wasParked bool) gen.EventOutcome {
 	m := gen.EventOutcome{
 		EventID: d.EventID, Outcome: outcomeFired, Reason: fmt.Sprintf("the event is for this type, %s", typ),
 		DeliveryID: d.ID, DeliveryState: gen.DeliveryState(d.State),
 	}
-	switch wasParked := slices.Contains(strings.Split(r.Parked, ","), strconv.FormatInt(d.EventID, 10)); {
+	switch {
 	case d.State == stateParked:
 		m.Outcome = outcomeParked
 		m.Reason += ", but disabled: the delivery waits until it is enabled"

@@ -121,7 +121,7 @@ func TestChangeExplainsItsEvents(t *testing.T) {
 	f.logout(k)
 	f.check(f.DeleteEvent(f.ctx, k, ids[0]))
 	explained := func() (lines []string) {
-		list, err := f.AgentStatusChanges(f.ctx, k, 0, 10)
+		list, _, err := f.AgentStatusChanges(f.ctx, k, 0, 10)
 		f.check(err)
 		for _, c := range list {
 			line := fmt.Sprint(c.Change.Sequence, " ", c.Change.AgentStatus)
@@ -165,7 +165,7 @@ func TestExplanationOutlivesDeliveries(t *testing.T) {
 	}
 	f.clock.add(time.Minute)
 	f.work(func() bool { return f.count("SELECT count(*) FROM deliveries") == 1 })
-	list, err := f.AgentStatusChanges(f.ctx, k, 0, 10)
+	list, _, err := f.AgentStatusChanges(f.ctx, k, 0, 10)
 	f.check(err)
 	const fired, lost = "fired: the event is for this type, agent-login", "; its delivery is no longer kept"
 	want := map[int64]string{

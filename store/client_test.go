@@ -47,7 +47,7 @@ func TestDeletedClientShowsNothing(t *testing.T) {
 	f.wantNotFound("a replay", err)
 	_, err = f.StatusChanges(f.ctx, "12", nil, "", 9)
 	f.wantNotFound("the feed", err)
-	_, err = f.AgentStatusChanges(f.ctx, k, 0, 9)
+	_, _, err = f.AgentStatusChanges(f.ctx, k, 0, 9)
 	f.wantNotFound("an agent's changes", err)
 	f.check(f.ReplayAll(f.ctx))
 	if d := f.claimOne(); d.ID != 2 {
@@ -85,7 +85,7 @@ func TestNewClientSeesNothingOfAnEarlierOne(t *testing.T) {
 	f.check(err)
 	feed, err := f.StatusChanges(f.ctx, "12", nil, "", 9)
 	f.check(err)
-	explained, err := f.AgentStatusChanges(f.ctx, k, 0, 9)
+	explained, _, err := f.AgentStatusChanges(f.ctx, k, 0, 9)
 	f.check(err)
 	if len(replays)+len(feed.Changes)+len(explained) > 0 {
 		t.Errorf("of the earlier client: %+v, %+v, %+v", replays, feed, explained)

@@ -134,8 +134,8 @@ func (c copier) begin(ctx context.Context, name string, restart bool) error {
 		return err
 	}
 	if !restart && !empty {
-		return fmt.Errorf("%s: the database must be empty, and has a client or an application; "+
-			"a copy that is complete needs no other run", name)
+		return fmt.Errorf("%s: the database must have no client and no application; if an earlier copy was complete, "+
+			"nothing is left to do", name)
 	}
 	mark := rand.Text()
 	_, err = c.source.ExecContext(ctx,

@@ -252,7 +252,7 @@ func TestFinishedDeliveryHasAReason(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
-	changes, err := f.AgentStatusChanges(f.ctx, k, 2, 1)
+	changes, _, err := f.AgentStatusChanges(f.ctx, k, 2, 1)
 	f.check(err)
 	const why = "the event is for this type, agent-login, but was disabled then; its window ended " +
 		"before its first attempt"

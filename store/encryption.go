@@ -43,7 +43,7 @@ func (s *secretCipher) encrypt(secret string) string {
 }
 
 var errWrongKey = errors.New(
-	"the encryption key must be the one that the signing secrets in the database are encrypted with",
+	"the encryption key is missing or wrong: it must be the one that encrypted the signing secrets of this store",
 )
 
 // ErrLocked is returned by each method that needs a secret, in a process without the key.

@@ -49,6 +49,9 @@ type engine interface {
 	// overwrite runs a function of a transaction whose updates leave no old value in the file.
 	overwrite(tx *sqldb.Tx, fn func() error) error
 
+	// readers is the number of connections that read.
+	readers() int
+
 	// dueLanesSQL is the query that finds the lanes of a claim.
 	dueLanesSQL() string
 

@@ -104,6 +104,8 @@ func (e *postgresEngine) eraseOverwritten(context.Context) error { return nil }
 
 func (e *postgresEngine) overwrite(_ *sqldb.Tx, fn func() error) error { return fn() }
 
+func (e *postgresEngine) readers() int { return postgres.MaxReaders }
+
 func (e *postgresEngine) dueLanesSQL() string { return postgresDueLanesSQL }
 
 // changeNumbers is the sequence of status changes.

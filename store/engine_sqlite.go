@@ -107,6 +107,8 @@ func (e *sqliteEngine) overwrite(tx *sqldb.Tx, fn func() error) error {
 	return errors.Join(fn(), tx.Exec("PRAGMA secure_delete = OFF"))
 }
 
+func (e *sqliteEngine) readers() int { return sqlite.MaxReaders }
+
 func (e *sqliteEngine) dueLanesSQL() string { return sqliteDueLanesSQL }
 
 func (e *sqliteEngine) announceNumbers(*sqldb.Tx) error            { return nil } // one writer draws in order
@@ -126,8 +128,8 @@ type Saved struct {
 // time that the copy is restored, its first start gives it a new epoch and drops its leases.
 func Backup(ctx context.Context, o Options, to string) (Saved, error) {
 	if postgres.IsURL(o.URL) {
-		return Saved{}, errors.New("a backup must be of SQLite; back PostgreSQL up by its own means, such as " +
-			"pg_dump, and run `agentevents new-epoch` first after a restore")
+		return Saved{}, errors.New("the store must be SQLite; for PostgreSQL use pg_dump, and after a restore run " +
+			"`agentevents new-epoch` before `agentevents serve`")
 	}
 	from, err := sqlite.ExistingPath(o.URL)
 	if err != nil {

@@ -166,7 +166,7 @@ func (f *fixture) pages(k store.AgentKey, event int64) {
 			}
 		}
 	}
-	_, err := f.AgentStatusChanges(f.ctx, k, 15_000, 100)
+	_, _, err := f.AgentStatusChanges(f.ctx, k, 15_000, 100)
 	f.check(err)
 }
 

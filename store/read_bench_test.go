@@ -29,7 +29,7 @@ func BenchmarkRead(b *testing.B) {
 			return err
 		},
 		"changes of an agent": func() error {
-			_, err := f.AgentStatusChanges(f.ctx, k, 0, 100)
+			_, _, err := f.AgentStatusChanges(f.ctx, k, 0, 100)
 			return err
 		},
 	} {

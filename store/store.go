@@ -175,6 +175,9 @@ func (s *Store) now() int64 { return s.clock.use(s.Now().UnixMilli()) }
 // read returns the pool of readers for the queries of one request.
 func (s *Store) read(ctx context.Context) *sqldb.ReadTx { return sqldb.Read(ctx, s.reader) }
 
+// Readers returns the number of connections that read. A read holds one of them until it has its rows.
+func (s *Store) Readers() int { return s.engine.readers() }
+
 // write runs a function in a transaction and returns when it is durable. A domain error of the function rolls the
 // transaction back and is returned unchanged. A database failure is returned as *Error of kind Unavailable.
 func (s *Store) write(ctx context.Context, fn sqldb.Work) error {

@@ -361,7 +361,7 @@ func TestVerifyRefusesAFileThatIsNoStore(t *testing.T) {
 	for name, c := range map[string]struct{ plant, want string }{
 		"missing.db": {"", "no such file"},
 		"text.db":    {"what is this", "file is not a database"},
-		"empty.db":   {" ", "no database of this program"},
+		"empty.db":   {" ", "no database of agentevents"},
 	} {
 		file := filepath.Join(dir, name)
 		if c.plant != "" {
@@ -387,7 +387,7 @@ func TestVerifyReportsAnUnreachableServer(t *testing.T) {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
-	const never, unreachable = "no database of this program", "cannot be reached: "
+	const never, unreachable = "no database of agentevents", "cannot be reached: "
 	for name, c := range map[string]struct{ url, want, never string }{
 		"is down":     {"postgres://agents@" + free.Addr().String() + "/agents", unreachable, never},
 		"unknown":     {changed(t, there, func(u *url.URL) { u.User = url.User("nobody_at_all") }), unreachable, never},

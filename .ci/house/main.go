@@ -1,4 +1,5 @@
-// Program house prints figures of the repository's readability, each with its limit. It exits with 1 if a figure
+// Program house checks the house rules: the style rules of this repository for names, imports, sizes of lines,
+// functions and files, links, and words. It prints a figure for each rule, with its limit. It exits with 1 if a figure
 // exceeds its limit. Arguments select figures by the first column; without arguments, it prints all.
 //
 //	go run ./.ci/house             all figures

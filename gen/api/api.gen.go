@@ -1999,13 +1999,13 @@ type CallbackReceiverInterface interface {
 	HandleSendLocalAgentEventByGetCallback(ctx echo.Context, params SendLocalAgentEventByGetParams) error
 	// Receive a delivery by POST
 	// HandleSendLocalAgentEventByPostCallback handles the POST callback for agentEvent.
-	HandleSendLocalAgentEventByPostCallback(ctx echo.Context) error
+	HandleSendLocalAgentEventByPostCallback(ctx echo.Context, params SendLocalAgentEventByPostParams) error
 	// Receive a delivery by GET
 	// HandleSendRemoteAgentEventByGetCallback handles the GET callback for agentEvent.
 	HandleSendRemoteAgentEventByGetCallback(ctx echo.Context, params SendRemoteAgentEventByGetParams) error
 	// Receive a delivery by POST
 	// HandleSendRemoteAgentEventByPostCallback handles the POST callback for agentEvent.
-	HandleSendRemoteAgentEventByPostCallback(ctx echo.Context) error
+	HandleSendRemoteAgentEventByPostCallback(ctx echo.Context, params SendRemoteAgentEventByPostParams) error
 }
 
 // SendLocalAgentEventByGetCallbackHandler returns the echo.HandlerFunc for the agentEvent callback.
@@ -2056,6 +2056,180 @@ func SendLocalAgentEventByGetCallbackHandler(si CallbackReceiverInterface, middl
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter extension_name: %s", err))
 		}
 
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
 		return si.HandleSendLocalAgentEventByGetCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
@@ -2071,7 +2245,187 @@ func SendLocalAgentEventByGetCallbackHandler(si CallbackReceiverInterface, middl
 // the order provided -- the last argument becomes the outermost wrapper.
 func SendLocalAgentEventByPostCallbackHandler(si CallbackReceiverInterface, middlewares ...echo.MiddlewareFunc) echo.HandlerFunc {
 	h := echo.HandlerFunc(func(ctx echo.Context) error {
-		return si.HandleSendLocalAgentEventByPostCallback(ctx)
+		var err error
+		_ = err
+
+		// Parameter object where we will unmarshal all parameters from the context.
+		var params SendLocalAgentEventByPostParams
+
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
+		return si.HandleSendLocalAgentEventByPostCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
 		h = mw(h)
@@ -2127,6 +2481,180 @@ func SendRemoteAgentEventByGetCallbackHandler(si CallbackReceiverInterface, midd
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_number: %s", err))
 		}
 
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
 		return si.HandleSendRemoteAgentEventByGetCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
@@ -2142,7 +2670,187 @@ func SendRemoteAgentEventByGetCallbackHandler(si CallbackReceiverInterface, midd
 // the order provided -- the last argument becomes the outermost wrapper.
 func SendRemoteAgentEventByPostCallbackHandler(si CallbackReceiverInterface, middlewares ...echo.MiddlewareFunc) echo.HandlerFunc {
 	h := echo.HandlerFunc(func(ctx echo.Context) error {
-		return si.HandleSendRemoteAgentEventByPostCallback(ctx)
+		var err error
+		_ = err
+
+		// Parameter object where we will unmarshal all parameters from the context.
+		var params SendRemoteAgentEventByPostParams
+
+		// ------------- Required header parameter "webhook-id" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-id")]; found {
+			var WebhookID DeliveryWebhookID
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-id, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-id", valueList[0], &WebhookID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-id: %s", err))
+			}
+			params.WebhookID = WebhookID
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-id is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-timestamp" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-timestamp")]; found {
+			var WebhookTimestamp DeliveryWebhookTimestamp
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-timestamp, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-timestamp", valueList[0], &WebhookTimestamp, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-timestamp: %s", err))
+			}
+			params.WebhookTimestamp = WebhookTimestamp
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-timestamp is required, but not found"))
+		}
+
+		// ------------- Required header parameter "webhook-signature" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("webhook-signature")]; found {
+			var WebhookSignature DeliveryWebhookSignature
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for webhook-signature, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "webhook-signature", valueList[0], &WebhookSignature, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter webhook-signature: %s", err))
+			}
+			params.WebhookSignature = WebhookSignature
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter webhook-signature is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-sequence" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-sequence")]; found {
+			var AgenteventsSequence DeliverySequence
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-sequence, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-sequence", valueList[0], &AgenteventsSequence, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int64"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-sequence: %s", err))
+			}
+			params.AgenteventsSequence = AgenteventsSequence
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-sequence is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-epoch" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-epoch")]; found {
+			var AgenteventsEpoch DeliveryEpoch
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-epoch, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-epoch", valueList[0], &AgenteventsEpoch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-epoch: %s", err))
+			}
+			params.AgenteventsEpoch = AgenteventsEpoch
+
+		}
+
+		// ------------- Required header parameter "agentevents-changed-at" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-changed-at")]; found {
+			var AgenteventsChangedAt DeliveryChangedAt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-changed-at, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-changed-at", valueList[0], &AgenteventsChangedAt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: "date-time"})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-changed-at: %s", err))
+			}
+			params.AgenteventsChangedAt = AgenteventsChangedAt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-changed-at is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-attempt" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-attempt")]; found {
+			var AgenteventsAttempt DeliveryAttempt
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-attempt, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-attempt", valueList[0], &AgenteventsAttempt, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-attempt: %s", err))
+			}
+			params.AgenteventsAttempt = AgenteventsAttempt
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-attempt is required, but not found"))
+		}
+
+		// ------------- Required header parameter "agentevents-event-type" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-event-type")]; found {
+			var AgenteventsEventType DeliveryEventType
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-event-type, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-event-type", valueList[0], &AgenteventsEventType, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-event-type: %s", err))
+			}
+			params.AgenteventsEventType = AgenteventsEventType
+
+		} else {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Header parameter agentevents-event-type is required, but not found"))
+		}
+
+		// ------------- Optional header parameter "agentevents-replay" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-replay")]; found {
+			var AgenteventsReplay DeliveryReplay
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-replay, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-replay", valueList[0], &AgenteventsReplay, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-replay: %s", err))
+			}
+			params.AgenteventsReplay = AgenteventsReplay
+
+		}
+
+		// ------------- Optional header parameter "agentevents-test" -------------
+		if valueList, found := ctx.Request().Header[http.CanonicalHeaderKey("agentevents-test")]; found {
+			var AgenteventsTest DeliveryTest
+			n := len(valueList)
+			if n != 1 {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for agentevents-test, got %d", n))
+			}
+
+			err = runtime.BindStyledParameterWithOptions("simple", "agentevents-test", valueList[0], &AgenteventsTest, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+			if err != nil {
+				return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agentevents-test: %s", err))
+			}
+			params.AgenteventsTest = AgenteventsTest
+
+		}
+
+		return si.HandleSendRemoteAgentEventByPostCallback(ctx, params)
 	})
 	for _, mw := range middlewares {
 		h = mw(h)
@@ -15046,419 +15754,441 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P37cts4tjcM3wpKe57KYWSZkuVjV2q2c2xXpzsZx5n0dCuPCYuQxDEFqAnQjiafq76reS/svZK3sBZA",
-	"ghQpUbLsnLT/mN2xSHDhtM7rtz43+mI8EZxxJRtHnxsjRgMWw38+o/0Reya4ikWk/x0w2Y/DiQoFbxw1",
-	"zkaMxExOBJeMjBOpCBeKXDAilYhZ0Go0G+wTHU8i1jhqcLEFf240G7I/YmOqx1PTif5Nqjjkw8bNTbPx",
-	"YiL6o9lPwZ+JGBA1YkSyvxLG+4zwZHzBYtkiJ4pIRacSf6ZjRhKuwsg8HV+xmIRS0wqEkUEsxoSSC9q/",
-	"TCZ5Mg8HB3uBd9A+OOj294O93TnkNhuftiZUKRZrCv/vn97WId0afPzc3rv5G8zlJWPB65Bfzk7n/elr",
-	"OxnOPikyoUPWJFQSv5d43k7//elr+A/2E4lZ9KTX0E/1Gj55ePryGTnoHBw8apHj6FpPeRIzybhqEhnq",
-	"NdFjDhgLyIhKwgVhvLAR+IVtOgm3r1jcbnnb/ShkXG23O9tSUZXI8/6I8iHb/gcdKBY/OfS8tn6ps8f0",
-	"LjwpLlEZpQuWbSi29B+35GU42RKwKjTamoiQKxY3jgY0kkyv4F2u3oVeNSI4jBNRiePUX6uAReEVi6fb",
-	"/7hgAxGzJ929ducu10L0KS7AnPWI2SSi0/wkysnHJ7d3FtzHU6rY63AcKvif2W+f6rsolSQTFpORSGKi",
-	"RlQBLfgtMqZTMqaX+ZVte/r/3E+P6adwnIwbR512d797sLPX3W82xiHHP3pNS5teliGL88SdsjENuaa5",
-	"mkCgi8aMRGygSKj3PZRAco6ydRIlWcmKvWN9wQOZcihDhL6oMr9GBxUrtLOnf0jJaJeTgfM+eT5LwUmQ",
-	"HRd4qEmuR2F/5LDLB5JEYkj6gisackmUEPlDtX/hsXZ/9+JwsBd06U6nUaD0NeNDNWoc7XWbZaeKqXh6",
-	"PIADXrU+SpBrGmp5om+XSy7y8gmjqiBk2jki5q/Phw8fjhM1YlyFfarYLB3Or6HgBAZmeIrg+38loZYl",
-	"wFP29ne9R/kFespozOK5t+um2YhCfgmS9njIuHoW6znpix7Bv19cMV5ygvAxQjlhV8DDcDOpfkUTISYs",
-	"BqJPgsZRo186aLMxoTEdM2UkPbx8HuoX/mZleutCBNP/2Q6DRrOBlzl9APahNaFq1Mp+0RNy5nHKxkKx",
-	"dU9kZtQ7nclzFjF38WbngE/MozsojnEPFDurtDrJ7iB3SvMrpuYt8Sum5hE7zL19f4S+A2VpAbkPJEGl",
-	"agHdZrC7pn7uuVi8zvd5IpxvrWGlZ0e7U/pfh1IVWG4J/fqp3ASADZZMICob7h4ngEv2DMyCOvPAjSBo",
-	"RyycT370O59WUYLcdmNmx7vPKdzF1lQOf6cTe5vMlQLvJwGdL7Umyb0JghytVezpXU32NEnuWRC8TeYL",
-	"glpLfW+yIE/tGhb7HmXBZBIZAwKVLucPZabqlbg0y549V6WduUPN0J/9tt5ZvGJq7hRSiTyP/mF+kLsl",
-	"/hn8Cy2NuaRnxohDgDVJcMwqm2TebAp0FidSJHEeB7QUkkg/hCe9HoFz2OKS9M3lGymBMTy1DIXzuElt",
-	"EvGO4X/PNXuqaAncAVYm4xVTVTTY+1FFwDB99TZfB/fTHH05gt8XbcwwHeg2tLxj/ZjNWQkZDnnIh0TC",
-	"czVoMgOuTJPWiJwLO1dnch5bRFlUHPZWBD5H53I4V6UL0ofqEOcMeSvSMl4yjzaHRdWizh31VuQ5jGQe",
-	"fS6HqkVgbtxbUjiJ6HQ+cfBEPbJwsFtRtMCGeCmiSFzjbc1ZD3UInG9A1CbzbVLJUx1ttYqQSXJrtqo1",
-	"/gq26hBQj7NOkltz1reJWVk2Rxc2uyUGZEz5tOZhnzgjr0zeKTPM6VfKp2Warj61SzCwODfe6mSJKHpK",
-	"+5dVQkn/DmHhLCgYC5XTBPPyqoTS/CduQaqiilUTquyRW06Axu6wKxBnpMj0FbMCZVot222ItFSOp68v",
-	"oKJUs2827NhzqQV/TNGHXxGMcNRD8PYsduTXiT841Kc/NGtOEcioO7/F0Za6E1wywnIPM8y53StmZ89c",
-	"xdSGs0N8hdPSjJfN0ZXh0psbXnuiOOjXMNvFZ3TxLn6Vp7NI1Hr2sXzULz7fktjGGZNztW3FpCqR9hVT",
-	"j6o+8FVMvbgr6597+Re++ORzPu95x/wtTSQjIiYxk8l4rsSZJF8pt8o7ndc326/0TusjtlDEvmM8IDR3",
-	"oKdECZixk4NWMXlV8omvYt6LpdLtJ/71SS00WhfuuWPbVkwvKR3oK5nf4r2tO8GvagdfhrGsF4gZ6CfL",
-	"Ihpa0Kw/NOMtF5yBeSzyleMUTDbpIupXcPN4uVVdbNUiPSkfWETRndq5edpfhjEL6pvlWRL1teZs6NTT",
-	"fC1U0syyWjm942lhwsW2t+0+mE60TraYOfnDOqdmtbSBVQ57bTvWWf8lyP+CrCl/FGslmi2zRSumG6yy",
-	"R/XN1GU26esQIMVdmkR0IavDcESNCcJgq/ED/MYCmlOvMhBf5lY2vy/Np1P/8t1yaVyiV2zhwmd1HPe3",
-	"zEDjTXHciiz9NzyaEsYVmLRQJ4SlDGFgiwk4YwEUhLFPZslD/eJfCQoNTsescdSAV3NZ8gMRj6nCbP29",
-	"bqOZ1T10O4fdw739zuHu3CKMZYpqYHZVCsjdzXFugcTS9L8z9XAVM7DBuutQjQglQ8i3iItVdC1yMiBi",
-	"HCrFgibxpaKx8lFxZBJ+tOPYlaDKvNrjNGaECxIJPmQxuWQT1TTH2FQHhpJ0214TWCUZiJh4tzkQa9p7",
-	"zVZPnr8Mo+oTPuu3QWkFa2kOQ4ucYjGIJD6yav15v3KCGTdf+dC3bz/xs+mELTF1yl05HUpyGfKSmYfB",
-	"gnkD2e7M/xazQeOo8T/bWRHqNv4qt1NCi2loZVVN73n4V8JImBY3FXLQstKc7qDd9/r7g4PBHu0Ge+xw",
-	"sHPRoe3A6x+yg8E+tRPQ3NOhP2/7aF6KJUCNIxUnrOJ673Q0Q50tEt3p3PytUVYa9RTKnRYwIxEFeAWx",
-	"elFwljuRy7EnLLCqeeVud/KQ09baPZRaTSJi4v/vmPnANZyyQvOYEpessL3/O2blO5gXhDU2T/NmZ/Me",
-	"/nm89Qfd+q+3ddg63/r4ud3c6978//53zB6Vb6U1kWrN142VugVtJfNwlY15M1lmF+fUXp+NGGFu/TVy",
-	"fRJy4gO39qH4NsSziNXjxIe7i1bcFgzst8jJkEP9tT6rIlH29aqDCR/NncvKcuvbyFDQxpeUA6EpCSi/",
-	"aYTyKRmLmFXO7OpLy4AXnxTjEliprJizTRfhwF9w7yUjzL4pm4QqMhZSkY7naVkwYab0N1UhiRJEMh4Q",
-	"ya5YTKMW0afpIqb9S6Z6XE9ZEj8d8jwM/vQ+Ptk15ebun9sfn+z5hPKg8PjHJ7s+GTPDCSUdsyaZsLjP",
-	"uNpivC8CFmgewoXCmzWJRMDsXSndG2f03P6Eio3lWjbqBl45wfE6XqbG0DgG1X7hPmryb5oNqabA8jRF",
-	"DYM48E5rbrNb+mHEYgcdAPQ7ScKBvYRaRTPqX4v4WsBI5ZOHARvQJFKPjqyAYQR/S91FpiBWK32tHvfR",
-	"meQfpWpiwb/UIr8mElAizNcKNAzDK2ToZXsDVNdWH7LV0Cf+JGDjiVCM96e/sGklR75k0/SKp+XRWvYY",
-	"pkwoef/+5Dl5GMR0oLZCpgZbI6UmdBJuhdknti7ZdAt54SPQnrno8VQdpnEcXmk9O87ujC1uTtcZcCwu",
-	"2bRFXoqYdLpQJi6b2W+ORtIEuvXt0LYcGaIZ2ePWgMfvNuEJLtQo5EO92Jh7HRB1HfYZ3k37VWMu6IdZ",
-	"nK+8HiTSMHHS7XRaPd7jL+JYxJKgHaAMAAh+7pJhJiMlmF4SpBI8zvml9btBLCYTfQBf0P4orfFOv94X",
-	"CVeyx+mQhtzmSlJl0u6Q/r8SoV/RNyIVrXqnmsTvNX558e9ew0e69C8X+qP+Ly/+XWAhOJQRZSOqP2k5",
-	"3e6uPsgx7WsDuUlC3o+SQC+n/jDOZEzjS4mbQfuXMqJyhJVWcKRx1OxMO+dySx/MCl2ks4s8xf673bwV",
-	"rkYpmMOvyMesgBcDq3DmjUMaRbBbMVNJzIs1+Jqdld1d2KNGKaABokF4axNumT+0nqEAhg0dCz6skbuc",
-	"zXRnr9xQGNbQMm8vQ+w8jfpSY56pM3+BfuloJ3c8gbd0yG53Ftuet5bjt7az57h5Vzp8CxLT04nuf+Gz",
-	"h/O8zeHrfOHDh47UWsSXwOqUX53Mv7pOw+xdWO3dcywTkMi+kennVPlaP9dSNnNdqlDrxzLpjwAvqeO1",
-	"97e83a0d76y9e+R5R573R6U5BvhS5RZLQBXb0mPfyhCDXJi6ZpgF8IFcujn6oqrvbrL2OubkaIrecxVG",
-	"qyx8Clpj1jzTenEzfFjMyqUGbKC7XOoPNFSLoXe02kutoh/CVYjBl8u1RThlKs+LvRY5tnBrCdeqUyRo",
-	"AABQlMtrFhNG4yhkcdW09UfLWfSOtya3742+l6gNZ7g7aZSvL7gy/+moptv/kZhikV7+z4ZNWbNND7IV",
-	"iWHI9cyCxlF7VxPM1EgEjaPGqxdnjWYjiSOt/ik1kUfb21KM2UhI1eqL8fZAxAGLtuVIXLcmo4k25Zbw",
-	"kCL5MLcSzw3yXev2zWey1Z9vzCj8sYHssM8gzIbbygLSbXvkleBw15BZNQq8Zf9o12t5nveHfgS/3whC",
-	"SS8iFqwyX3tJSyddlmCb4SeMQ/XiU5+xQPPmZRZhzKSkw8yVSNodON0jesUIKLFWbmvlf0Ql/vEn8urF",
-	"GSmHYQO1ZJvonZeQdxHZwiBpCt2NTIe/nzNLd+0VA8vs1Bz5qvVCJURfbHadWUdmknoe+p/jGY0MJ6tv",
-	"s4MZ+fuWgR7bOgmqiDOPb2cgZTdpYOI3oV6KhK+8NQ6TyhVKt3f2Nc3pzs0uMRfqfACfvovVdQMnJO/L",
-	"DgSTeT/9GtczA0yov5q4HtnyXNEw0je10WygNEiVGvPPc5BNc6584BS0tm2GghRJ3MfYSqi3I41jtmFv",
-	"NC3ItpdiD2bC8zbDwYfIL5NTA1l3tf78bBYhn8MB1uGcdXTCYUcNOKeN+quZqRrznyss82SELNqIW8/z",
-	"HnuH3f/V2sOYteKk0WyIKMjojcRQUyMSldudQ89r35jBJSxALv2hu99uOxkRKbPHP7B8ggoISpGovgCS",
-	"BiE+kBM3mF8TShMC0ioVxASbn3MDtd2B4C7XGIwRdHDpEZskFeR6yjcfbz66B6+gK+UqYZvWyQkON9Bv",
-	"rLe45nnFk6ePY84XPEfAuV/XihonbDxRUwIvFpiIBVKdxzzgmRwo4aA0qbBsDHhluyQJ8aYQuV0nd3e9",
-	"hwtiuhfVrN8J696ZAHDTb++F8z+lgfnLkmot+HHhTg9CFmnl1WixTWcTxtaDD3GhI63eNMnbN+/OGvrG",
-	"5DbL9RzreV7RKFz38tpPpIs5pqpvguGB6Cdjrf8RH+fmE839JGG0PyIwx/WtepZIVH/FLyLRv9TyFCQd",
-	"Wg8NOKKGS58Cd66/ZEjEcR+c5VVLljmU0sverwbKqb7xVeg6N83cePl83XrDOe8URivkltYbzn0pHa8I",
-	"GLNoqNzz6Sg5vJdFQ2QPu+9n0AI13jcPu+9ndeI13jcPp++XIaIsGmbmndxoefiSOmM5b+RGKqCN1BnK",
-	"fSU3VhEapM5guXcKo6UwHvUGwsdzY8wonXVGyr+UjpdDyFg0Tvaw+379U5g97L7vIlLUGCF9PB1jBjZi",
-	"0Sj5F7JxZnAeFg6Uf8MZKQ/DsHgc5/kbF2bFLu2SVpj+D4xdYJis2UikFhedXe/GWhHsavZB+1y3491k",
-	"2nhxNOe5trd7g05rJpU8n7D4fCSSeOYN+0J7f2fnxipS55kJVD58p3vg3Swpw+wJKxdhBmrFOCvCmCSS",
-	"gTmHL69T0bSK446rOJpssrvSGe9YQXwm+CAK+7dXD8O8aqiNM3rJeEETzDti9nLaOE5NEhrFjAbT3Bpb",
-	"Kte7tmFALJ3NgkK+yNlFHvpl/jj/0fq2Ji88l3BDlDofCh4GqpS2EtELczfuhtSsn+MjZ58mYcxkYcT2",
-	"zIiZPyGiUp0b6mExwPXcOGpcM0hGGNGrkA9JlHDIGQwSrJo410Z4u9PabTZwK61zKV4woc4fzkHc9Xaa",
-	"jSsWB3BjGjFTMUibgoefs08pjVVj77baHZhabPUHr+hbyRzkE8YDDO0sETxoNq7ZxUiISyzzGMvheefn",
-	"129Odn8+/ffrf73e/aNzevL26bOf33XevEeLrcrHkZ3EFf0bmRugnlsjcD54hy6NJbwZ7gzimfKj6pcL",
-	"pUruxZ4e9/tsopYNPmxu9+Z2L3+7l419L7iZU5vwHEpiyIebOqHxJaZyap0s9bFOqNb+cm6GoBxArPom",
-	"lSGO5a7Tc6YoRumXuEzpRfnzqzhsH/Mq+uaub+76Knc9dny++B39/8jW7xCB3vqZPDADboXBEZk/3gOy",
-	"NSRbWxOqRltUboWSPKhD9D/cmNeTNOKFGf3ZQX4Cx9jk+TtRqid0ErrPhsGT9s5esR6A0zF74nne/+kc",
-	"e4fd/9P10hDWA31iqKKFgur2zl5j+XBcaZQyT0VpGO0mp6hkS15rD1fOGvnCK69pv6ahMl3YckE3c5Ns",
-	"WpQ2sgY0jGyKeNrJT3AwuYMEKhU0e8FMqDnX72ZpEWfkxQJBB64E+8o6nQlpQXp3v92pDEul4dO78i9k",
-	"dfH3EpAy8Gl3l3pjWrTkMm/WkniDd+RO028W+h6y9jNr3I11HmrU+Nq7bU3tPGePu764snd1wB1UjlAi",
-	"NU0n4/oej/3Z0mHYRepZmfYkLteuLEFpWqYsZRkcN6jP7dbROKhTCKqYVEdExQl78K1qI16pRNQTq1A9",
-	"vDtTPPRHC7pGcbH1U3HCMk3yG9RCqld8CeHvoP3JJKqMi+ch/iCvW8uGGF5q2RJLyHRdznGOpdVl7aXz",
-	"6RLF3tZpSZ0aCQkprViKvefteDuUdToXh4cHB3vtIwMsq9Wra1rV6xpsdc0NTVmf4OynBTWdAN3R8XYw",
-	"N4xJdZ6ZOPrvDj8fMBac6w8Dl1kjO39WhTxCZoFHyEMf6FBxwvva1vUfpT5+89IF089DmrtdCFxUC6jQ",
-	"4/0kjrE9NGsSH3717cjpDP1HaaVsuihQw7pgRUXcdLPpe5zDZ6D0jFGZTi7tpJzqxn3KQeNpkadsiAX3",
-	"sYF+QMSWJ6Zwd30S7KWIL8IgYHxVNYH2+0xKEjAeQjZexgXhh3Pzw91lXJlG6Pi5FiyUSmS6UWioHBE/",
-	"R49PHgoogjcHxKlZ5QQxmYQtDYX3HjWJn0gWn5uEHp88dPSLUBLz9/Q58znNDPU3p+aFiF2xSD/vx4wG",
-	"55oI/1Gzx306mSx+p0+j6JxOQlPj6tMo8t12xWsMU/0Mfz4T4jWNh+wWSqSts03VeVtr2/Y8zNCSd5Qw",
-	"FoWcocGAUySo35OdDvklfGrZRoxuqTEW9FAOdBmakbz1LWq+SP2UYfB89aUtFBeDaIDqbSjtyRd3/6R/",
-	"IZRwdg0F4FD0TgHc4to+495fp9r9/JJNz2Okdr1btcwE1rgNXLGY0whIXHX9QzMIgaj5mtfFlFmhF6VF",
-	"ThQ2bLcmZAA+DmnKsNQoX8y45tXKZ/etXGWQyzav4WUzlVY7e6U1R94h1jOiyVR78d2swzkFBLmQBp3b",
-	"u706sjGn57tN7SnrP75gwJlX7FgzXbYXDJR/vnSUrLZkmbFsgYYZsapX8oIhS18rH3OJNLuFzY/tF2a6",
-	"1S4YM/986Si1V7PsrcJNhPXAsxV835WNzkVkc9v9VC/qnDZBts6lvAXNgiFLXqoeLy3KXHpQUwppRp7X",
-	"nmPB0JWv2rHntIBYMHTVm3bkigYEC0Yte8uOWAlwv2DM8vfgDP4m3sbsKhSJzBJCb+fCNrbJxAxrm3iB",
-	"5SdVGEXQ3ks2iRRu9XXWlUwJyGMD+95Vzrg4t4OeyzSndU0KyG8OAdokvWAkFlHEEPDmqGxGMI0UF408",
-	"9GcJdAz1XOe1HterZLIDyQVj3P0aeejbB88ho+9c/3Wd+Xi/CfWC3yJg4QZ82pgVEV+y4IiECsrstZam",
-	"wiifOcE4VEbDigxAlbseMQ7PqHAMx0AgXLGz5eqc8fVHJ1L6U9K1vqn/JQEK1dJVpH19O3CqL2Q4DtXt",
-	"jCFz7bSdOdZ3xrEzPc+zerE+pQC15a5tTBW7txgQ2Dc0iozr0VBlIxmaNMBdcB0ZvhLifEz59Fzph/0m",
-	"UUJg18di/yEasx4POZnEYhiDR+RkoI9ibhT7VXegPCUpxdo2dofL7/opU/F0KwWRnr/pKp7ikzdNfVzs",
-	"rm+lEEFzX7eP49OFIU7ZmIbcxKZrDZO9MTOUZGqJYSSz1Kx8/vMFT8taWDYC1Pj7Pnl40O48Ijs7e1vd",
-	"zla3MxubyFlhWuHbX6d5lavCWsG+KoPmr2VgzbyYt7Bql5Qdl7/jWEfLDVV4oXycZcys2ddcm6i4DHWt",
-	"odn3KkZdxdSqfN2xkpZb1cIL5eMsY26VrGrhYv7oBtdyN3Ne41LHRFph0LK35oy4hNVV/qprdlW2Bqxh",
-	"d5W/6xheq1Je+apreq2w0KWv5Y2vFUatePEmA2xb7nJVJrweuPKr2QggpAsJD4MUgawCysh9z+Z3oiO2",
-	"ImFtvyAr9bXeceoJoJzu8KDZkJfhZALlctnI1yK+xMxRJRSNbEVfXXkLS1YZB0FYu3RtV6tM2KzxwjUG",
-	"awkD8pQH5Fpb9heM9GkchywgIim641+L+eX3aYWLfS5X5RLP9pmZV6qSf9i5a+tMETML0a1MBzPYiXeV",
-	"D2a7GN1L3pdTHL4MjtD3eZHmVJiZdVqxvMwe2HrFZbH91h1WltW5b27nLXNY4OychWOmza5beDgA/DsI",
-	"sRUBgowDUGa4DIBIrdtU9qXrUI1CTtoekQgkub77tIq/1boX9bEcSdY/f9Z5+S/59J8no1j2n42if578",
-	"+q+/X+zKd/+WE3GxL547vz9pNNP3z2duyWx1i3Gx2i/9Ovjln4fxwatf/v1XfHb9n/dvnx+cvH77x4no",
-	"vKav6bvr7HfxBCAThzzkQ+MHxaKk24x405x5f8m5L5zyzcfa58kFQygJZOPcjZ8YAdlug8X24yCw1QYn",
-	"IxdTQmUfK5Bm+n7VZbb3AVM20zRmEZvAhwDRfjHPfslYYPj2TbNxJi6XTWqz6Vf4ZsN7fdn5MN6Xv0//",
-	"ODy+eBa8GLwanfznl+hX/mbyz9ipjQt542hnT4tr2Re4alEEMvKScXsCnzIasyXSRJD+qjxW2xbJWdxn",
-	"tD9iW88EV7GIFq0VPGyfzdbrFJs/rIAaAQkxgP513rc9euGH8zz1VQBvbn8rUzQU2uhSMYt2+QGWW3VM",
-	"C5q39C7smZl2hjShVSmuQhphdu91LPhwfaISKDwbxUKpaNWdKgt3VGyXjQ6gTpmfvfyJqHhKoF0HiSg2",
-	"9nN2asl317VJMwGNFFfSPS+QOI1/DYKYSYnJiSbjan1Rjtvt8xrSL0GVm02+3Ns56JKLqWLyLlTHUEJg",
-	"KdLEr/nsv+cymUxErG7Lp7KcxwpGRZ7h2Ftn0wkjFhXR/cqnrevr662BiMdbSRyZflQzSf8rDrNGpmX3",
-	"BLR5aJ6zzk25szPqdQ929/e+vVMqfqV8WoTcu30mSdvz3GMjHbAGqCsU+QReF/r0y9Y3ukSvfZ1X8MW4",
-	"S9z2rOcgj1qlRTdV5FrElz8RKi+NqIJ0iKxh3hiLnUMeylG+/MGJtafIgPe55nZS1bH72y/9O2vQruN0",
-	"71ob0aRHhUPeTM+1qbBRKZPI1TUxHki9WVXmLIzDs1qbNLsplGQipAzRYpzdO2ux3/PeFY1maFdm1o1I",
-	"vavXdj5mBaQSE2nfW98+vz890exdYF7Fqtz9/enrWeZ+0D7s3Aln11/TS5sVdBw002+tcWk4TdRIxOF/",
-	"V89ayo2x3lVAZTuUZBxKCTA+Cb/k4po3CZqt0KQgZlfickbd/fDhw9Zxoq+M0tNgi1bmw4cPucdvp/i+",
-	"55kX5xaHDmslrc5jR2xmVse60+ioohdUzn4Sb68pFEyvAeQ5jmnA0GtCJjSGavZQmdrB1MQc00sm0war",
-	"PX66qKekXyiq8Zu41TQwRaRUMeOJn8kzw7qT84tE6tegVtKUogC3mjGtHOmS7z55Ta1f6Gswphyb4VcW",
-	"hBSajt/icC3U6GGE9R6wsSYcGhnYDD1Xq0/nty4OlxKPnjtwjb1mVywq7yBtykCxVNE0lHcatJN3jBEc",
-	"xHaSDrmKRZD00wbuPBk3jv40vjNb6Yj9HbBQsvHR7QPuPFHozd0stH3KU3sMEsJW7OpRTLmZ1urs8uY8",
-	"m26D/BZEDsSExcogeLr5PZ819W8G4Kmem4zDp5hkAY0uPjYbn7ZEHOgL0TUhuVW6Pe56zfV0mTa0dByg",
-	"gCVmZo7Rr/hmbnY7Nya56XOF4M5vS77xe01MLbepqtc9KGujZqhp39y4bfz+BNKaFvLWtEVwtvdjOpa4",
-	"+A9D2NpicljZeePs2mwXeQMFjVhWiqm12DO9SSC+i3FqzT+Bq9KxNO21xZit5+RVHLudFbZ6zj53sn2u",
-	"Oxa2HHt/+jo/UsUeLb89zw10R7nkxoNHs9ZnQ6ag/S/cNehjR/AAgbiWxosCLBgEvKki5sI0nLlkUzm7",
-	"Y1n0auH9/ithiZMtm10DxDpzTnnbm3PGu/q/C331P35uN9vezd/SxMk0hbhseTKzBNjOJ1P1ipSRtzGD",
-	"MgHNQP0s5OabRqd50ksTlJdtgmwmtndTjP4twaJymZ7545YPHC475uzN6twUo4TLCol3+N7MfS3W0JZt",
-	"3iCJIuiIYvcvrVpetH8QMc1vX1k4c8Xd2y1e69xW5vagsHzN7BLNv/BpAuWc/oGUZ3I0f1Mtvt1sn/0p",
-	"yfWZMhio5PgC1jG0xRZOlUy2ggu7KxaXs3IB9bGS5X1jz8Ixuq7AOZgROwSYGbenakbYnBD3cq1Jzfcb",
-	"hbMq7WYsefQxk3WuQEibwMJq1DgTmIMKxARBiI1E3zqbbzr1VB0bJYhkJSdGzkvYrWhw+S8aJdiKdnZG",
-	"NWaCr9c84sQ3R9I/KtQLQaFXi/i2X6d/VHbE0b4LlezxwuumaszR4c2XGs2sB2hOd89+n6O6Z/tUwtdQ",
-	"g3LmhxLclCvqDfr6dK06LWzvQCdb8rNr0N2W/CJc6fKz/lupZHsZM0YUoCYNSFvfyM7urjbWYtpXLMaO",
-	"zSJRpI8ZDs5PiyVayu/0BxZKOFe1+r+93ifP2+r1PrUHvd6n/cHHx3+rPOJZeUplXo1jdmZAqmwwYH1V",
-	"AvZRpmmuWzVKu4POikWGfRZHYVrTaP0/qdcpya8+dhg1q3MhRMQoz+sI+XytUjlnixUdHC7MNchEXSJb",
-	"5Klt2G08X+YFDDCoGYGJGJLXVPa4yQS7P3HZvcm3Uy1O+7dUH3fYsMEScxe/hO72wi7bhob9O1FaQWdJ",
-	"k9xKD34+ea3u7r6misVpOhxcm6nZQ3C2DmEtwMMjWz3uZf3b88ehuFjVjfznrp5ReCJW855cG9eqiGBq",
-	"GCbh5qbnaDKcs/rO7C3QqwuqdLobuZuW3XM7j9yJrFRMcimEJX6QvFOtgL5YYi07fXdrnb18CmORd7G0",
-	"ILIsdxxISJvGGrDhFKHPniXgZbxFXkCKI+r6+q9ccFY70xLuxxvTyraYaVm4LjE4+9lSGoB5Y0Wdo3B+",
-	"zB6ky7dg8w385pxF1tdTcEYYV/H0KI0+QIwCe3j6NgICjxi4y4HtNLGyQwX3kI4FHzolIg+k7fzkNvDO",
-	"M4KdvfX7VdfrZIDzbcHMaiqn+ZjDKoele5PFzGvPYUa9uO0JzbkKFvsG8Nsr2YApB6syAVdUujKyjD1Y",
-	"oXYZLajeqMgGg2O1uvGxmgZQFP8lUh5+zAt3CEWKcaiUNtB8OgkB5NS5M/MEW63dPlFsfLsdb2ZCqyIY",
-	"9I3zo/Ue3Z1V+Vw1k/sCN2H3K7sJ3XoMsLnUDVngScoboy3ip9kN/hFB4CYlrGcTgnfSJlibSEaL+Fmx",
-	"C7wEzwI6cvkLbkjYKetxSmZyLiX3mXKL2wb9Z6eor1hhguD+9o9Sf3mL+BjR8I/SGIhLoi0wwoec5Z61",
-	"+eYePE0sn95HuH1xIF3TbIIMFxHbqhegd01bdxpmYsu7PtZ52ggXPV552mqcpaolqTygueWY4ZbZmtzN",
-	"4UxnZI9nrdnMnuWZWSB3BvJtE51a8Zas/w7xTc8s/4iYvkKAXu8iV/noWXaemIVS63EbaSF+WsLsH5G+",
-	"4IMwHrOAXEyJG3dpER+LPOBcDNC1LWLIokkHsGW1LeL3Ke+zCJ8H7zd+WZslASCcFHxDafV1rbXOGofh",
-	"XDNTG/47HSylorgd+eXHLXEFT/mGpHKH5q3yFgqcI1Q9jt+eNBEnGmdHKLlmF3jsBrSvn4aKR/+IUNIX",
-	"4zHlQY8HIebUCJ7pOQ8kgScL92wJpgOPYn1lYQVyYtaZ/zLxv3sJjiwMf1TMvTyaMnMnZ8JK2VpUcxeb",
-	"8OSshINRZCaLquoF64sxky47dp9GThumz/W4y4MLG5+DQap3AHKvuF8tPQ8Og8ICgZcpkkJZNClSplIh",
-	"BU2pr9mfjWbU+jQcDDDmkYm2y7tV43fW5VaolkF1JliS+bB41czZKwya9cW6uyS37pxA+oiRSFyzmFyI",
-	"BBfAzwrD/SYJeT9KZHjF3PC/U6DK50fZXeyO1cMGK5gzchFrTB2fDjMb0TUJujryzTH5DFZBGbHJZFK9",
-	"OezT6puz/4U2Z282EpofOMfLLHtzQ76l6/Tz2dlbgqHkFvFfvTgzfB0y30JZlubWIv7bN+/OkKObArMs",
-	"4y23cIhZV+sQ4KN64CLTLgSumw2nfK4klpAzd45yNddpte/x25MSNg4myXLM0bViiv4NFyhicSJOrmCd",
-	"SrIouJiH4VxTcLGed8qxJnPUdQftvtffHxwM9mg32GOHg52LDm0HXv+QHQz2aT5ivtOZl39bkptItwYf",
-	"P+90MDmxOq/NTWmrJPXZ6a/LpVQVHCvgRQEamvbc5Da81KeSEZMlBC/lceTsujilqiM89+DmbW+7lHNf",
-	"yb4KeRfF9cgvxYLZ/7bs3jVrZ23gvt5DnkZGXAZQNI8RZe5hrNxzCnTlSFxzAj2nBO+zu2VM3W+PMe1u",
-	"GFMlOZBPUHEAMWtC/3ZE2p0DElMeiDG5CFUx1Ym2Lzr9naDLdgd73n77oHO4Q7sXu/29YJ8dDA6XWJ7O",
-	"/OUp46IpkMuy7DTrhJqf9xuetZ3OO5Zmb5ZpoVq2dBdsGHKotU0TqjAiCnpOk1CZ8x0hJH5YyMgvb2zv",
-	"rGbXO9ybs577N4XOrqVVCuaB9HCZyYecjMMoCh1MtsxYgg6x2d0UCbooS9JYTAVAMQJoY8rFLBbNPMAL",
-	"BuA2eQU7W0PgJELTUsw3zi1qijMHG5XhzMmlVnFvXdVKZaV3+sfCytsmj+nJeyDtg6Os+BFzTXN28cFN",
-	"1rV3ccFF+jVwWLdXy+dq3+S7A9cQCGlL9yHldZLfOmsRA51cSkGFJZPFCNzTNmvmXdMSO2/X26m7alqM",
-	"qpj22YTGpaWEZ1l3Q9950Ef7WX8eCHr4YecZOdO/Y+HoJ/XIJdYtmYVRgmKS6lb3YnDYGezs7u9f7HQD",
-	"ukd3+uywcxh4zGPd/Z29Lc8beHv7lHoX9NDrXOxvee385ZkrYNreorq8xUfflt3PnPsFBXwiCpYu3Du8",
-	"cfpW173r/zIv5DSlmTqUlA861yXPnbNPlwmsLNhcJ1/VhCbePv39gST9SPQvmylAwi4ZhzxRTBKqz5h9",
-	"E8uxH7h9PZxsRuNs73FosWOTXEXsPhNR6BkCWa/D8IpxByAra6NukxNNCyOTdmyzkFMWDy1SfcgS9POR",
-	"a5dYnBsqREw6o6QoapyBeNXjrDPVVu8I5FUc9/siKS8Htr1fB3YvZlUI09x1Xj4nq2ig8iAHO4YxAZvO",
-	"Rp5n7jVt9IS8EIlcmO+5U1dtRmK0QiPDIc+iYma6TnlhoSZvr7uMony89Qfd+q+3ddg63/r4ud3c6y6j",
-	"MCORRXXCgUuZ9dqdQub+7c18u8OldxoISLvUFM8PYCvZ+A9JZIlxF5W/ezaD/pIX754319ndaXf3uwc7",
-	"e939ZfQAC/BYgktjumIbUsiJMh1zUQnGeZpNwX9okQUe8oLM6na8lbOnZ/YHF88QvmB/Vszrw9lUpfWt",
-	"tnu769u9WokjN/NXpkKhgrlhvkXa8Qm5cxiXn2Vqm7TUzL5yLk+5do2LL0x6g2xi6SmQgRkIRIkhsNlW",
-	"edYau7orijAA1YTlSYNc5eS0s7KN6Tpp4ZXlHlqSXLIJJIToAQDBxVCKW+mQqkVzxkwN2OVYxMwV1D2u",
-	"F/yK5VrcW3Az9/siPxiQAyNavK4WdEEPLEmgXKQiSHNK2eMgkFmgFzmeGkzxVtEnZIXq+YTF59C27S72",
-	"uZ7onrAY2rNlT4n+ZclMexyauJXVwCbyfNmqhmWOSB6Qee3HJAUDKjkmTvXNbY8GMScDUm3Kj0ZFEiRy",
-	"AsMXGmWnp7gNzqVdIFrkynXDJTy2WKxazWVrHg1D3CxPXPr90hu35CjVsmjlRXQqfmsv4l2p7WcAyWVM",
-	"IuOuEpw5B7WGBl8zG3QZzXluCIUcW2h2A2RiL3HRnZmq1IsiLEvHVG6lyzx3hOusLzhfW2bhnCrAHZbL",
-	"5bnTpJ3u2muBIA0I/TRzq0ftM7YcPmvMy7KWsK4rrWh71fc+tpeo5M1tZLPEQ0JE3ES3GbowNGngxkgf",
-	"Tl0k91az214+4pZK0r4eI5id+z1Sv7NsppYNbHLGgqy/Utr/+W4ztrKCjHWBru3dZM0c6u1eekOwebOt",
-	"BEUsPsB2TLOcKvaxfQf7qFfGqutLT8S8l3pf0GN4D6dwWbSIvbo+LzckmLkm9ttzK7vbi/wnmkee0ywu",
-	"WfPwmRdWA8g4XDsSnx6Rs0/pTGoeF4BPzsVdTV5fro14kLCmG9kAPWxW0Zg9TbutdueeT9MBqLzzwZ5m",
-	"LkmTJDyC4holUWjaNZEjcT0706xgwSkbWMZp2d7HYnCLdF4l1FPZDW72gWKxLVFP77dLmFdbhK+M3VAt",
-	"0w49b/WbuL8SqFShWKICsrACmlLYbJ60Of5d41N6N83GNbsYCXFZKZlt/NE8txUGfjPDAobiDTi65oDm",
-	"SR7L4Xnn59dvTnZ/Pv3363+93v2jc3ry9umzn9913rw/WyIQcFCe9WGguaoqFFOdIyfQc7AUzvQd1EcE",
-	"gUy13Oxq5LSwAqiFI+E/zrEvnjNFyxKOjzM2kFUBGwpS7381Hk+lRn5m9W5o75Aq5an3DXCaX9A4Cg2C",
-	"iQGaVOjVqYs6kQqg+YATy7swU7tspljXNlipD+DBuDIyazahzZSA1R/tg3lhPTAD6cIUzh1SO+9A/eCF",
-	"cbcpdFu5hjaPblEq2GkOf6cSYYTZPnXV8TJ4BNyveREoDV6AP2AsOI+ZSSko1EIdDg72Au+gfXDQ7e8H",
-	"e7uNebCZVZl37T2Ms0LCVgWTMX2PjCetNuN4qR833YVAIJzgW23Pq2YliF1nINPLiAFCbU8LLDKcMDGJ",
-	"SvPEsiwBoQhMYqnMMM2LkJ2ez1dh0mYari/JQlJrbpvbUBUnvK9ljQ/sf+4udzvezsq6TndBUhSuZV8E",
-	"diENnmFJzZ3Tfrm+cJ+JyNqdLeN6OXSjBThAdDm3nWWRNbwUGTetqP0BlmrOFIkEHwJmc0E/upWt6OC4",
-	"Tc/XqqruflPuGrh9VefBH4RxWlNrToHR4ByZaOkf06mzXRdpXCuVhqEiQRg0yUWiclW6Pe6W6Vqz1Gjx",
-	"qex0YXuJDzfFUIfj6hcLJXBhXL8Czj6cyr/0C42PM7Bf5QYpXh/9G2CTTyJoSSXiQt5vI1ehnGZ3Ge16",
-	"ibzzwr139HW7oymtlbzgC9WhE1OG3uOVdejlpeXzy9PtrM6YVFVgZ8cEEuzmZKQv9LWEWfro/fmBO1nk",
-	"YFXH1rJlZjMLlaXP3MpJtz7TY6fUsqVOdDmzCKovwVdSgF+rlr5emb6emQWgP3leK5L2QJIUs74AmF6a",
-	"3Le7BkF002y8ZCx4p5Wy0jiwhQHVohFUN21eoSKozSvbWWmhaqglBrvGt9Dxhv5S/aceL7AcHE2LAPj9",
-	"VqaOo5+XlafltP5ZVgR/Xhxfhse0zjShMR0zBakiHDBptOqvt3AgokhcSwM2FLBPR8T3WtbbUzB6Uk9O",
-	"ThgtUuIrLYoPZiOgHAWM1mvzF6qJKgZhbMcm7ON4RF69OGsSqEpexqyYUYtxLZtz1ePXok+j42FFZyKT",
-	"+TYPW26dkM7dXBeJcInggnv176IxRZMMUozv24B5r9ieolO7GrEA4udsYCGh5G7TCNrLtINAonPtIBJ5",
-	"n6WeZRK1cGiaReTi6vYO2ZW6RcX13Jt3L3dkCWxErM4uzQW8p3u1xE2pdTlylSMUidTcWXNwU7Fw1xeo",
-	"aOvkN2j+wVtLVpuzPItT24pHcknl6zd9TCoSwFZSu3gSmZadOVj/CrTRr/v0k1NzDhCISPOHHi/pxFV+",
-	"MdbS/MLtqVEKOnAhRZQoRkZKTbS+A8HHss6GaadgewryOcLYnXQkpMJ1G9MpLAkNeY9HTEE7DYOojzT8",
-	"ZDwlYzqZYBDh/dk70t1rkWdZAw4g4vTlM7JzeLCnl/EiDABnhpIJVSNNMaLNWIS1Hp+wuK/NDdP+Hl01",
-	"UgALIP7/MUWV+Ku0PpwWeTehfSabJfuIQTl+FYIbJvdDzHrc8fgvHcNN70cSh2Uh3XlqBuzuWChWqQWa",
-	"qoe5auCqHdtWEQDrbNvWuZO2bXekyK6kArq7N08H3N9ogAWfinuwl9D/nNt0CwVwuUu3HnF1Lxe1QvDe",
-	"0yWpdy+WVf/271j5y233gjO3Ft3PXZyaxSFf42ks0ZzKWphWnNOlNafmN60Gl+t9Wb+X/FxObZkKnA7J",
-	"VJbkZTQ66GpvQ2WS8SDTkmZLWjGJdX4qPmQlLQKxPDxqd9YagdCvzc1xlEl/lFbt5Gjr1K+DLlx4/Gia",
-	"3Ftx5ycRnZYrbPqXNAkszdOZ7Wi0VImAGRbTU2C68/qQHaxZSB/cNBuB4GyZDmQAeByLPpNFzbrj1c41",
-	"xSx2i9a7RLKzC41ZlFJLpsWbpV86KR43oX3vSfGHdbXVDN44ncDOLSNtWRrXkifFeTXv3Dk8qHtW9rTW",
-	"exlqS3TZr3OhjkydO6bhOeg1EEJQIza1Tb3dDBHimYwBqIg1J0W/XJpi3Vmm556skSro7CLxr0V8iamC",
-	"+fxAS4p/BHW+RUzy0ivaMIPVzWfIHrdfm8ljUELRaJmNGVPVH7XIG26Ca2bkFKLWgTortMAEz8UFIzQI",
-	"WAAYN/EsJEVd3Kd5ycyGNdnJGSaZvwjZoVyIcFdEJ1/KcMmAy7OFbBEnUxkiXbCocA6y1L+6BZFveDQt",
-	"qfw3DTIxOhpKEgap7idzfcS/UsjzOXjnJTO2rTfyPZlmJmyinAuZN6qGNXHSSzcglFmO3BeBRi9ShWmR",
-	"Dv62FqfaBDCR8FBi1vC3BIdenCOwoLR9er5Lk0mcLk94XpznXAtUfTEm+uJdSWHA7IaQX00sHHfKh/32",
-	"vwlkdGCeXwb7vBTOfD4i+k2z8W4hhqu17sIhL8LvO8AHs/x7ErOrUFTlB9tfzUcKqTeBQHc6frU0J7Rx",
-	"PZKsf/6s8/Jf8uk/T0ax7D8bRf88+fVff7/Yle/+LSfiYl88d35/kvcQtzsHS+DJ4tcyLLG/b3/8+5PH",
-	"kN9up3Je1RVgRpMvTJ5IJSYS5hrOIJcubA3Q/nJlr4tAgDGTKMUC9nER/RRr75JN9Vm/oJLtdct299fB",
-	"L/88jA9e/fLvv+Kz6/+8f/v84OT12z9OROc1fU3fXWe/i6V2t11/d82unJvLUGJqR1HJTeHiumnnD/VS",
-	"TXurgQSjs2g9PxxyqpIYmXlaMpf+2a9dFPEOKTU3ek5N1YwumSIhFydbphy6WYmlfgdUfZUAFyKGDAG0",
-	"2OSPiphciyQK0JNYxjk0S6vI0LEcD1NvNZcrKyhA59OTNCWxl3heZy9Typ7YbmLugdnbOZhXcABoCpXF",
-	"mODzslOn0kn5Rafj2zfvTn4ncsSiQhM0PSR5UCfE94/yuT0oFE3s7u4sQiTWYmZJvRQSRp/r98r9tBMa",
-	"xk5v6hRGeciUbJKAQfh0BkgL60RltYnxeVZgVVWbZsYaaHciX0bmrvnnRlaXurjetLT5Sa6iaJ0l8O0F",
-	"Fb947l+9OMuyQHHpxYDkN2r5GHLFAVvumpTU5eTqY+2Wm1No7lQpn8mxs7LW7Sg8U54rXYNzhqnUAatf",
-	"XkDdlfqxhICqrXWUKRtHpNMF/LisMl+iJ6fPxsX2V6oo0r8+jaRTIdpKD5jbmr8MgxcTqh1b+4Eblv5q",
-	"4Zt27iSdYW/toFCdJRCYvi3opYO1IC/dN+TS4cpNpQvtPXO7vD8XL85eKz+ffedrLdF3Q8rgvEH9YsZn",
-	"UyfJeq5eJ6JgrXdld1lgkhZ5TTX3dQArtdGLDj5AqhzCcUKwhfUhlrRn2WWKclEFkGFSoZ01m8mLyZ2i",
-	"AuLFAtfzmbhkFc3VsHW00g9UtSo6V+WvQ1ETvEjeMYiIaiXdP07USMThf03HtqeMxiwmZ29+efFbwd3k",
-	"vb7sfBjvy9+nfxweXzwLXgxejU7+80v0K38z+Wdc6FPjrYRO/vHzjmcK5g0oSMgr1RXBAyyizFgIzI+E",
-	"EovR89G0PYh0WpFi/lkr7gAmfl+UVYodR9d0KolPo8jHlM1iB/BiF6eA9cOASVMIg/kkgShYcFG0TNPv",
-	"YsYdrEIqosoJxn0u7DD+se6nzdMf56keuSOZoyy3xXZ9K2/Di6qGN1B4jNvu9MciD09fPiN7+93Dpj4p",
-	"sPC7rc6jknzt8oHrl++bOq5zdAHWXbuZt+wfstrFhMtkMhHQ7GIY04wPxVSxc8CuPUcY+JLmnED7eW5O",
-	"t0N7sC642bZqJs5k7IXQOvSWLNlaAEsBvoWUTuNFwuI3DBxHEU4mC8Qcvz0BsXHPU5ktzoYTVrYl8yvS",
-	"4NxXOpkA58Tprmk09Hn9CfGs1dHPb9HKbcZXYb662PRc+PUandJmvu5cnEpWaCh0VjMXL5r9OR9UKPm9",
-	"hJAK+XEy5GIGi7KM/RdPVY4jZDtbXO+yg/Vesnhhx0R7xUQ8xhBHIrMcxNJeLFmjxBIVF4ViyQ4Tf5BE",
-	"ESAbUcAr1HcvrYHw9V/PBY+mzhP6nwW4h6S+wDTPpgM3Zgy8YBzy+dDUuYWS+uLphaBKFC2shX1idm+a",
-	"i+5lvg1Obu0gTRKcqy4F+eadkPxmim4Ci9VDS9uadEp06PqJkzvgmKQRi0unYm6bHq/VuNWHugvzS9f3",
-	"rf2K/K2SfnAVbKt7O1BTqPG/x1a7mOf539L8Qssw3589KyiO78+e1b1/+tGPCxEKLbaBy9myw2UvqdOv",
-	"MncgnEmUMcB/ZS3K5qIg8RScsQKpDRiUijVzGtMpkUlfq2MmyclBbetTDoFc/L3V4/4QUVFycQJss8gC",
-	"0m17+eWFj9RdYDerwb6YZi8MYU1umo0PGWpfCQQbJwkv9heZWuYBvtApUyYZT2tfPGt7KXMZb8tjRaVf",
-	"w1BGIhUZCgO3WMCA8la+WjtrwvLJujFC+gYkG8JSN1P3OSDzmpqJIAFQC74Uwuwy7u1rGirCeCDBHXjJ",
-	"xTX/+qB9Z4zESqQiDK0ncaim7/ojZvLPL9DuLIP3ATsQGnJCpgjZFjRRo234u9/Ek1vH6QEOLhDZBYt4",
-	"pNSkcaMJC/lAgFYtuKLITNDFh44g7FBkQj5Z7GkYqlFyAZEn5zH3v2fje86PpnzAxO4kFpFS8lfCEpal",
-	"wlGoMSV9xlXMSCSGcCdFTESiWj3e425vPUr6kUgCrdMZ6xkUmsePs1Da48fkoZ/Ekd8kPoay9H9lyLD+",
-	"I+gSZQqlIdabq9oiH0aM9ziyitJqV7fZkZmjS8Bzqujjxzag+f709VFZehB5+OrF2SP4viQUVNcevxDB",
-	"lDzUh+ERTP1sxCTD64xORX01x4xCr2GbSRaIfjJmXB3pNx6Tx49xuR4/BhyrRCoxzivD5PFjRwTr51zb",
-	"LAX6On570sIB2ZUdjzsxyxY5JiD59CQQ+CeX5gglt48f59bu8WMzpJUjelRYTTjDTawh1txoImLlIhph",
-	"c1DztmW7+m2xoG8HOUFgIAPXN9as7/Fji77qEGQG1WPGTG8rvDIjWFrw8CSiU3zS/J2MKZ+asQAmTv8a",
-	"hFJrbg4s04mSxTxqzWNT9DnY9v/5H/JMcP1CKLjEbX0BYgbKnsHUj69YgH4AvVq2mipU0P01jPQBkRGV",
-	"o6ybiz7nQRizvgIy33PguOZQpog8SFNoLD394DF5+/6MRIxeMWnLzRJuO7Q6GQSYSyHGIaAfabXVT72b",
-	"2LT+GvwZ1PhCpNbPpICP+P87Zr7eR+smVTPGhHEHH+esB2Sipr2oSWzT42l2D4zE9hjFeUEx+c7Oof7l",
-	"/dkzXMBc52uSlkhpbW2C+Ibpa1rQoLT0/+55nudrWnucwD+PPM+HS8HoxLh8sQmVtB3AQ65nqNLILZCK",
-	"gYQrFkvoEaR1MxoEetkSpido1xxWWvT7SYyL6U4OvLkxaxJ/RsvySRRixVeKNasJxuFb2dFym7ES//ct",
-	"sw5bJ5p/FuNeD6S+8bbGX1OJ23jMjZculMT/3LMuo16jSXoGfbTX+If+B/q/eo1/3MCamTr69BQ97H76",
-	"9IhIJWKnTF9/4WRgq/8j2r/ULAaZfDPfUTaUpOvtmtzV4ygS1372ul4QmCYwAy14QsvVLRD665Bf+vCM",
-	"yjcvBg1pQocMvbYHnYODR/bSHoN+DzIr759gn2ycSF9Q47MzjiRMN8JzTFWZKgAsDOVMFjaAmQEoe4+b",
-	"RTtaoCqQF7Q/ytGl50d5LgqAp5vpJzEqEPJ+lARQWiEkIxcsEtc9Hlpx49vL6B8hObBVTQcz3lbnnoG/",
-	"0nQBdQMOIJMKK2Y4mwAvBj6tv8yHUh9eJYA3O60mJYNzQuAF5CgUPDUZTcUuVzgxkKRKpm0js1qeJANk",
-	"d5t44eBaZzlHcEnb3tFl6zwAJ69xArVQakqnKaaVWGhrXdjYMXLcnCPp1YszdCKRE24Po8QuDShCZRPd",
-	"XVrHgy84mBgjzeH1ff6k/8+3SgVxdDY9FGw3biQcV1DbbLoSrr4yESCjCmPnaKlXl6bObL1M06bxdsfS",
-	"WBKgTIXSpFGGksRMJTFnwRFJjAyyaB6m8/3Drtdt6vv7qEnGoZQpeDmKErwAD7te+5HeRZkMBmEfT4K5",
-	"gA+73s6jJrEBBxJTZfs0Pux2DuE1HCvjN57XJN32jv6f3Sbpdjrptc76K+s/PHcMTKo0s4eJ9tlRVkub",
-	"Vc5oZh7H4RUj6jrss2a2rPCg23ChRd7lGy+KgV5AAxqjz5K+vZkFDopXoG33M8cwfyAzJpiL3hlkPXNt",
-	"O58+HTndhfSfdj990ot+oCcPK3BogNtJX2iDTLnsFfHbtf6jmScmTaaJSWDTlLThQg6tNMsi5Drkgbhu",
-	"Ef9U/2XrWItEn0hmRFXAoDbtg14uIAUOIPw17QCuBIZSrmbBADD5AA6bSSjUU9zBKbb1/+idNscsP412",
-	"2jPdNjVzFh02FFwfJAovTQ1EkIBGT0nAJpGYjg27Y6S9q2dqO7BfMK0sZwcgvzjp37POaQaD0EDvZBsv",
-	"yQXtXxotgnJtKdEha+lv/coovx6FEWuiY6ek6goOnsEbMRka6dDaJNcqEOqJWZMIPDzmoHTb3tGM5yAF",
-	"CkaMZKMNTJEhpweniXXXVEvn7L51s0tnBwaZZ9ALnJq4I9C1QET+v////2fbLtT2Z8dTc7OdvoAMz9EY",
-	"YUjwiA0TVL0lg5Ms4ckPaKEuWukmCAXbNKGgzsdMJmOjmwNUEW5/k0yiBCy9cKBGuBdUNXsc/qwZpdsQ",
-	"yXTvb3sk1UvfmRZJ+sTjTo6JghaSgyRGZz+U4pwM3BlgZzE9fMqTLhLV4/gmbI7RfPBqGbqyp4exuJYk",
-	"mViZC01pDWO0OANpHT2sNq4V2dU3THNtyPRKOQdyQ/NNY7CNofT1imHPszENWAsyxTORZLRfNPmJFFpQ",
-	"wGKAjq4FTKa6nQRsPBGK8f506xeGsRhNZ85KybPhSzadAfW2wXng2y3yUhuVerl6PKOqCRI+vc3Mutam",
-	"Iin5qF02bASr/4H/hXLTOgxopipkjI3mmtumudJZz9GillLRZrjHfa1PbONo259Tj/XNNojHbd/0noLj",
-	"ZRcJm3jjt6l7mdIOwWyMGhw6dWLDDeiFuGK4Oabte9oiA8fueodFg06rA+nEgP2wEJVAPQIgz8e2ta9j",
-	"rDnl4DB+j5sPIK/XNHU7hyk/swPoTSiYP6DgEn+bTsLtKxa3W56fmkRUMdiyLfhfv5n/4ykb05CHfGha",
-	"OeR/k0z5af9jTAdKC8Bxpxjc85NBYf4Zua5qpa4F/Jw1gG8RqNzLmUFK9PiYRgMBrVr0EQY787+OpWWT",
-	"8dGcgq3Med3Sy9n2vIyyXKH4ccqCjOs4v8mdQ/LQV0Kcjymf2pwR6T9K+0TbvuFgbgkBrpTSTzVRA9WD",
-	"S/ebRlvd9XbIQx9HO79I5FR/4405W7nuu4BK0urx9Pykf0+FemHtU6cEMEDykjlsD08fuLMf+vr/+Y/S",
-	"192F0ut6YmvEwPVjJ9sXnGPmD/aJB3kQBDHEoWPTaDvnd+xHQtre2bbOXa8fsNAwiBiiDcAsQSRkn8Dc",
-	"I/1+QEBXKHSxkcBoSpim4KlJJjhzLg/o78ZYlrZVtfUa6In2R6x/qRcRG1EdW4t6jHWklJODZvuwQy6m",
-	"WlGaOUHtrn5Hn9Qef2ipiUK9SDywJ/hRfsCdDvklfKpXTx9c40OZGXmnnZ5CcL7a7psopqwU7/FMEpc5",
-	"Gg5aPd5oNqKwz0ynIONd//XkbMarLiaMY6ZlS8TDbfPSNnRmbzZUqKJZv7zxDjWOGu2W1/L0g3oYOgkb",
-	"R42dltfagZYQagQxB8ve9X8Py/JYXoNHyO3dXl7qFgZ4aNMa9Vy+YGb64/RTuXgSmG9gt26J7SqMf7Ey",
-	"Tzd7ZNv0qW8ufBCUDfwKJPSmDjE9547n2ZiHwUh0JOT2f0w8LQ03/em0+jZRICg3andsDm3a1Vp/CtOK",
-	"Z9f22cIVrVseiCMd94EDzZQHQlynKgFDgupFba9ueKPVyNVvvQ75ZRUF5rFteEZ/Jwr5pUF6j+22Vr0M",
-	"z26/dB4EUru4G2VvpLu2/ZQGaf8E/Up78SvvOTVOLxbgSzuLX3oJWKIB4/BGu1vjM6cnZ0K8Fpgg1d2p",
-	"QdnPsIr6LRoPoSv+bp01ODFos2m3rN06M3rPs/ovCEUm4zGNp+YiOpYxJHzRocyyxTDDwWZENeythmFK",
-	"NEUTGGdlaAfP4e8y666fNTk0/jWj04Iq6XrVIDICnh1pWk9YH03T6YsI/Rm1otTqceNTSzU/p6EF/Bv1",
-	"JGxeoQ03K49s3NAFO3mb7z9rbTmpQqgV5tpQQwTBzHJIW/yb0qqc1mTxc9EIt7ZE3uoIAyJH1HFwZ7+b",
-	"1ncgZm0AS6+A1o7xc7AqPa7/CF0nwLkgnaYRzDR7TNPTskpfo8qg9EoTOYyo9fITwQhJKlU7u561UMK0",
-	"Q5/mdVKxif6Ia/1pOy01TvAl8J9E2moCnB3b4k+LmBl1Qwnzu5W4amVhhOfymc1fLoiJbtVBDlqNr5tz",
-	"eTU4F876N6FeQse275/h4d6lPKg+v2uWa0un4K/OmNq8U5h57suO4Sumqs6gV3cjNyfSnMjO4eJXUgPc",
-	"zOcbOsWvmKp9hLP84JtlVW3cCwPJO0lKjv8zIy8d53oqp7CsU0ulMCAPOxCRETFJAM0WACQedjzvEXrD",
-	"wcAyAGv+5xt/ZW7+NnGvERzxpwaBoq6y/7mo0bsK/WKl3MD13uSTw1ScsJvb3exOnWv6PTMC76DGrcbZ",
-	"nIVjJhKcVLsGfe6VXoXhtHfrLFxaB/UrC0KKRdTfFufBC5/d4xUkabnlgJmD25B5t8g5Mb/VC7mYEir7",
-	"RmsPg9VFsv5a1oJleVeFg2ou63gslnNtrMOpkUcWaGTd/Gb7JZVXZoeBwTwwMH7VqP7z/CLGXCtuXF1n",
-	"iNPyrKYnxFqcd+gIyfdhW+AMcWdws1HifgglLvW9FFlZCUuFH+9KsRNyjmaX6xpl3SShJLnOn+RkQPww",
-	"gJTOFLIyVAAYZQu2Mu8Doh8Y5Hfym+hxtzDD+EPmcW2oUS/h10izc5eWXRcnPPwLmxoGu6IOuQz7rK1h",
-	"znSiq6Vl1rgTeRa6UR2N6ujVYEHPBB9EYf8b0TU7nRqcLncNTlkizXZ95xzZKLc5lreACdMoqqXRfraY",
-	"K/Vc5DZdwnq30TOehiPTIgrHr900WLJLuLZ7fKFvexU2jLPIseEfyqmKbXA2yk8tP+ySV22hG9btcZkG",
-	"mAzO2218s/OOs/eDydfNAa/roq1/uteizddwMaTnsK5bN9eIYQmv7nHWmystDJhBhgPnb4+bdGep6FSm",
-	"MVCbdUnWZB28TYqX+O40+xUU+jW7jfMMZ2MD3K0NAKsGnOqFBbL6NqyBH0Khd73Vd6nab4OaXsd7nS9L",
-	"QSZ5R27rF1f3kGa3Dl90VoZvUxy3LHgKuEl2vQyf2zTAyCdPzm2pPM/9jEu0svs5W+a67mdbFngv7mek",
-	"bBkftJnLzUZT/aH80G5JSTmbhCe+FsXVuK37NIouaP8yA+5OD/znv9nqmgsRTP9nO4mjm0rm/M4Co1tA",
-	"hkznNaWnr16cYbJCBUi/qYSzhbhGTYaKW6PnDmI6HBvXTRCLycSpkkvBHKEHUAlbl4wHhTv6dPqKlXi5",
-	"S3u32JrCSujyhtskINRvAulZgnMBFzivpNZVeItIy3rrZ+m9DPkckPWG7fhRTaVFGL0VjagmlVOIWfpp",
-	"3aRbr1lY1UlYQWkBWHllWnNo3bPUznTodEB28qS2d/bmLmoYzCXT7YfglcA+lvaASaIoBwAXcrcr9GJo",
-	"8NKFzRtoNWkG9KpxyNM5zE5hRsn5/fdST6apnM4ymwwICRsMWF+Bj3On7NXTilJjgIGxxa9zKnBB9JQN",
-	"/BLe/Yl02x6hkRRYievooi2iDRd4XB6lld7Am2xtnK2DhjKo3d9/R86VVkz3eNfrmj/tFmYAhO3OmTHA",
-	"+wdsQJNI5erFWznsrMbRnx9d0XWKpaxQXW0rWKfENEfLy6ybqkDnYr7/9s27s2YGxYQMmpgeLuSSsUmW",
-	"gI3cvi73fitkfU/Ep63r6+stTcFWEkeMQxeegmsia1xhLvO8BA+3AUTKUvM9AxqTEfYeXafPo9iDqIbH",
-	"Y3PPvsJ7Bm0JZy9aic3zLINjg6eO4L7o2xNKgHiDakODZYDWsAV7e+g7pqD/yIC/uX8WiTL1ogZypMeN",
-	"Jmva0qYwCm55/CCMGVacGPCafP3F+9PX2RUfmw6WaTGlAR9Ayo963NcmKLa5AGPUT32XUagABcUWbNra",
-	"j4E1ZWAXUriWeUZ/CitTJ/UBdeAvmv9Qbc7fwopfnsfcWaKEM3rwXQZ17tBfCmv3LfpLN9kTC7MnrBq1",
-	"pB/BsrfVfK6fbX/ruvkVBoWCBwT7JKMKN5nJh1iZIxezICxH/qFSIWDSG/9brVSIW9+bRbkRzgcyv8p6",
-	"ciIqDrdXU+ykzvPNcf8xEiNWPOtfxNdc83nY+3lJFe9NikQG+IspEgB3kuIbOvh1DjylNRvyqPUZSiXa",
-	"jKsLK6St7D6vqP3frU6/5lyJ75wHfa9lc985o3xvUha+sD69Deh1lWEzq11cO12FUrxHxvW8AouVeT1i",
-	"PEOFxGYJJByYxOUUHHJtCsk7oPx2HAHH2KgmP4pqkuE1Og0Gvme15C16qB/6piFBgE5WhCrVfzeX2H/k",
-	"aC4fABrOvbfNQiMMU0NgUDlz9jR2rqAxI9jYADgCwGulKN0SW23kuYlBT206DlsE0gpjhA42uMFYwmCB",
-	"dqcIaGqeg17o5GJa7NlL6FiAnqVHRtKNLwDBcQxkqmkSJK9ZLMuc/Mb1vLIelstRLfCwFTUxw74bZhtX",
-	"UbeAhjvTub5fDrtRvL5JMQAcMeOBdaXA2hQuZfqkLkJAwCJa+J9ZJG8YrqkNTED1CmOpmg52tLfW9NIz",
-	"JpVs3B6NQM1vim9QsGEo4MGNo4a4bDQbQYL0nY9l46jdae02G8jWIYtDKhrb5v0Vw3f08DZK3vE8QNXE",
-	"1npOGzrTQnE35cYwPzR19f8jW79DS4atn8kDB6NzS0EDDs0qH8BvGbD/ERnL4Xnn59dvTnZ/Pv3363+9",
-	"3v2jc3ry9umzn9913rw/e0C2hmRra0LVaIvKrVCSB3Vs6n+4Yf8n6TnvJZ7X2cvC/k/gLOJf3bj/EzoJ",
-	"3WfD4IlnnsqlATzRE3ug158qWkg/8GaTD9z8sjq5B5g5NZN5oAzvd/Jki4utn4oT/Z1sqRtHjflr3bi5",
-	"RWTyPlccE5GqkpnP8vwgzwJq5zSn1/oUukjWTWxWxY+XZDhvbKkfKqu4RD59b2ZVVV5ZIAnNzT8F8nfa",
-	"1pkklHBQ1ioDvSWx8bGotKurBf7scT9jGAghj9mUvv6sn/pabP+DIqPE/lHGsRzbHCFrwnHhNjsCC032",
-	"uFORp20jbQUFAoFKkWon22lVO0hznnVEl1I2tuE6PwTX0ZeueOfuSG23as0Cv2gaac1ahdpLaTqcgE8h",
-	"YtC6I1Qt4pt2X4CmQ7FTNWCOY+eIjJX6xFuTt/RdltO/kh1vk/k39UI/mJc0mVsuZK7IV1zo/s4CVOWv",
-	"aNZ9pNDcN9csyWkElHU0nE2xsJmlVPW41qExr9RcfgvwUgBgEZwEoby0PYPcrhIFEBgLmG3bUSLFTS2m",
-	"MXRshXmhhdGq4C45D+U7txZoae8kMBnMCT367Byws2IScKPZgJakmYlZYlPqQ4rZ6hWDBSEmGiPkGrQk",
-	"7ouA/YRaajhmtgElQBzM+WYuid4w61nnwoELfliRVw9W1BLeWFzvu/DEfsccfOOF/UZVuVuJmRWq93Gc",
-	"c7zRdar4q1rA552uTqc0NN7kkYHkMmUKA32BLUxXEAKbRsPvejRt9bgfm156vm0ZjZ0j8i2mpF0vbf5Z",
-	"TXNIQ25Hxi7BWb/ktbh/kW88w5kvXW/wlg5ZbaCBpyALK5EGajM5S+xGW/2h/FBypoHuN6C2zmVgMRsL",
-	"VYtR4ZP3gJZ9Ch/6zuGybWip8fd98vCg3XlEdnb2trqdrW5nQcVlGDSO9r8sVrazQ18RWLZL1WKkktwc",
-	"NnDZPxgjn2FmXxletkvfNwGY7V6nL1kxWoe7AgetbTQ7M1tzGWiBjW7A8jaA2T8yYLbL824Nq2f02h8P",
-	"MjvPiDeY2RsNqBwze9nbthA02x1wrajZc0+096OJ2c0hr4ubvcQJvyfHjHMSvwxytqsd3zdudvEa35mC",
-	"v4pmv+ZwWIHlbKyBDXT2Bjr7HpT8rwg827nOG/TsHxI9u3gClnNKb/Czf3j87Ape+QXT3EsU2B8RQbt4",
-	"TX9UCG08oBsM7XVjaO/fN4K2qV+3ZZ+fquGzywMqlbQaO22Dnr1Bz/4q0LNnOfddwmfvp6kcq6d75Ipc",
-	"U4Zbngm8Ac/egGdvwLO/JHj2jAG3Qc++y7SJDXz2Bj57k0uxAD57CTdCzTrWKr/r1wqgXcKVNwjaGw/c",
-	"YgTtla7OvUNoLz7eG/zazYFfjKH91fub677wHcBol97pDY72Bs5xk8nw1eBofwnF+ltC0i7ysA2U9kZD",
-	"+Y6gtO9KOdmAaX9dYNrVbGyDpr1Rvzbq1zePpl1D6/oG4LSLbGqDp73B097gaW/wtDd42huD6pvD016H",
-	"bbVB1L4LRO21BJs2kNobSO270t2/fUxt54ptQLU3RUS3AtWuiFF8SXjCmlXwG1jt2xXZb3C1N7jaG1zt",
-	"jT/2vnC1l5E0q5T2b5C1V/AEb6C1Nzrrtwut/Q0or1VMzNGs6rCq7PECtHaTiCgosCutHSHHkqwfMyVv",
-	"xy6OnY+vIV40Y8A3G0YVn9HD8oDVGMhpdAftvtffHxwM9mg32GOHg52LDm0HXv+QHQz2aVZi/Oz01/ko",
-	"187E8utYH1gkG6I20nX+q2X4InmcEPcbiyFCchRtcKt/MC5ZZBRlsNV4Ab8IbjV3CcwzshY5tt0C+pST",
-	"Eb1iEPMmb3g0JWqE6USwEkSzGxoaJx3yuCPz3/EVi3tcKgGcjlyyKQu0gT3SXwvV6gDW7r36ogDWJfzT",
-	"5Xe1bdLsM0vXX96O2jvk9lAgHWtZ2vBo+6LT3wm6bHew5+23DzqHO7R7sdvfC/bZweBwpZV6h6Mv5uwO",
-	"wCm8kuPqznNYVVSbwx/Pe/Om6Y78iqlVhi289p1KkDssmz0T4lfKpzmlaVM3+93UzdKcGJgrU+c6MRy2",
-	"+dn5xzJI5NlbLfIBU2sFB3koeIBYCpoBKXHJuCQXrC/GjIT8ikZhsDp+eF4O/lj44dnUN/ro3Ptyyq7E",
-	"5Ur3ZXFxbKUGmRm/jty9TZx17lH3vmpFaBXlpoZas7nFP2AF8BJX+J6cbM4WznOy2WhvHQ/bbDa2ZSq5",
-	"VExynMWQAXTIIBhFERmEkVoAELTY1/Y8JWNpIxOKMl4CEbXW0AInLvnKyfP6L5h0u/ovvIOmdTUefM9V",
-	"GNV58P5CFM7WbbxuP5bXrZApO+tzS3Pa7sLrtoj7xcz8p57r2n177xSNFfZ3mUR0CgsQRe6SQHxzhk8S",
-	"Lq4LTndyokiccECV08t6QfuXw1gfQEJ50OMyia/CK9P/DgpEWsR/LVAQ+GkazfvT1yamOhLXBjEoFsOY",
-	"SWTOH1IcOagb9U3ZoM3DZZ8UMUUrVhQA8YV+TKEkYxowQhURvM8AfdJPl9rH5NqBiHscGuq9xcLJQq6Q",
-	"xYgod36aJYX1sDP4iVAOBZdg64FTdKCtcHQ4db3DlZN3Ty3tv1I+/aIuzpLWpe3dvEpsSyQRCrLRbCQg",
-	"EPLv7Ofandbv+qEX3cqsOj7RTh1nkh70uN9nk+8Diu6LONVwFTf+tO/APwCyInC13QWycmG+dyrvPtv/",
-	"ss60BY3JUoU+9dkb9i9tGg/jNp8nExGG/WoZ0NKMH861b9MQIyqVzfAx+aPX1GRu2iTQ9LuIiaulIA/l",
-	"yHRpDW3hSDYGuRZJFJALrJXXAvRW7o3nWaL9ytru9DlTFDTxb52h2QltdN4ardNKajTuUsVdbLnZ3aul",
-	"EOcYxHrU4yUprFKmT5k09WeWF6RL3SzgH/tZlez8gjFUIrFkbCgQriwDvnggST+JY81PENysma9p01wL",
-	"gxFB05bBWZJM6wxAYj5RRNFLZtTtImZHjxdAO1gJiCdq21TZ7HjD9CyUBzJj0HgzbHAqSaRHBOh3zq6x",
-	"e/XJoMdLy/JybBf+Dlo5KI+lWEjAYIv8OkwhSJsw3ZzJMGsXQIttRuMoZHGJnwl2MzflHrdzbpGzUSht",
-	"pZ+1sZpECs3fQRnyC535sEQhpWbIIRMCRYmKQebSqT0wWZNvs5f+qX5oCzpG+bNAKlpSocpNlBBEDBTj",
-	"WO0kBcFdSed9YbI2IMMJTBYtA0PlbPrUgMaEKUQLbhEiyhg0d+Nzo1MkAWdiiDLSMTV/OocIBdPjBpuv",
-	"RY55thiZGQUpJCFPDA5f2Q7D0Wjm6jf039diYjVWsSEsB/mOrIhSoVvHIPhNqBc8haTeSOkZ/doctKVk",
-	"9UIVO9KrsV2rdBIeLfjSgeuMxDUZJ33Ix2K0P9J3CpDkkNVZfdekyishbqXjwv6tVh+Jwt0MsPHo/lAV",
-	"ktnpLXHmmj/cUQLl3FJHQ5cjCO1twYRIsC0pPqYv1gWznc6skpdI1nRrCWM2FlfQdiRRPU6DIMTcUexz",
-	"MsCbieC39mM4Omp72MfFIrtl6SfzLi1eUhFX1Sg6d/ZWPYCZbTAHBDeOdj3Pq1+z517/NRftff+c5Xst",
-	"2/v2EGlX42b2ilZqAmh81Ams2xjGnKh6rsguF6q5RYkbeoq/3oo215e90Sx+nFixcx++kkCxucuf8f/X",
-	"dJqbaG/qMr/9tQVgEz1oY/Xr9B3cJpzI5jbV8ELH9rh8HT5o3Ll5Nw1zUusZ0KZ002QyhEPuiM8HOdCR",
-	"C4xKvVOUBzQOyAd0DEsiJ6wfDtIc8WNcsD4LzOA9rseVts3gWMQMew2Cg9H06oOEBPi+8ey1iK//GfLh",
-	"uaHRJ5EV9+OVfWOvmDLVNatcf1uYsxGmPxSQEZ5Dc5wrRKqpCKvuxrRueWpueSyw4/mdZF39CtY3xFFi",
-	"dhWKxCa8mwA1KNcWP0LLaC4I4wFA5WCEIH0c3PpBxhtCRaQSE5murn4f4ykQ6Egj0gJYsA1UvHP51TWL",
-	"WTaijX1cMjYxWr6lRbbIe4AeDKWNO3F23eOGuhHVzINesoCIGP4VM9ofMejcmX5bsxxTJWoj70JhgYDp",
-	"A6r3ggWQUIZhJC0NDDc7Ni4LYjesLKuqxx/6dtBzRS8ZP9eP+o+c2BGujnkIPDFczGwPclzKp8BuS8ML",
-	"+ltcnNs3DZf1H2GVD6Gc+E7eyNYvbOo3URoioJXdoKH1GoGRlYFQrVD6cyqi6CntX6Yceg3JYRsWv2zI",
-	"4605Ec5KrCIbNnlJ1XETEUXAJUpYiQ3X5mTOIjkzrwYwlRO2Y8/d1d2D/zZPeYu8gFBnQSc0zdLts24H",
-	"ajKIxRiMPfPOGLKZniexbXvW45qnNzGukwZT+zTGeDfH1aMqiRmZMAtPAtpm2mAZWDYNxCQVZZYyaOQx",
-	"RRGmedixQcYfhFeZupzXVIFh6t9LGS156CshzseUT1NV1mXoJjkZpCHqytBd5Az6zktJh4xIbcqbxtjQ",
-	"9m017qpPwIa3fjneavJLjQ6z4ax3wVmVdUevrrXP5aYA+rR9Wz5aGX5LJlrjbTc9zzNYVEw2ETwUA0+E",
-	"pkBVsZmVHIUDBQkwkANEORGJokOjgafcSOu1mjkivlyPa9bIuIqnTVsJIeKAxVYCGf2uRV5wVZVIpBls",
-	"LPSyaY2eE5XExgOAei0MTyhE7xAcHHJufjLsXdMBZPlM779PQi4Vo4H+lI+z91vkhWbzOJIJ16cTQQo1",
-	"L7REQosnJWKkR45pFJFhLJIJehtmQpopODn2mbJNpo5xJcmut9N0lFuGX+nxMZ1igqxqkVPQiOGp65GI",
-	"8nQtj536zuz66pHJP91uG+2dvVt32zBIpE133P36oyJ+2lyMrLMUeg0zByU2M7WpXQGL62NlFVFQTxQb",
-	"QwMP+ukEB2h7nleGolUr6HrbXSgsdYYTPmc5DYIs0jUHULbQFMdJfD9qV+xqs2GzJ21DHE08AIrfVOx4",
-	"flubDbi8egZGXWkcNfQ1YphQmIPPI/v6bps8nXbHmb8Zmwt1PkChuui8GJzM+dxrhVNTv63Jm5SbkprM",
-	"dBOH38DnfsXwudpGwYsqb4OduzRGbgnqZhQZQgrJfRdTQmXfZHUXmjU6Xr4Bw44JfSgITSY9XlCOABPR",
-	"0TeubTgjHJCpSLA4kgsySS6isA/Z51qePyZP2TA0wFs+KGH+EfHRhvNt6veAJpFqpq1Z9GTs3DD1PGbk",
-	"kk0MgK+PjlQf3YUI2ys45Aw/1iocNynKudz71yG/9JsZRjDY2Jmm1yInShIfJp0vFzIp8mZVJ6An/iYM",
-	"fT1OAPr9MpxMIC39MRq3/jUN7fRc8xYqhKgkUghOsDAW+T41A2IZkhB4tGTSH2WIxHrMZn579fdFbA8A",
-	"/k0rBEPoI2wrlqTJYscMcOt4Nnj56N+10oczMjX4LCeDDOkezgIY/qZgAKpkIckfPMh6a2ZM+bZHHvr6",
-	"YJ2rOOF9AFt+ZBYaD8C5PZB6ydGZbax78x3btV1/Ab0LBkzQOLTB9Wz0V/CDUPATJRMS0f6lxXR2Aftj",
-	"ZnuMhrH5isQ6Cb0I0BvgQp9Y457pcTYR/ZE9OO6JOnaqOV7oh7KCD5/hv0NuDh70Ecp6IOAUtCZvy4bh",
-	"BT0pjstgNn3uqppqa1zV56Hs0zgg13pd9IWM9UWFNQF9nNn+RzA7DEKYGAJeyyfpnbR4PfY2wJ3DGd0u",
-	"/ed2sNZgY7yzylcdnAtN8trRKD7Qes+9ZCyAKvxVnT/fGax2WQi1xoT0Mr5Cc2oTc53VSV5mkq4MinvW",
-	"gXNnINwQdxX6KG0Dth24fEr93y8+ZcKdkTBI2abjesoDikFNGULmkYdvjhM1Ip2W10zBGWIWMK5CGskm",
-	"OX35jOztdw8ftcgxvtLjoSSArwcDaRk3EkmMRUjOV4AfZ31dDUTfT1kJG2FXYd+oYMgtW8SXfTEB+WWq",
-	"ujDJGh0iSusiNIwSzS1DTv5Kwv6llup64e3E9MC5yWqeDX8MgphJ2SSUXMcic81pdQHqskwktMe7nUPj",
-	"vAqHI+U8hx24qSlNAsrexmIY07Ek13GogEARGwMsHIacRuT47Qm6+yPINzGbMwhZFIAvyR8nkQonNFbb",
-	"AxGPtwKqqG/0Q3j0r0SrV1LFIR/2uMGER/+RlS2UXIhgio3FMZdFf8ecBUP/xZT8fHb2ljylMuyj8Eok",
-	"I757ynzr34uF0CcHpSe0FiW/sWtMgNOzlSOo0g4EKjmoRRXDrlzgppdXiaFBBme7rq/p09b19fUWrFIS",
-	"R4z3RcCCQlp8agjUg5Mzj9dH1G02hjHN3BDmfefO1AfhgMmn8mVNefe4onUFnCFhkHro79SYvmT8Pixq",
-	"+JBjVteWXEjhKBZKRd+M8GL9JA7VtHH058cKNFfUK5W5anOx7Tg2fWo2thPJ4npJfCVYlfCt1BelLywK",
-	"UD2ofebt099vlUf7XpaVmK6KWDlIoqjRbNBgHHLjgGy6vKTdaTYCRiMWwz95EkVuB+jsb/q/uk3bNcwA",
-	"dqtwzP4Lnb8a78+e1ecQMMcaQNzusrfuU1XdqJBVaXu2Fm01YMnCzf7cuGA0ZrG+5OCYBpMXVcqSUIZj",
-	"04M7KhD9ZGyBDlJLtpX2Ed+mk3D7isXtlgfmlaFyZmzQ4JqpgpnrwwBfMx12YWgD1Gpmp028Qt6Gca9k",
-	"7MC6BajEBDL0KoSBdIYzKvjscP9MWGLc/LJJIL5hPBRjoRgkguivXTCAUkCQhxydw/Jxsya/8sgirznF",
-	"iWat+zSKpAXRqWi65XwMq/ZmP3aWbycGk4HkPXcg09TRTY92hpa2T14JRrVNpnYqkTIUoBQiZGrWDUo4",
-	"nJHTxPMKumdyucvpM1kYH2/+vwAAAP//",
+	"7L37cts4tjf6Kijt2ZXL0DIly9eu1Gzn2t6ddDK20+npVj4TEiGJYwpQE6QdTY6rztOcBztP8hXWAkiQ",
+	"IiVKlp2b9h97OhYJ4rKw7uu3Pjf6YjwRnPFYNo4+N0aM+iyC/3xG+yP2TPA4EqH6t89kPwomcSB446hx",
+	"PmIkYnIiuGRknMiYcBGTHiMyFhHzmw2nwT7R8SRkjaMGF1vw54bTkP0RG1M1XjydqN9kHAV82Li5cRov",
+	"JqI/mv0U/JmIAYlHjEj2V8J4nxGejHsskk1yEhMZ06nEn+mYkYTHQaifjq5YRAKp5goTI4NIjAklPdq/",
+	"TCb5aR4ODvZ896B1cNDp7/t7u3Om6zQ+bU1oHLNIzfD//OluHdKtwcfPrb2bv8FaXjLmvw745exy3p++",
+	"Novh7FNMJnTIHEIl8bqJ6+7035++hv9gP5GIhU+6DfVUt+GRh6cvn5GD9sHBoyY5Dq/VkicRk4zHDpGB",
+	"2hM15oAxn4yoJFwQxgsHgV/YppNg+4pFraa73Q8DxuPtVntbxjRO5EV/RPmQbf+DDmIWPTl03ZZ6qb3H",
+	"1Ck8KW5R2UwXbNtQbKk/bsnLYLIlYFdouDURAY9Z1Dga0FAytYN3uXs9tWtEcBgnpBLHqb9XPguDKxZN",
+	"t//RYwMRsSedvVb7LvdC9CluwJz9iNgkpNP8Isqnj09u7yy4j6c0Zq+DcRDD/5v99qm6izKWZMIiMhJJ",
+	"ROIRjWEu+C0yplMyppf5nW256v/sT4/pp2CcjBtH7VZnv3Ows9fZdxrjgOMfXcfMTW3LkEX5yZ2yMQ24",
+	"mnP1BGFeNGIkZIOYBOrcAwlTzs1snZOSrGTHzlhfcF+mHEpPQl1Umd+jg4od2tlTP6TTaJVPA9d98nx2",
+	"Bid+Ri7wkEOuR0F/ZLHLB5KEYkj6gsc04JLEQuSJar/nslZ/t3c42PM7dKfdKMz0NePDeNQ42us4ZVTF",
+	"4mh6PAACr9qfWJBrGih5om6XPV3k5RNG44KQaeUmMX9/Pnz4cJzEI8bjoE9jNjsP69dAcAIDM6Qi+P5f",
+	"SaBkCfCUvf1d91F+g54yGrFo7u26cRphwC9B0h4PGY+fRWpN6qKH8O8XV4yXUBA+Rign7Ap4GB4mVa+o",
+	"SYgJi2DSJ37jqNEvHdRpTGhExyzWkh5evgjUC38zMr3ZE/70v7YDv+E08DKnD8A5NCc0HjWzX9SCrHWc",
+	"srGI2boXMjPqna7kOQuZvXmza8An5s3bL45xDzO2dmn1KduD3OmcX7F43ha/YvG8yQ5zb9/fRM9AWVow",
+	"3QeSoFK1YN56sLue/Vy6WLzP90kR1rfWsNOzo93p/F8HMi6w3JL5q6dyCwA2WLKAsGy4e1wAbtkzMAvq",
+	"rAMPgqAdsXA9+dHvfFlFCXLbg5kd7z6XcBdHUzn8nS7sXTJXCryf+HS+1Jok9yYIcnOtYk9nNdnTJLln",
+	"QfAumS8Iam31vcmC/GzXsNn3KAsmk1AbEKh0WX8oM1WvxKXe9uy5Ku3MHmpm/tlv613FKxbPXUIqkefN",
+	"f5gf5G4n/wz+hZbG3Klnxog1AWOS4JhVNsm81RTmWVxIcYrzOKCZIQnVQ0jp9SY4hy0uOb+5fCOdYARP",
+	"LTPDedyk9hTxjuF/zzV7qubi2wOsPI1XLK6ag7kfVRMYpq/e5uvgfpqjL4fw+6KDGaYD3WYuZ6wfsTk7",
+	"IYMhD/iQSHiuxpz0gCvPSWlE1oWdqzNZjy2aWVgc9lYTfI7O5WCuSuenD9WZnDXkraaW8ZJ5c7NYVK3Z",
+	"2aPeanoWI5k3P5tD1ZpgbtxbznAS0un8ycET9aaFg91qRgtsiJciDMU13tac9VBngvMNiNrTfJdU8lRL",
+	"W62ayCS5NVtVGn8FW7UmUI+zTpJbc9Z3id5ZNkcX1qclBmRM+bQmsU+skVee3inTzOkN5dMyTVdR7RIM",
+	"LMqNt/q0RBg+pf3LKqGkfoewcBYUjESc0wTz8qpkpvlP3GKqMY1Z9URjQ3LLCdDIHnaFyWkpMn3FjECZ",
+	"Vst2EyItlePp6wtmUarZOw0z9tzZgj+m6MOvCEZY6iF4exY78uvEH6zZpz84NZcI06i7vsXRlroLXDLC",
+	"cg8rzLndK1ZnaK5iacPZIb7CZSnGy+boynDp9Q2vvVAc9GtY7WIaXXyKXyV1Fie1nnMsH/WLr7cktnHO",
+	"5FxtO2YyLpH2FUsPqz7wVSy9eCrrX3v5F7744nM+73lk/o4mkhERkYjJZDxX4kySr5Rb5Z3O61vtV3qn",
+	"FYktFLFnjPuE5gh6SmIBK7Zy0CoWH5d84qtY92KpdPuFf31SC43WhWdu2bYVy0tKB/pK1rf4bOsu8Ks6",
+	"wZdBJOsFYgbqybKIhhI06w/NuMsFZ2Adi3zluASdTbpo9iu4edzcri62anE+KR9YNKM7tXPzc38ZRMyv",
+	"b5ZnSdTXirOhU0/xtSCWepXVyukdLwsTLrbdbfvBdKF1ssU05Q/rUM1qaQOrEHttO9ba/yWm/wVZU54U",
+	"ayWaLXNEK6YbrHJG9c3UZQ7p6xAgxVOahHQhq8NwRI0FwmCr8QP8xoI5p15lmHyZW1n/vjSfTv3Ld8ul",
+	"cYtesYUbn9Vx3N82wxxviuNWZOm/5eGUMB6DSQt1QljKEPimmIAz5kNBGPuktzxQL/6VoNDgdMwaRw14",
+	"NZclPxDRmMaYrb/XaThZ3UOnfdg53NtvH+7OLcJYpqgGVlelgNzdGucWSCw9/zNdD1exAhOsuw7iEaFk",
+	"CPkWUbGKrklOBkSMgzhmvkM8GdMo9lBxZBJ+NOOYnaCxfrXLacQIFyQUfMgicskmsaPJWFcHBpJ0Wq4D",
+	"rJIMRETc2xDEms5esdWT5y+DsJrCZ/02KK1gLzUxNMkpFoNI4iGrVp/3KheYcfOVib51+4WfTydsiaVT",
+	"bsvpQJLLgJesPPAXrBumba/8bxEbNI4a/7WdFaFu469yO51oMQ2trKrpPQ/+ShgJ0uKmQg5aVprTGbT6",
+	"bn9/cDDYox1/jx0Odnpt2vLd/iE7GOxTswDFPa35520fxUuxBKhxFEcJq7jeO23FUGeLRHfaN39rlJVG",
+	"PYVypwXMSIQ+XkGsXhSc5ShyOfaEBVY1r9ztKA85ba3TQ6nlEBER73/GzAOuYZUV6sdicckKx/s/Y1Z+",
+	"gnlBWOPwFG+2Du/hn8dbf9Ct/7hbh82LrY+fW85e5+b/+Z8xe1R+lMZEOo5jNp7E5QXUyEJTmsVHHSxR",
+	"bqVHhjXZhcuENtKWfmfuouwSuQWFcWbWmLLhH5fNOxin4YtcRohDAk5OXz4jOzs7h0iS4yAMA4k1fbWW",
+	"gyP5W7Tmihptt7W/5e5u7bjnrd0jd/9o1226rvtHw8no2Kcx24oDoIzqg6ooPlfHxOYUoKfFxAEveglr",
+	"rRjGbpQvbs/dcXcoa7d7h4cHB3ut+fO/MvyydA3qxRlf5eLZqf/Z0ny7znnAy1uhGAa8UabbsE8x4zLo",
+	"hWyLcUWHfxZeSf8lkrjx0V5gLc5h771N9yUcwVbb5y1uGX5oz7dKzT/hkCSb2iae+qDnEBGPWHQdSEYo",
+	"UFStA4qMQVB2GGrguTRTrTyez1J66aUH+IVAEndV+jcfqUdfh67bcpZSCu3lnrMyw/FkZuLVR0LeRaLP",
+	"pFSCdRTwodoQXmud6gOrHtMH1hsJcbnUBXAyOAwlPBmsS0uLyglf44e2FtyIbOpjObxo//z67cnuz6f/",
+	"ev3b690/2qcn754++/ms/fb9OaqytkAdB9z8s1VjxWfBkNM4KVeJMPsJfia9KWG0PzJ5UGCfqF+lYzs5",
+	"wSngEMmUlRszX70mJ7TP5BHxrlqORyj3lbb785vjZ1tnPx9vtXf3SMC7vEcl2+s0ybnOuWI+idknoHwv",
+	"2zTPyf6l5I2M6XiCg6pZKEsb1Gny7u3ZOdEqDShk+OdXL86dLv+3CNT4IEB9EcuFp5VuQ81Du2o5fz/d",
+	"+9/r37fPtoO//vefg9O/+if8t/HZ/75JXr74xd3/cPnu8Plfo87r7ctPwyeNpY/t3Kx9vvaQ6jsBJ1pJ",
+	"0DgmrcN9d+Gy0x2uqfx0Dvdau3sH++7yDKSubqAZZcCJB6asB8gkASrquA7iHVtcAQb2muRkyAGcRh26",
+	"SGLzepXWPqs0VGLR3MbBACrFkkZyoOsly80QQvmUjEXEKld29aUN5BeooSg7U1as2eTScjC+8OwlI8y8",
+	"KR1CYzIWMiZt11WG8oRpXJTUv0ZiQSTjPpGKNdMQeUsvov1LFne5WrIkXjrkReD/6X58squxeOw/tz4+",
+	"2UMmk3/845Ndj4yZNhOVJHDIhEV9pV8x3hc+8xUP4iJGZWkSCp+ZC1R6NtboufMJYjaWazmoG3jlBMdr",
+	"u9ltpFEEas7Cc1TTv3EaMp4Cr1Mzamg4prOYRiXy/8OIRRZ0Eji/JAkG5hIqJq99Y03iKetbxh556LMB",
+	"TcL40ZGxvhnB39JYmkYLuWSTuNnlHgoh7yj1oRWCb03yJpEAoaW/VpjDMLiydI3C2cCsa/tWst1QFH/i",
+	"s/FExIz3p7+waaWOccmm6RVPsWNAt0AWSyh5//7kOXnoR3QQbwUsHmyN4nhCJ8FWkH1i65JNt5AXPgLX",
+	"IhddnvoKaRQFV8x3NMZLDvkl3WfQai7ZtEleioi0O4ChIy2Nx3LXOOpBhyjVH+6IEsJdPizEOPDrDjxh",
+	"VLtAEixP80l8HfSZlv7629qjykFFxOFFhCIe9meQSCPEO+12s8u7/EUUiUgS9JfGGigNv3nJsOKDEkzD",
+	"9VNPR5SL36t3/UhMJooWXyiNx2DhpLvUFwmPZZfTIQ24qSmhsS5PwEX8lQj1irocqd6oDs0hXrfxy4t/",
+	"dRuek6kt6qPeLy/+VeAmOJSWaiOqPmmY3u6uoumI9mOmziXg/TDx1Z6qD+NKxjS6lHgitH8pQypHrFrV",
+	"sUh0S9Fohc+mvbs7X1lZDn+sFPTqDbI0yyjSjrm8E52GIZxWxOIk4kWsIsXZyq4xnFGjFPgJUbPctcm5",
+	"LG5cz6EKDmA6Fmj0LKjxyla6s1fuUB3W8MbdXpyYdWpNpsY6U9/IAu+Bpajc8QLe0SG7HS22XHct5Lc2",
+	"2rPC4SsR34ICvnSh+1+Y9nCdtyG+9hcmPnRi1Zp8Cfxg+dXJ4tDrdLudBdVRUMtIAYnsacF+QWNPqepK",
+	"ymYhXmVYOkQm/RHgShZczO6R6/5RaZmB/VpuvFS7oZe5OpAzXNciM0CHUHMwR3WM64flUtchvKVm9J7H",
+	"QbjKxqfgfnrPMwUYD8ODzazcasBQvMut/kCDeDFEodKAqdH5A7gKEcS8uTIOpyzO82K3SY4NLG3CleoU",
+	"CuoDUCbl8ppFhNEoDFhUtWz10XIWveOuKTx+o+4lqsQZPmGaDdUXPNb/aamm2/+WmIqaXv7Pmk0ZCy7n",
+	"5g/8xlFrV02YxSPhN44ar16cN5xGEoVK/YvjiTza3pZizEZCxs2+GG8PROSzcFuOxHVzMpooq26JSDJO",
+	"H9ZW4sRBvmvC4/mM//rrjRiFPzaQHfYZpCPhsTKfdFoueSU43DVkVvPCV3gtjxp+IGkvZP4q6zWXtHTR",
+	"ZYVIGc7UOIhffOoz5ivevMwmjJmUdJiFXEmrDdQ9oleMgBJr5LZS/kdU4h9/Iq9enJNyuFpQS7aJOnkJ",
+	"+amhKaCWGhBIy3T4+wUz8669Y2CZnWqSr9ovVELUxWbXmXWkF6nWof45ntHIcLHqNlvY2r9vaYjWrRO/",
+	"anL68e0MzPUmTeD4VcQvRcJXPhqLSeUAZVo7+2rO6cnNbjEX8cUAPn0Xu2snmJB8zN8XTObzGda4nxmw",
+	"VP3dxP3ItueKBqG6qQ2nocPYRqnR/7wA2TTnyvsW8EfLZHJKkUR9zEEJ1HGkIbsWnI2aC7LtpdiDXvC8",
+	"w7BwtPLbZGFF1N2tPz/rTcjnuoJ1OGcfrbShowbQaaP+bmaqxvznCts8GSGL1uLWdd3H7mHnf5T2MGbN",
+	"KGk4DRH62XxDMVSzEUmcO51D123d6MElbEAuTbSz32pZmaMps8c/sHwiLwhKkcR9AVMaBPhATtxgHnIg",
+	"daqMUqkgd8r5nBuoZQ8Ed7nGYAwDoTCiQ3IR+puPNx9twivoSjnEECcXhwP9xjiOa9IrUp4ix5xbeI6A",
+	"s7+uFDVO2HgSTwm8WGAiBnB+HvOAZ3LgzYPS4ouyMeCV7ZJijZtChts6ubvtPVyQ+9arZv1W+tudCQC7",
+	"TOleOP9T6uu/LKnWgh8X7vQgYKFSXrUW61iHMDbOfAgRHUFwFwK/DXVjcodlY5urdV7RMFj39ppPpJs5",
+	"pnFfJw36op+MIb3Bw7V5RHE/iTF1WOP6dj1LuK6/471Q9C+VPAVJh9ZDA0hUc+lT4M71twwncdwHZ3nV",
+	"lmUOpfSy96sBBatvfBUK4Y2TGy9f11RvOOudwmiFGpx6w9kvpeMVgfUWDZV7Ph0lh4u3aIjsYfv9DIKp",
+	"xvv6Yfv9DE+nxvv64fT9MuS4RcPMvJMbLQ/zVmcs643cSAVUtjpD2a/kxipCqNUZLPdOYbQU7qzeQPh4",
+	"bowZpbPOSPmX0vFySGKLxskett+vT4XZw/b7NnJXjRHSx9MxZuC1Fo2SfyEbZwYPa+FA+TeskfJwVYvH",
+	"sZ6/seHozNYuaYWp/8DYBYbJnEYilbho77o3xopgV7MPmuc6bfcm08aLo1nPtdzdG3RaMxnLiwmLLkYi",
+	"iWbeMC+09nd2bowidZGZQOXDtzsH7s2SMsxQWLkI05B02lkRRCSRDMw5fHmdiqZRHHdsxVFn3d+VznjH",
+	"CuIzwQdh0L+9ehjkVUNlnNFLxguaYN4Rs5fTxnFpktAwYtSf5vbYzHK9exv4xMzTKSjki5xd5KFX5o/z",
+	"Hq3vaPLCcwk3RKnzoeBh0ImJ6IW5G3dDatbP8ZGzT5MgYrIwYmtmxMyfEFIZX9Cs4gRdz5AzCckII3oV",
+	"8CEJEw7pg36C1aUXyghvtZu7TgOP0jiXogULav9hEeKuu+M0rljkw41pRCyOQNoUPPycfUrnWDX2brPV",
+	"hqVFRn9wi76VzEE+YdzH0M4SwQPHpJFiOeyCPOZ5Po6MElf0b2RugHpuDd/64B26NJbwZtgriGbKtKtf",
+	"LpR03+Tqpvp9NomXDT5sbvfmdi9/u5eNfS+4mVOT+xxIoqcPN3VCo0vM6lQ6WepjnVCl/eXcDH450Gr1",
+	"TSpDZs1dp+csphilX+IypRflz6+C2D7mVfTNXd/c9VXuemT5fPE76n/I1u8Qgd76mTzIKnqOyPzxHpCt",
+	"IdnamtB4tEXlViDJgzqT/ocd83qSRrwwuT8j5CdAxjrl34pSPaGTwH428J+0dvaKpQGcjtkT13X/u33s",
+	"Hnb+u+OmIawHimJoTAvAM62dvcby4bjSKGV+FqVhtJucomJVntU5w5WzRr7wzqu5X9Mg1t1qc0E3fZNM",
+	"WpQysgY0CE2KeNrxWHAwuf0EihYUe8FMqDnX72ZpEaflxQJBB64E88o6nQlpJWZnv9WuDEul4dO78i9k",
+	"+EH3EpDSMLN3l3qjW9nlMm/WkniDd+RO028W+h6yNn1rPI11EjVqfK3dlprtPGePvb+4s3dF4BZ6WSBx",
+	"No6VcX2PZH++dBh2kXpWpj2Jy7UrS1CllilLWQbHDepzu3U0jmKl+BGJo4Q9+Fa1EbdUIqqFVage7p0p",
+	"HlB3n9c1Zsry0xL8b1cLqd7xJYS/hYosk7AyLp7HSoC8biUbInipaaotIdN1Occ5Vlk3DgcHe7570Do4",
+	"6PT3/b3dRjFdogBMkZXUxSMhIaUVq7KL+ClHGr9CqVfXFGYMNXgIuEOhEi2ZgK2uuKGu7ROc/bSgvBMg",
+	"ztruDuaGMRlfZCaO+rvFzweM+Rfqw8Bl1sjOn1UhtJFZgDby0IN5xFHC+8rW9R6lPn79Uo+p5yHN3WwE",
+	"bqoBnuryfhJFICU4c4gHv3pm5HSF3qO0aDbdFChnXbCjInLsbPou5/AZKD1jVKaLg5dyunGfctB4muQp",
+	"G2LtfaQhshDZ7omu4V2fBHspol7g+4yvqibQPqCK+IwHkI2XcUH44UL/cHcZV0qt4oLg55qwUXEi04NC",
+	"Q+WIeLn5eOShgHp4TSBWzSoniF0pTGkovPfIIV4iWXShE3o88tDSLwJJ9N/T5/TnFDNU35zqF0J2xUIA",
+	"34gY9S/UJLxHTpd7dDJZ/E6fhuEFnQS6xtWjYegRXdQcRMxfY5jqZ/jzuRCvaTRkt1AiTZ1tqs6bWtuW",
+	"62KGlryjhLEw4AwNBlwiQf2e7LTJL8FTwzYidEuNsaCHcpiXnjNOb32bmq9XP2UYPF99awvFxSAaoHob",
+	"Sns0bevt+En9Qijh7BqqwKH+nQLOxbV5xr6/VuH7xSWbXkQ42/Ue1TILWOMx8JhFnIYwxVX3P9CDEIia",
+	"r3lfdJkVelGa5EQZsGKYmpA++DikLsOKR/lixjXvVj67b+Uqg1y2eQ0vm6602tkrrTlyD7GeEU2m2ptv",
+	"Zx3OKSDIhTTgL8WkxbSmrDqycVz9nkntKfZ4qzHgzCtmrFxbrhoD5Z8vHSWrLVlmLFOgoUcs6btUZ8jS",
+	"18rHXCLN7njR2+YLM139F4yZf750lNq7WfZW4SbCfiBt+d93ZaN1EdnctojVmzqnnaKpcylv1bdgyJKX",
+	"qsdLizKXHlSXQuqR57UxWzB05atm7DmtshYMXfWmGbmiUdOCUcveMiNWNgJaMGb5e0CDv4p3EbsKRCKz",
+	"hNDbubC1bTLRw+ZB/uIgDA3UnxR29XXWvTUWkMcG9r2tnHFxYQa9kGlO65oUkF+tCSiTtMdIJMKQIeDN",
+	"UdmKYBkpRBp56M1O0DLUcx1qu1ztks4OJD3GuP018tAzD15ARt+F+us68/F+FfELfouAhR3waWFWRHTJ",
+	"/CMSxFBmr7S0OAjzmROMQ2U07MgAVLnrEePwTByMgQwEtnWwjjy+YHz90Yl0/unUDTIqgAOn8yrOfX0n",
+	"cKouZDAO4tsZQ/raKTtzrO6MZWe6rmv0YkWlgLpl721EY3ZvMSCwb2gYatejnpWJZKipAe6C7cjwYiEu",
+	"xpRPL2L1sOeQWAjsjl3s00gj1uUBJ5NIDCPwiJwMFCnmRjFftQfKzySdsbKN7eHyp37K4mi6lTbbmH/o",
+	"cTTFJ28cRS7m1LdSiKC5r5vH8enCEKdsTAOuY9O1hsnemBlKsniJYSQzs1mZ/vMFT8taWCYC1Pj7Pnl4",
+	"0Go/Ijs7e1ud9lanPRubyFlhSuHbX6d5lavCWsG+KmthVMvAmnkxb2HVLik7Ln/Hso6WG6rwQvk4y5hZ",
+	"s6/ZNlFxG+paQ7PvVYy6iqlV+bplJS23q4UXysdZxtwq2dXCxfzRDa7lbua8Bu+WibTCoGVvzRlxCaur",
+	"/FXb7KpsoVzD7ip/1zK8Vp155au26bXCRpe+lje+Vhi14sWbDLBtuctVmfB6YMsvp+FDSBcSHgYpAlkF",
+	"lJH9nsnvREdsRcLafkFWqmu9Y9UTQDnd4YHTkJfBZALlctnI1yK6xMzRWMQ0NBV9deUtbFllHARh7dK9",
+	"Xa0yYbPHC/cYrCUMyFPuk2tl2fcY6dMoCphPRFJ0x78W88vv0woX81yuyiWa7cc3r1Ql/7B119aZIqY3",
+	"olOZDqaxE+8qH8x0e7yXvC+rOHwZHKHv8yLNqTDT+7RieZkh2HrFZZH51h1WltW5b3aHUk0sQDvnwZgp",
+	"s+sWHg7A6PYD7EqAeOMAlBksAyBS6zaVfek6iEcBJy2XWH2x1nOfVvG3GveiIsuRZP2LZ+2Xv8mn/zwZ",
+	"RbL/bBT+8+TNb3/v7cqzf8mJ6O2L59bvTxpO+v7FzC2ZrW7RLlbzpTeDX/55GB28+uVff0Xn1/9+/+75",
+	"wcnrd3+ciPZr+pqeXWe/iycAmTjkAR9qPygWJd1mxBtn5v0l175wyTcfa9OTDYZQEsjGtWs/MQKy3QaL",
+	"7cdBYKsNTkZ6U0JlHyuQZpq81WW29wFTNtM/ZhGbwIcA0X4xz37JmK/59o3TOBeXyya1mfQrfLPhvr5s",
+	"fxjvy9+nfxwe9575LwavRif//iV8w99O/hlZtXEBbxzt7ClxLfsCdy0MQUZeMm4o8CmjEVsiTQTnX5XH",
+	"atpHWpv7jPZHbOuZ4HEkwkV7BQ+bZ7P9OsXmDyugRkBCDKB/XaDupfZH/XCRn30VwJvdB1QXDQUmulTM",
+	"ol1+gOV2HdOC5m29DXuml50hTShViscBDTG79zoSfLg+UQkzPB9FIo7DVU+qLNxRcVwmOoA6ZX718icS",
+	"R1MC7TpISLEBsnVSS767rkOaCWikuJI2vUDiNP7V9yMmJSYn6oyr9UU5bnfOa0i/BFVuNvlyb+egQ3rT",
+	"mMm7UB0DCYGlUE1+zbT/nstkMhFRfFs+leU8VjAq8gzH3jqfThgxqIj2Vz5tXV9fbw1ENN5KolC3pppJ",
+	"+l9xmDUyLXMmoM1D85x1Hsqd0ajbOdjd3/v2qFS8oXxahNy7fSZJy3VtspEWWAPUFYp8Aq8Nffpl6xvt",
+	"Sa99n1fwxdhb3HKN5yCPWqVEN43JtYgufyJUXmpRBekQWe+8MRY7BzyQo3z5gxVrT5EB73PPzaKqY/e3",
+	"3/ozY9Cug7p3jY2Y9UB1UrrWFTZxyiRydU2M+1IdVpU5C+PwrNYmzW4KJJkICU2dS8/OWOz3fHZFoxna",
+	"lel9I1Kd6rVZj94BGYuJNO+t75zfn54o9i4wr2JV7v7+9PUscz9oHbbvhLOrr6mtzQo6Dpz0W2vcGk6T",
+	"eCSi4D+rZy3lxljvLqCyHUgyDqQEGJ+EX3JxzR2CZis0KYjYlbicUXc/fPiwdZyoKxOrZbBFO/Phw4fc",
+	"47dTfN/zzItzC6LDWkmj85gRnczqWHcaHY1pj8rZT+Lt1YWC6TWAPMcx9Rl6TciERlDNHsS6djA1Mcf0",
+	"ksm012qXny5qL+kVimo8B4+a+mkTdN0+cjbPDOtOLnqJVK9BraQuRQFuNWNaWdIl34Lymhq/0NdgTFk2",
+	"wxvmB/QcfDKrE9dCjR5GWC+BjdXEoZGBydCztfp0fevicOnk0XMHrrHX7IqF5c2kdRkolioqlY/b+9Ek",
+	"Z4wRHMQ0lQ54HAk/6cPvygjjybhx9Kf2nZlKR+zvgIWSjY9Wgzb7iUJbb6fQ9ik/22OQEKZiV42iy82U",
+	"Vme2N+fZNOsxmWuTSExYFGsETzu/57Oa/dsBeKrnJuPwKSZZQKOLj07j05aIfHUhOjokt0q3x93S/uAr",
+	"NJzWc2lbQAFLrEyT0Rt8M7e6nRud3PS5QnDnjyW3vLqYWnZTVbdzUNZGTc+mdXNjt/H7E6bmGMhb3RbB",
+	"Ot6P6Vii92+GsLXF5LAyeuPsWh8XeQsFjVhWiqm12D7d0e3jIU6t+CdwVTqWutO2GLP1UF4F2e2scNRz",
+	"zrmdnXPdsbDl2PvT1/mRKs5o+eN5rqE7yiU3Eh7NWp8NWQztf+GuQR87ggQE4lpqLwqwYBDwuoqYC91w",
+	"5pJN5eyJZdGrhff7r4QlVrZsdg0Q68yi8pY7h8Y76r8LLfY/fm45Lffmb2niZJpCXLY9mVlS7F/aJO8i",
+	"BkUCin16WcDN04/lJ16anrxsC2S9rL2bYuxvCQaVy/PME1s+bLjsmLP3qn1TjBEuKyLO8L2Z21qsoC07",
+	"ukEShtAPxZyeBd005/DgqfzZlUUyVzy63eKNzp1j7gAKe+dk92f+XU9zJ+e0DqQ8E6H5S2qg7Wa77U9J",
+	"rsWUhj8lxz3Yx8DUWVgFMtkOLmysWNzOyg1UNCXLW8aeB2P0WoFfMJvsEBBm7Haq2cTmRLeX60qqv98o",
+	"EKo0h7Ek3WMS61xZkPZ/hd2oQROYfgqT8f0Ae4i+sw5fN+mpIptYEMlKKEbOy9Wt6G35Gw0T7EI7u6Ia",
+	"K8HXa5I48TRJekeFUiGo8WoSz7Tq9I7KSBxNuyCWXV54XReMWeq7/lLDydp/5tT27Pc5Wnt2TiVMDZUn",
+	"a30ovHWlojqgr0/NqtO99g7UsSU/uwa1bckvwpUup/VfS8Xay4gxEgNg0oC01I1s7+4qOy2i/ZhF2KxZ",
+	"JDHpY3KD9dNiiZbyO/WBhRLO1qr+T7f7yXW3ut1PrUG3+2l/8PHx3ypJPKtMqUypsSzODEOVDQasH5fg",
+	"fJQpmevWi9LGoLNikWGLxVGQljMa10/qcEryu4/NRfXu9IQIGeV5HSGfqlUq50ydogXBhWkGmahLZJM8",
+	"Nb26tdNLv4CxhXhGYCJ85DWVXa6TwO5PXHZu8p1Ui8v+NVXFLTasYcTszS+Zd2thg209h/070VhBZ0nz",
+	"20oJP5+3Vvd0X9OYRWkmHFybqT5D8LMOYS/AuSObXe5mrdvz5FDcrOoe/nN3Tys8Iat5T661V1WEsDSM",
+	"kHB903Nz0pyz+s7sLdCrC6p0ehq5m5bdc7OOHEVWKia57MESF0jen1YAXiwxlK2Wu7VoL5+9WORdLK2F",
+	"LEsbhymk/WI1znAKzmdoCXgZb5IXkN2Iur76Kxec1U6yhPvxVnexLSZZFq5LBH5+tpQGoN9YUeco0I8+",
+	"g3T7Fhy+Rt6cs8nqegrOCONxND1KAw8QnsD2nZ4JfsAjGulyYJpMrOxLwTOkY8GHVnXIA2maPtm9u/OM",
+	"YGdv/S7V9XoYgL4NjllN5TQfbliFWDo3Wbi89hpm1IvbUmjOVbDYN4DfXskGTDlYlQm4otKVTUvbgxVq",
+	"l9aC6o2KbNA/jlc3PlbTAIriv0TKw4954Q5RSDEO4lgZaB6dBIBvat2ZeYKt1mmfxGx8uxN3MqFVEQf6",
+	"xvnRekl3Z1U+V83kvsBN2P3KbkKnHgN0lrohCzxJeWO0Sbw0scE7IojZFAvj2YS4nTS51TqI0SReVucC",
+	"L8GzAIxc/oIdDbYqeqxqmZxLyX6m3OI28f7ZJaorZi/wiAgOGrhxr5sTevf0d/LQA9e4RrLCB0USy8BP",
+	"zZaHHoY+EKHKrMKUH+Fv1onMmoVzaVOth0/vIxi/OMyu5qx3qReyrXrhe9v6tZehF7a8d2SdBEm46PJK",
+	"gqxBblVbUknDue2YYajZnnwx+k0XbSi41oJnyX1mocjjYYWmC0+tqE3WwId4uumWd0R0YyKAv7ehrzz0",
+	"T1tPzGKxdbmJ1xAvrYH2jkhf8EEQjZlPelNiR2+axMMqESCdATrIRQRpOOkApi63Sbw+5X0W4vPgQ8cv",
+	"K+PGB4iUgocpLd+utddZ5zFca2aww3+ng6WzKB5HfvvxSGzxVX4gqfSiedu+iWLrCBWY43cnDgJN4+oI",
+	"JdesR4ClDWhfPQ0lk94RoaQvxmPK/S73A0zKETzTlh5IAk8WruISfAkexQLNwg7khLW1/mWiiPcSYlkY",
+	"RKlYe3lMZuZOzgSnsr2oZkAmY8raCQvkSC8WFd4e64sxkzbHtp9GZhykz3W5zaYLB5/DUapHALlX7K+W",
+	"0oPFoLDC4GUKxVAWkwpjXeqQoq7Utw/ORzPGQRpUBhz0UMfs5d0aAzvrck5Ui6k6CyxJnli8a5r2CoNm",
+	"jbXuLkuuMyccDykX1ywiPZHgBnhZZbnnkID3w0QGV8xOIrAqXPn8WL0N/rF68GEFo0guYo2p+9RiZiO6",
+	"JkFXR75ZhqMGOyibbDKZVB8O+7T64ex/ocPZm42n5gfO8TLD3uzAcek+/Xx+/o5gQLpJvFcvzjVfh9S5",
+	"QJblyTWJ9+7t2TlydF2hlqXM5TYOQe9qEQE+qgYuMu1C+NtpWPV3JRGJnEV0lCvaTsuFj9+dlLBxsFqW",
+	"Y462oVP0kthIE4vTeXIV71SSRSHKPI7nmkKU9XxclsGZm11n0Oq7/f3BwWCPdvw9djjY6bVpy3f7h+xg",
+	"sE/zcfed9rwE3pLkRro1+Ph5p43ZjdWpcXZWXOVUn52+WS4xq+CeAV8MzMExdJM78FLPTDaZLKN4Kb8l",
+	"Z9fFJVWR8FzCzZvnZivnvpJ9FbI3ivuR34oFq/912bNzaud+4LneQ7ZHNrkM4WgeI8qczFj6Z1X4ypG4",
+	"5gSaVgneZ3fLmDrfHmPa3TCmyulAVkIFAWLuhfrtiLTaBySi3Bdj0gviYsIUbfXa/R2/w3YHe+5+66B9",
+	"uEM7vd3+nr/PDgaHS2xPe/72lHHRFAlmWXaatVLNr/stz/pW5x1LszdL92At27oeGwYcinXTtCyMq4Ke",
+	"4xAqc74jxNQPCin95Z3xrd3suId7c/Zz/6bQGra0zEE/kBKXXnzAyTgIw8ACdcuMJWgxm91NkaAXsyQZ",
+	"RpcQFOOIJjJdzIVRzAO8YICOk1ewsz0ETiLUXIpZy7lNTYHq4KAyoDq51C7uravcqax2T/1Y2HnTJTKl",
+	"vAfSPDjKqicxYzVnFx/cZG1/F1dspF8Dn3Zrtayw1k2+vXANgZD2hB9SXieFrr0WMdDOJSZUWDJZGMGm",
+	"tlkz75qW2Hm77k7dXVNiNI5on01oVFqLeJ61R/SsBz20n9XnYUIPP+w8I+fqd6w8/RQ/sidr19zCKH4x",
+	"1XWr0xsctgc7u/v7vZ2OT/foTp8dtg99l7mss7+zt+W6A3dvn1K3Rw/ddm9/y23lL89cAdNyFxX2LSZ9",
+	"U7c/Q/cLKgBF6C9d+Xd4YzW+rnvXf9Mv5DSlmWqWlA9a1yXPnbNPlwmsLGRdJ+tVhybePf39gST9UPQv",
+	"nRRhYZeMA57ETBKqaMy8ifXcD+zGIFZOpHa2dzn06DGpsiKynwkpNB2B3NlhcMW4hbCV9WE3KY66B5JO",
+	"Xja5zCmLhx6rHuQaevn4tz1ZXBsqRGpB6SgpDBtnIF7VOOtM2FUnAtkZx/2+SMrriU3z2DTQNqtC6O6w",
+	"87JCWUUHlgc53DKMCZikOPI8c68poyfghWDlwqzRnbpqM05GKTQyGPIsKqaXa9UnFsr69jrLKMrHW3/Q",
+	"rf+4W4fNi62Pn1vOXmcZhRknWVQnLLyVWa/dKeT/397MNydceqdhAmmbmyL9ADiTif+QRJYYd2H5u+cz",
+	"8DF58e66c53d7VZnv3Ows9fZX0YPMAiRJcA2uq22ngo5iXXLXVSCcZ36UPAfSmSBh7wgszptd+Uc7Jnz",
+	"wc3TE19wPitmB+JqqpIDVzu93fWdXq3ckpv5O1OhUMHaMCUjbRmF3DmIymmZmi4vNXO4rMtTrl3j5gud",
+	"ASEdU+bKfVOuHIshsNlmee4bu7qrGWEAyoHtSYNc5dNpZcUf03XOhVcWjShJcskmcZN4MGGAgNEzxaO0",
+	"pqpEc8ZMNVrmWETMFtRdrjb8iuV65Bt0NPv7Ij8YTAdGNIBfTWij7pspgXKRiiDFKWWXg0BmvtrkaKpB",
+	"yZtFn5ARqhcTFl1A37e7OOd6onvCIujvlj0l+pclK+1y6AJXVkmbyItlayOWIZE8ovPaySRFEyohE6uG",
+	"57akQTRlQKpNOWlUpFIiJ9B8oVFGPcVjsC7tAtEiV64+LuGxxZLXai5bkzT05GZ54tLvl964JUeplkUr",
+	"b6JVN1x7E+9KbT8HTC9tEml3leDMItQaGnzNhNFlNOe5IRRybLDdNRKKucRFd2aqUi+KsCwdU7mVLvPc",
+	"Eq6zvuB8hZrBg6qAiFgul+dOk3Y6a68ogjQg9NPMrUE1z5ii+qyzL8t6ytqutKLtVd/72FqiHjh3kE6J",
+	"h4SIyEG3Gbow1NTAjZE+nLpI7q3yt7V8xC2VpH01hj+79nuc/c6ymVomsMkZ87MGTWkD6bvN2MrKOtaF",
+	"2rZ3k3WDqHd66Q3B7s+mnhTB/AAcMs1yqjjH1h2co9oZo64vvRD9Xup9QY/hPVDhspgTe3V9XnZIMHNN",
+	"7Lfm1oe3FvlPFI+8oFlcsibx6RdWg9k4XDuUnxqRs0/pSmqSC+Av5+KuOq8v14fcT5hjRzZAD5tVNGap",
+	"abfZat8zNR2AyjsfMmrmkjgk4SHU38QShabZEzkS17MrzQoWrLKBZZyWrX0sKTdQ6VVCPZXd4GYfxCwy",
+	"he7p/bYn5tYW4SsjQFTLtEPXXf0m7q8ETVUolqjAPKzAthQmmyftrn/XAJfujdO4Zr2REJeVktnEH/Vz",
+	"W4HvORmYMBRvAOlqAs1PeSyHF+2fX7892f359F+vf3u9+0f79OTd02c/n7Xfvj9fIhBwUJ71oQG+quoc",
+	"U50jJ9Bz4BbW8i3YSESRTLXc7GrktLACNIYl4T/OsS+es5iWJRwfZ2wgqyXWM0i9/9WoPpUa+bnRu6E/",
+	"RKqUp943AHp+QaMw0DgoGqkyRq9OXeyKVADNh61Y3oWZ2mUzJb+mQ0t9GBDGYy2zZhPadAlY/dE+6BfW",
+	"A1aQbkyB7nC28wjqBy+Mu02h28pltnmMjFLBTnMoPpU4Jcw0uquOl8Ej4H7Ni0CpUQe8AWP+RcR0SkGh",
+	"FupwcLDnuwetg4NOf9/f223MA9+syrxr7WGcFRK2KpiMbpykPWnG1auRb7N2C23XseCVFMP5CftveBpE",
+	"3cMeFlLU5j0v1Rd1hyOQKSf4VtutZkaIoadR28uWA0s1bTWwTHHCxCQszTTL8gxETGAblsotU9wMGfLF",
+	"fCUo7edhe6MMKrbi1zmSiKOE95W08kCAzKWTTtvdWVlb6ixIq8K97AvfbKTGVSyp2rM6QNdXD2ZiuuZk",
+	"y/hmDmVpAR4RXc7xZ5hsDT9Hxo8rqoeAKWuaIqHgQ4CNLmhYt7I2LTy56cVald3db8rhA7evih68QRCl",
+	"VbmaCrQOaElVM/8xnVrH1UsjY6k8DWLiB75Dekmcq/PtcrvQ1xi22g5Ipa8NH0w8uCl6djiuerFQRBdE",
+	"9WvozMOpBE2/0Pg4Az9WbtLi9VG/ATz6JISuWCIqZA43cjXOaX6Y1s+XyFwv3HtL4zcnms61khd8oUp2",
+	"ogvZu7yykr28OH1+gbtZ1TmTcRXo2jGBFL05Oe0LvTVBloB6f57kdhZ7WNU1tmyh2sxGZQk4t3Lzrc94",
+	"2Sm1jakVn85siupL8JWU8Neqxq9X6K9WZmBOTp7XisU9kBkySgG4vTQ9cHcNgujGabxkzD9TSllpJNnA",
+	"kSrRCKqbMtBQEVQGmmnutFA1VBKDXeNb6LpDj6v6U5cXWA6OpkQA/H4rY8lSz8sK3HJ2wywrgj8vjlDD",
+	"Y0pnmtCIjlkMySYAYQOqvzrCgQhDcS01opHPPh0Rz20af1HBbEp9QTlhtEiJr7QoPuiDgIIWMHuv9V+o",
+	"mlQxjGOaRmErySPy6sW5Q6CueRmzYkYtxr105qrHr0WfhsfDiuZIdouIe4CW7uRaWQRLhCfsq7/27hgO",
+	"GaRA47dBFF+xR0a7djFjAUnQWkIhH+VusxBay/SkwEnnelIk8j4rRcvEaYFinCJ8cnWPiew+3aJge+61",
+	"u5cLsgRAIxZ3l6YS3selWuKa1LoZuaoTipNUfFnxbl3tcNe3p2jl5E9nPtWtJSPO2p7FaXFFelxS7fpV",
+	"0UhF8thKChdPQt0vNNdYoALv9CsmfXKqiQARjBRn6PKSHmDlt2ItvTfslh6laAU9KcIkZmQUxxOl5kDU",
+	"sqynYtqj2JBAPrkY+6KOhIxx08Z0CltCA97lIYuhm4cG9Mc5/KQdJGM6mWD04f35GensNcmzrP8HTOL0",
+	"5TOyc3iwp7axF/gAUEPJhMYjNWOEqTHQbF0+YVFfWRm68T56aKSA+0+8/9bVmPirNK6bJjmb0D6TTsk5",
+	"YjSPXwXgfcn9ELEut0IFSwd/08uRREFZLHieggGnOxYxq1T+ct3dKrS/1XrFrcL719kwrn0nDePuSHtd",
+	"SfWzd3ue7re/0fwKjhSbrJfQ+6y7dAvFb7krtx5JdQ/XtELi3tMVqXcrltX79u9Y68sd9gKKW4vSZ29O",
+	"zYqSr48WS3SmsrapFVS6tM7kfNPab7nGlzWaya/l1FS2AG1IFmd5YVqXg076JjYmGfcz/Wi2ChbzXudn",
+	"70Mi0yLcy8OjVnutIQf12ty0SJn0R2mhT25u7fql04Xrjh9N84ErbvwkpNNyVU39kuaNpak9s62Ulqoq",
+	"0MNiRgssd14DtIM1C+iDG6fhC86WaX0GGMmR6DNZ1Knbbu30VEx8NwC/S+RH22iaRRm1ZCa93vql8+jx",
+	"EFr3nkd/WFdTzRCR0wXs3DK0lmV+LUkp1qt5n87hQV1a2VMa72WgbNBlv85FfKRL4zFzzwK8gZhBPGJT",
+	"00jcTgkhrk4RgCJaTSnq5dKs7PYyzf5kjexC6xSJdy2iS8wuzKcUmql4R1AaXIQxL72iDT1Y3QSG7HHz",
+	"tZnEhVjENFzmYMY07o+a5C3X0TQ9copqa6GjFXpvgs+ixwj1feYDLE40i2JRFypqXv6zZk1mcZpJ5i9C",
+	"RpQLQfGKgOZLGS0Z1nm2kU1iJTdDaAs2FehAZwsuUUP5lofTErAA3ZkTw6GBJIGf6n4y18D8K0VJnwOR",
+	"XrJi09Aj3wxqZsE6rLmQeaNqWBNavfQAApklxX0RNPXirDAP0oLsVuJUmQA69B1ITDT+lhDUi2sEFpT2",
+	"bc+3h9K51uU50otTo2vhsC+GUV98KilymDkQ8kYHv/GkPDhv75sAUwfm+WXg0ksR0OeDqN84jbOFsK/G",
+	"uguGvIjYb2ElzPLvScSuAlGVEGx+1R8p5Nr4Ah3p+NXSJNDG9Uiy/sWz9svf5NN/nowi2X82Cv958ua3",
+	"v/d25dm/5ET09sVz6/cnee9wq32wBAQtfi2DH/v79se/P3kMKfFmKRdVjQRmNPnC4omMxUTCWoMZsNOF",
+	"3QRaX65SdhFuMKYOpfDBHm6il8LzXbKpovUelWyvU3a6bwa//PMwOnj1y7/+is6v//3+3fODk9fv/jgR",
+	"7df0NT27zn4XS51uq/7p6lO50JehxNQOw5KbwsW1Y9YPhQ6OudUwBa2zKD0/GHIaJxEy87TKLv2zV7sI",
+	"4gxnqm/0nDKsGV0yBU8uLrZMObTTEEv9Dqj6xgIciBgsBJxjnTAqInItktBHP2IZ51AsrSIlx3A8zLVV",
+	"XK6sggCdT0/SHMRu4rrtvUwpe2IakNkEs7dzMK/CAAAYKus3wedllk6lleOLTsd3b89OfidyxMKw0D4v",
+	"iULyoE5w7x/la3tQqJLY3d1ZBGKsxMySeilkiD5X75V7aSc0iKym2Cny8pDF0iE+g8DpDPYWlpbKahPj",
+	"86zAqipQzYw10O5EvvLM3vPPjayUdXGJamm/lFwJ0Tqr5lsLioSR7l+9OM/SPnHrxYDkD2r56HEFgS13",
+	"TUoKcXIltebINRXqO1XKZ3LsrKxnPArPlOdK2+CcYSp18O2XF1B3pX4sIaBqax1lysYRaXcAci4r5pfo",
+	"yemzcbFjVlwU6V+fRtKuEG2lBAaE/ixFy5uB7cUMasvWfmCHpL9axKedO0ll2Fs7jlR7CdCmbwut6WAt",
+	"YE33jdJ0uHI360JH0Nwp78+FmDPXyssn3XlKS/TsgDI4b1C/mPHZ1EmsnqvXidBf613ZXRbLpEleU8V9",
+	"LYxLZfSigw/ALYdATojPsD6Qk9Ysu0yBMaowNXT6s7VnMzkxOSoqgGQscD2fi0tW0Y8NG1LH6oGq7kYX",
+	"cfnrUMUEL5IzBhFRpaR7x0k8ElHwH93k7SmjEYvI+dtfXvxacDe5ry/bH8b78vfpH4fHvWf+i8Gr0cm/",
+	"fwnf8LeTf0aF1jbuSoDmHz/vuLrGXuOIBLxSXRHcx6rJjIXA+kggsfo8H03bg0inESn6n7XiDmDi90VZ",
+	"adhxeE2nkng0DD1M1iz2FS82fvJZP/CZ1JUvmE3ii4IFF4bLtBIvZtvBLqQiqnzCeM6FE8Y/1v20fvrj",
+	"PNUjR5K5meWO2Oxv5W14UdUjByqN8ditllrk4enLZ2Rvv3PoKEqBjd9tth+VpGmXD1y/Xl8Xbl2gC7Du",
+	"3s28Zf6QFSsmXCaTiYD+GMOIZnwoojG7ALjbC0SOL+nnCXO/yK3pdvAOxgU324lNx5m0vRAYh96SNVoL",
+	"cCjAt5DOU3uRsNoNA8dhiIvJAjHH705AbNzzUmarsYHCyo5kfgka0H2lkwmgUayGnFpDn9fSEGmtjn6e",
+	"6xcIzPWtEhME+/576UAetC/QgB/qTesnDVxH49HSHeRm/B161MXm68KmcDUatM183bp8lexUz9A6kVzM",
+	"afbnfGCi5PeSiVTIoJMhFzMQmGUipEiZOa6SUUdxv8uI871k0aJGjdk9FdHYnIyIgmHAaaiu5wNo5BHN",
+	"a9NYoi2jfC05aOJFjPoXgodTHUuyhDDFCoom8QZJGHpHuqg0e0wdIg3DCzoJPKfLQaIjYIyaGY1FUViq",
+	"cWpjSuCz6fwaM1alPw74fAhtm1sFUt12M7GCWbewn83ujbOIGeTb9eR2GXIzwaNrzyB/8JBxh+8GvmEQ",
+	"tLT9SrtEca+frbkD3lAasqh0Kfp6qvGajVt9qLMwqXV939qvSBo7Lnats48lz4gDHyVaefPRFI0dFKc8",
+	"9XRuh9sKIAT32E0Y81L/U5oPaZjz+/Nnhbv7/vxZ3aurHv24EITRgC/YXDSjS3O/rZacOVqyFlHGbH/L",
+	"urDNhWniKf5kBRgdsMg4UuxxTKdEJn2lPuqkLAuYrk85BJ7x92aXe0OEbcnFNbCTJPNJp+Xmtxc+UneD",
+	"7SwM82KabTGEPblxGh8yYMISlDlOEl5soTI19wF8t1MW6+RBpS3yrLOnzGXoLQ9mlX4NQy+JjMlQaETJ",
+	"AkiVu/LV2lkT2FDWcBLSTSA5ErbaSd39AD6sKzz8BFA3+FIgusu4469pEBPGfQnuy0survnXh148Y9RW",
+	"QilhKkASBfH0rD9iOl++h3ZyGf4Q2K3QcxQyW8i2oEk82oa/ew5Sbh0nDTjkQNoXLPhRHE8aN2piAR8I",
+	"sAIEjykyE3RJouMKmzDpEFUWKxsG8SjpQaTMesz+79l4pPWjLnfQsUaJ5a6U/JWwhGWpexQMC9JnPI4Y",
+	"CcUQ7qSIiEjiZpd3ud0+kJJ+KBKfvHv6u7b2QRd6/DgL/T1+TB56SRR6DvEw9Kb+KwO/9R5BIyxdewyx",
+	"6VyFGfkwYrzLkVWU1uXa/Zz0Gu0JPKcxffzYBGDfn74+KktnIg9fvTh/BN+XhIKW3OU94U/JQ0UMj2Dp",
+	"5yMmGV5ndIKqqzlmFNopm8w3X/STMePxkXrjMXn8GLfr8WMA2kpkLMaZ1vDu6e9N8vixJYLVc7YtmSKR",
+	"Hb87aeKAVpk2jJomXgK4TCrMCt+wd7XkNZHEMvBT/y9+iV1lD2c72iTHBGSs2i7EQMolgEIZ8uPHuVN6",
+	"/FgPaSSWGhXODW6Lg3XViu9NRBTb4E7YaVW/bRi8elssaIKitLARdvFQEwW8z8ePDZStNSE9qBozYoqA",
+	"4JUZEYYiK5paEPDqOS6ucXsnIZ3iGPoNMqZ8qr8CWHrqVz+QSvG0sKtOYlnMPUf0UQ3Rp0ewjTWzeer7",
+	"1yMhGZkkvTDoqy8mNCTIA3pMWqcmQSIFMezWJGYR6Tb+CXcfniH4ULfRJOea3LqcwAZCuQ6NR9IxxXjY",
+	"qQ6xZiVcjf/6L/JMcDVEILhE0n8BohiK2MF9E10xrQmr902FnBo9jmgQqg2VIZWjrKmP4gV+ELF+DJvw",
+	"noNU0hc3hVXCPQu05a0ePCbv3p+TkNErJs2cE24a9VpZIZgfI8YBQFgpq8BLPdZEGYeKS0ZMcQTwbxkc",
+	"WPUR73/GzFMUaFzf8Yytpl38xznjDAWN7jKrkxXVeEokArNNdxbWBdAAOzuH6pf3589wA3MN0Ela9qY0",
+	"2gmCVKavKWGMGoX3d9d1XU/NVR2t+ueR63pwnRmdaDc+9iKTphF8wNUK4zQaD1PF4NAViyS0ilL6K/V9",
+	"tW0JUws0ew47Lfr9JMLNtBcHHvqIOcSb0UQ9EgZYxZdCDqsJ4/DNjLTsnrzE+31L78PWiZIxxVjmA6l4",
+	"lUFsULPEYzzm2vMaSOJ97ho3YLfhkK6GkO02/qH+gT7NbuMfN7BnGhUhpaKHnU+fHhEZi8gCXVBfODHO",
+	"NxLS/qVijigInXxj4UCSjrur85GPw1Bce9nrakNgmcDGlHAOjOQzePivA37pwTNxvoc1aJETOmToiT9o",
+	"Hxw8Mpf2GGwgkOs5fxFhn0zsT11Q7YfVjj1MIUM6pnGZugTMF2VxFgqClQE2f5frTTtaoE6RF7Q/ys1L",
+	"rY/yXGQHqZupJ9HJFPB+mPhQLqN4Y4+F4rrLAyOSMyfSEU4HjsqxWgeYemvghDq5ORdEApla2DHN2QQ4",
+	"ifBp9WU+lIp4YwHc2uo4KhnQCYEXkKNQ8IZlcyo2O8OFgbYRy7R7aFaflWS4/HYvNxw89agdpV0+bbHD",
+	"fXDcR4z6mPSLFehZb1Qja9Ee7Zl8AOS4OXffqxfncN8B704To8RmHSj8pQPORqL0YPiChXAyUhxe3edP",
+	"6v88o3gRS69VQ8Fx40ECuYJqa1LQcPdjHdXT5gICgEu1uzQNUKhtmhbgv0kACmcgdWpsIEnE4iTizD8i",
+	"iZZBBpsFrzJ52HE7jrq/jxwyDqRMMexRlOAFeNhxW4/UKcpkMAj6SAn6Aj7suDuPHGKCSCSisWnX+bDT",
+	"PoTXcKyM37iuQzqtHfX/dh3SabfTa5212VZ/eG4Z4TRWzB4W2mdHWX10Vg2lmHkUBVeMxNdBnznZtsKD",
+	"dt+NJjnL998UA7WBGgJI0ZK6vZmXAlRGn0UYnTV/fiAzJpiLyGp4RH1t258+HVlNptSfdj99Upt+oBYP",
+	"O3Co8ftJXyijNbbZK8L4K/1MMU9MhE2TzcDuK+nGhhw6ViyLkOuA+0rb807VX7aOlUj0iGRaVPkM6g0/",
+	"qO2CqQABwl/TRvCxwPDY1Sy8AyaUALHpJFG1xB1cYkv9P3XSmszyy2ilrfNNbztr0+FAwT1EwuBS17X4",
+	"CVg9lPhsEorpWLM7Rlq7aqWmEX+PKTU/I4D85qR/zxroaSBJDaSUHbwkPdq/1FoEmht0yJrqW28Y5dej",
+	"IGQOOr9KKumA8DR+jM66SYe+pkGsVCDUE7NeIUg8mlA6LfdoxruSoj0j0LXWBqbIkFPCcbCWnirpnN23",
+	"TnbpzMAg8zQehVXneAS6FojI/////f+2zUZtf7a8WTfb6QvI8CyNEYYEr+EwQdNAMqBkVLxBQNpeNt3t",
+	"Pj2btLsnCm8H6nvINv55+3PqJL3Zxge2PUiO//NMKbY08rv8g/YYfHxoPBHX19dNqX83/gTwSzwicsL6",
+	"wSAwcFlK6PRA6xEDaxdg67dRzwNxpdNw4aUu/3OYKFtUkXYqMrKvL/aDbPdC0dse04Bv6+ltn744fv7m",
+	"RXPsP9Idq0biWt1GRWiDqeL3LCt90KRtkgwU7zByI6R8mNCh3v0P6ENZROcOrNF0LikYexGTyVifGMB+",
+	"4eVzyCRMwBcRDOKRCZw5XQ5/VmLK7koWQ6dh0nJJahWcaSNV8Ru8R2MSQx/XQRJhJAuK204G9gqwvZ8a",
+	"PiWqXhJ3Ob4JV0PrncjYTEAvfXoYqd1NJkbjgc7QWiwZ5I406AG0jntFdhV/UzITcidTvo2yKO/lGUMx",
+	"+ZUirwiYoEhyFl0TKjEy9UBbIuii6nIplNSGvUGDyVajT3w2noiY8f506xc2hdYwatY5izEvEi/ZdAYl",
+	"3yS/gAxtdvlLEWnGks3KAW0r5azMuIKnIin5qNlE7M2s/oH/hTqMcXDRTG3LhAzN9ZtOaxGyNsBFjbGi",
+	"83eXVzIPUFW2PX25gNjMJmFfffw2tRlb2rSbjVGbRn9UpDkz7YkrhjcTFaEg7VqDY3fcw6JxrVSzdGEg",
+	"CliACrkaAVo5RKbbtmU4W3ALMH6X6w+g3FVz6rQPU9liBgAGnDdFwdgg3jadBNtXLGo1XS81T2nM4Mi2",
+	"4P97Tv6Pp0wxrIAPdag7/5tksZe2JMd0uxRgAU+Kcd3jJr/+bLq2mhtfC/i53ersdw529jr7TQKVsTmT",
+	"NBZdPqbhQED3JEXBYPP/x7J6TbELmrZwlDkvcXpVW66bzSwHxHCcMiQd6sgfcvuQPPRiIS7GlE9NTpb0",
+	"HqWt200rfzB9hQC3W+mnHLQG1ODS/qa2HHbdHfLQw9Eueomcqm+81bSVa4gNqD/NLk/pJ/17qmAV9j51",
+	"EAE7JC+ZxQSR+iD88tBT/+M9Sl+3N0rta66FUbrYvuAcM+uko3VwQn0/guSMSPe+z3HQfiikaWdvcCTU",
+	"/kEn18APGaJ5wCpBQGSfwNw+9b5PQG8rNJaSwGhKmCY4moXZdOvygC2lHRfSdI83Hhy10P6I9S/VJmJv",
+	"uGPj3ch6OB04rcM26U2V0jpDQa2OekdRapc/NLMJA7VJ3DcU/Cg/4E6b/BI8VbunCFf7s2ZG3mmlVAjB",
+	"AtMQF4WWkeldnsnlMqfPgb4y/3v29lccJzeVFnkTPC1Z1Y5aVfbOLHd0lSInheC62jH1H6lhu7ztOq7r",
+	"Gq+dUj0UkbTgj2bB2OYdY2ognXfaJkVH0Rn8XTsPoohOZWqu94SvFfhsIR3Y0pTXWrRN5Ej7vcmYjUU0",
+	"TTV/INcj9dk3wVMgbiQLy5kyorLLjQbUUc+pjYE9MY5k75ngMePxFsZNvYKTM6TRkGnjP+1sA54mPEd0",
+	"9+k6Ug254ssuV3qKEGOjuu2kmdDFsyhjLV3ecBph0Ge6YZuOAL45OZ+J/IkJ45i93hTRcFu/tD0OsKw2",
+	"iMPZ2KH2zjaOGq2m23TVg2oYOgkaR42dptvcgb468Qjiokakq/8eluX1vQaPLIQG4UlZUT4c+EgDKe5H",
+	"Lgfbyt+C5ae60Imvv/EMR8eeP9q/X1n7kD2yDXKyceMsfBDUTfwKFEmkDmm15rbrmrisRpy1tKLtf+uY",
+	"fxoS//NzAzr9Mj+NVEMJZ6tt6hKOGqdQBAKfwlKN2b19tnBH65Zc40jHfSDvmZJriD1X5ZdJuN6UE2VT",
+	"TPE6Nxu5mtjXAb+smoF+bBueUd8JA36p22VE5lirXoZnt19aD8JUO3gaZW+kp7b9lPppExr1SmvxK+85",
+	"1U5n5uNLO4tfegnIzD7j8EarU+MzpyfnQrwWmDDa2akxs59hF9VbiiOp13br7MEJj1nEaZh2HNyts6L3",
+	"PKuphXSJZDym0VRfRMt5AAmwdCiz7FnMwjKpoQ1zq2GYEutAJ++wMgSZ5/B3mdooVq9Z7d/WdgwIGdur",
+	"DZFTzJrT/XuMj9Sx2tNCm1ylHDe7XPu0UwlkdQWCf6NujB2AlE1pdBCT22ADSL3LtwE31ryMA8Bf4MpU",
+	"X+CLyWvKBo0cnWDGfsxbmoGPkjINMGW/6w6koFqZ0LfaAWURGdcP5X6Xqz9C6x5w7kmr8w7TPXdTwPNM",
+	"6mn1FTWWNNlMKyJufiEYoczaa+66xioN0kap4FKJ2UR9xLb/lWmeGqT4EvgvQ2UpA3aZ6bSqRMyMihkL",
+	"/bvRsuKVhRHS5TNTE1IQE50qQvabja+bc7k1OBeu+lcRv4S2l98/w8OzS3lQfX7nlGtLpxAvypjaPCrM",
+	"ImdlZPiKxVU06NY9yA1FaopsHy5+JXW66PV8Q1T8isW1STgrf7hZVtXGs9Ag55OkhPyfaXlpBbdSOYWl",
+	"8koqBT552IaIqIhIAvjgYKY+bLvuIwwfgBGnQSu9zzfeytz8XWJfIyDxpxrVp66y/7mo0dsK/WKlXAOg",
+	"3+QTWOMoYTe3u9ntOtf0e2YE7kGNW42rOQ/GTCS4qFaN+dlXehWG09qts3Fpbekb5gcUgSm+Lc6DFz67",
+	"xytI0nLLAaN625Dyusg5Mb9rFulNCZV9rbUH/uoiWX0t62a1vKvC6hMh63gslnNtrMOpkUdraWQtUWf7",
+	"zpWjXQS+xpHR0KjVXVLm+UW0uVY8uLrOEKtvZE1PiLE479ARkm9mucAZYq/gZqPE/RBKXOp7KbKyEpYK",
+	"P96VYifkHM2O5pvF6Q7ckuTaJ5OTAfECH1KqUxjgIAYQPlMZmXkfEFFGd9Mgv4out9NatD9kHtcG3I8S",
+	"fo1ztu7SsvtipQT8wqaawa6oQy7DPmtrmDMdPWtpmTXuRJ6FblRHrTq6NVjQM8EHYdD/RnTNdrsGp8td",
+	"g1OWSH1c3zlH1sptjuUtYMI0DGtptJ8NjlU9F7lJkTHebfSMpyHotPzK8ms7Gp97Cdd2ly/0ba/ChnEV",
+	"OTb8QzlVsbHYRvmp5Ydd8qotdMPa7YLTAJPGzryNb3YeObs/mHzdEHhdF2196l6LNl/DxZDSYV23bq65",
+	"zRJe3eOs32FamDODtqnTwHW5gYzpVKYxUJNpS9ZkHbxLipf47jT7FRT6NbuN8wxnYwPcrQ0Auwac6oUB",
+	"B/w2rIEfQqG3vdV3qdrrapca3ut8WRgyyTtyW7+4uoc0u3X4ojOoEJPiuGUAnsBNsutmPQ90U6F88uTc",
+	"BvXz3M+4RSu7n7Ntrut+NmW59+J+xpkt44PWa7nZaKo/lB/aLiMqZ5PwxNeiuGq3dVp4mDZDSAn+899M",
+	"RVVP+NP/2k6i8KaSOZ+ZZhMGsCXTeXXp96sX55isUNH4RFeimkJ4rSZDxbvWcwcRHY6168aPxGRiVamm",
+	"ALnQV62ErUvG/cIdfTp9xUq83KX9sExNb2U7iIbdeCVQb8LUswTnAtZ6Xkmtq/AW0evV0c/O9zLgcxpX",
+	"NEwXpepZGtTmW80R1aTyGWKWflq9YNdLF3Z1ElTMtABWv/Jccx0QZmc70/XYAgLLT7W1szd3UwN/7jTt",
+	"HjNuCQxuaV+tJAxzIJUW41nca6F0V/PWWc0JA7zeOODpAkrnv4BHGfgFXUddj7EVXgJwoJiOJyu8e2bK",
+	"mpd598w0XljinRcT0R8t8wL2uvGP42VeOsay56UmdpVe2/ov6Vb2S7xxDqrOjMr7+++lfm2NY5HluWlI",
+	"KDYYsH4MHu+dsldPK4AfADTMQBHMwUMARaRs4Jfw7k+k03IJDaVAXATLMmkSZcbC4/Ioxd0ASWWqYw0q",
+	"BRRC7v7+O8qxFL+iyztuR/9pt7ACmNjunBVDAx2fDWgSxjn0jmYO7bFx9OdHW5E5xdJ2wLowFe1TotuP",
+	"5jWYm6qw92It4N3bs3MnAw9EcU10lzRyydgkS8dH2V9Xlr8TcvmQ9Ybn/Hg8p47f8tPW9fX1lqLQrSQK",
+	"GYc+iAVHZtY6TIv+eelgdguuVAHLd21qTEbY/X2dHtJiF8ga/tENH/4K+TA0hp5lxCUekmcZwCw8dQT8",
+	"VHHXQALODNSja+Qh9J0Z+NqHnuU48h5pOFv7zyKJNaKABnrpcm33jmkMIFYG9MiGUxkEEcP6NA01l6/W",
+	"en/6OhMBY91DPC2311BBOPOjLvdGcTzBRmPguvLSSEcYxIA9Y0r6TaXYwDg+8kg581yEKQhcnUQptJi/",
+	"aLZUtfPvFj6/5XnMnaVVWaP732UI+A6jK7B332J0ZZNrtTDXyqjZS3odDXtbLULzGdlN/WwsjVPEfcXM",
+	"+yzUWMkz2VMrc+RizpThyD9U4hQseuOtr5U4det7syiTyvpA5oVdTwZVBXG7NcVOGmrbkPuPkUa1Iq1/",
+	"kchUzefh7OelYL3XCVVZ+wBMqAJArBSN2EKbtcCkjdmQ78OTYUqjzbi6sMK5ld3nFbX/u9Xp15xZ9Z3z",
+	"oO+1yPY7Z5TvdYLTF9antwHftDLIbrSLa6vFYorOzLhal2+Qra9HjGcYztj+iQQDXeaQQjmvTSE5g5nf",
+	"jiPgGBvV5EdRTTJEX6uR0feslrxDD/VDT7c38tHJitDW6u/6EnuPLM3lA4CH2vfWKbT20hVHmN2dt6ex",
+	"FxeNGME2ScARAIwv7akhsXlYnptotG3Hctgi7F4QIdC/RvnHgicDiz9FAGz93CSkfUZ6UyJ1wMr0AqVj",
+	"AXqWGhmnrn0BCKWlIbZ120N5zSJZ5uTXrueV9bBcRnuBh62oiWn23dDHuIq6BXO4M53r++WwG8XrmxQD",
+	"wBEzHlhXCqxN4Yp1p/pFeClYcg//b7bvBgznKAMTMACDSMaO1WvAXWsy+jmTsWzcHrskLm1VquFGnIbu",
+	"mgBDAQ9uHDXEZcNp+AnO72IsG0etdnPXaSBbh7QvGVNFwxdzhm+r4U2UvO26gMGLzYKtxrq6n/Ruyo1h",
+	"fWjqqv8hW79DA6Wtn8kDC9F3K4Z2WYpVPoDfsjY8R2Qshxftn1+/Pdn9+fRfr397vftH+/Tk3dNnP5+1",
+	"374/f0C2hmRra0Lj0RaVW4EkD+rY1P+ww/5PUjrvJq7b3svC/k+AFvGvdtz/CZ0E9rOB/8TVT+XSAJ6o",
+	"hT1Q+09jWkg/cGeTD+xs1Dq5B5hnOZN5EGveb2XVFzdbPRUl6jvZVjeOGvP3Wo25cmTyPne8cTOv9OE8",
+	"zw/yLKB2BUR6rU+hL3bdMoi4+PGSeoiNLfVD1SCUyKfvzayqyjv0JaG59aetXqz2uDoJJRiUNbZydL9W",
+	"9LHEaZ96AxPc5V7GMLDJCOZee+qzXuprMR1yiowSuz1qx3JkcoSMCceF3ZoQLDREzjfLUbaRsoJ8gbDG",
+	"OGsr22lVO0hxnnVEl1I2tuE6PwTXUZeueOfuSG03as0Cv2gaac2an5tLqVtfg08hZNDcKYibxNPNOQF7",
+	"i4bXdCoJdCjA3kIZK/WIuyZv6VlWAbSSHW9KfzbVhT+YlzSZW1yor8hXDItxZuDs8lc060+V82k6+eZ6",
+	"Vqu4rP/wbIqFySylcZcrHVp3V8TLb+CgCnBNghM/kJemq5zdd6gAGWXg9U3zaJyxo8Q0ho6NMC80uVsV",
+	"CirnoTyzKweX9k4Ck8Gc0KPPFoGdF5OAG04DOh1lJmaJTamIFLPVKwbzA0w0xpq0oUhi0hc++wm11GDM",
+	"TLtoAESZ881cEr1m1rPOhQMbKrUirx6sqCW8sbjfd+GJ/Y45+MYL+42qcrcSMytgfeA4F3ij62B+FPS6",
+	"VErkna5WL0003uSRBvDTZQoDdYENqJ8fAJtGw+96NG12uRfp3qtp7zPsM5NvQijNfinzz2iaQxpwMzL2",
+	"9NciQLd9mdAhy/o8Dtg1iwjjkEuEHWA86OjnHZEgxkbtWiIBhKF+EN61msZAFzq91LQ3HXSihb5sWRdz",
+	"BkNMm+RlVmZvLNXXAb/01uWkRu6G5WPLA6e8o0NWGzzlKexPJXpKbVZsJrvRqX8ob5mcacr/DSjXc9ls",
+	"xMYirsVO8cl76ABwCh/6zlsAmABY4+/75OFBq/2I7OzsbXXaW532grrQwG8c7X9Z/H/rhL6iBgD2rBaj",
+	"L+XWsGkB8IMx8hlm9pX1ALDn9000AbCv05esa63DXYGD1jbtrZWtuVi1wEY3AKCbJgA/chMAm+fdGipU",
+	"67U/XhuAPCPe9AHYaEDlfQCWvW0LGwHYA661E8BcinZ/NDG7IfK6vQCWoPB7csxYlPhlugHY2vF99wIo",
+	"XuM7U/BX0ezXHLQrsJyNNbBpB7BpB3APSv5X1BDAus6bjgA/ZEeAIgUs55Te9AT44XsCVPDKL5iMX6LA",
+	"/ohdAYrX9EdtC4AEuukLsO6+APv33RVAV9nredl8Jz+x8nBK5Uy1lbZpCbCB5960BNi0BPj6WgLMCvJN",
+	"T4AN0/lSPQH208yv1bPDcpX7qX5WXt6w6Qiw6Qiw6QjwJTsCzPh7Ni0B7jLLatMTYNMTYJN6taAnwBJe",
+	"x5rF+VVhmq+1K0AJV960Bdg47Be3BVjp6tx7X4DF5L0B5d4Q/OLGAF99eKruC99Bb4DSO71pDrDBqN0k",
+	"Pn01zQG+hGL9LbUHKPKwTX+AjYbyHfUHuCvlZNMh4OvqEFDNxjYtAjbq10b9+uZbBNTQur6BHgFFNrVp",
+	"ErBpErBpErBpErBpErAxqL65JgHrsK02bQLuok3AWoJNmz4Bmz4Bd6W7f/uNAqwrtukUsKk5vFWngIoY",
+	"xZdEM60JmrHpFXA7TI5Ns4BNs4BNs4CNP/a+mgUsI2lWQQLZtAv4vtoFzIiqTb+AjWb9LfYL+AZU7CpW",
+	"a+l/dRhq9nihX4BDROgXmKrS4ZCvStaPWCxvxy6OrY+vIao142ZwGtpgmNEW8yj8GG5qdAatvtvfHxwM",
+	"9mjH32OHg51em7Z8t3/IDgb7NENOeHb6Zj50v7Ww/D7WR0vKhqgN35//ahloUh78yP7GYtyj3Iw2YPw/",
+	"GJcsMooyLH68gF8EjJ/bE8wzsiY5Ni1Q+pSj7tRy3SZ5y8MpiUeY9AQ7QRS7oYF2JSKPO9L/HV2xqMtl",
+	"LIDTkUs2ZT4ZUTlSXwvi1VH57Xv1RVH5S/inze9qW87ZZ5auEr3dbO+Q20MZd6RkacOlrV67v+N32O5g",
+	"z91vHbQPd2int9vf8/fZweBwpZ06w9EXc3YLtRleyXF16zmsfarN4Y/nvXnj2CO/YvEqwxZe+04lyB0W",
+	"954L8YbyaU5p2lT3fjfVvTQnBubK1LmuFottfrb+sUx7heytJvmACcCCgzwU3EfEB8WAYnHJuCQ91hdj",
+	"RgJ+RcPAX70pQl4O/lhNEbKlb/TRuffllF2Jy5Xuy+IS3koNMjN+Lbl7m2jwXFJ3v2pFaBXlpoZas7nF",
+	"P2Cd8hJX+J6cbNYRznOymZh0HQ/bbM64YSq5hFFynEW6ARpJ4yyFIRkEYWxgjG4VQCCBJKE6+AifbJE3",
+	"wdO7igU8T9e9tFULtSovYdW1Ds3Azy75ysnz+i/oLMT6L5wFNWH73vM4COs8eH8xEevoNm6+H8vNV0gg",
+	"nnXypal+d+HmW8RuI6b/U6117c7Es5hGMXbJmoR0ChsQhvaWQNh3hjETLq4LXn5yEpMo4RCMVdvao/3L",
+	"YaQIkFDud7lMoqvgSncRhbqZJvFeC5Q8Xppd9P70tQ41j8S1BlKKxDBiEqXBhxReD8ppPV1NadKT2aeY",
+	"6FoeI3tg8oWudoEkY+ozQmMieJ8BaKuXbrWHOccDEXU5tCV9h/WkhRQqA51R7m3VWwr7YVbwE6Ec6lDB",
+	"uAQv7ECZ/ejh6riHK+c0n5q5v6F8+kV9qiUNoFu7eR3cVI4iQmbDaSQgEPLv7OeaRtfvnaQ23cisOk7Y",
+	"dh3vlRr0uN9nk+8Doe+LePFwFzcOvO/AIQGywre13QWycmEafCrvPpv/Mt67Be0dUwsiDRJo9i9NdhPj",
+	"Js0pExGa/SoZ0FSMH+jaM9mZIZWxSXzSabXXVCe0mtzY9LsIFaykIA/kSPe6Dkw9TTYGuRZJ6JMeQggo",
+	"AXorf8rzrP5gZW13+pzFFDTxb52hmQVtdN4aDShLSlfuUsWtD2NeSyHOMYj1qMdLzrBKmT5lUpflGV6Q",
+	"brVTgIX2suLh+XV0qERiJd1QIIpbhgfyQJJ+EkWKnyDmm5Mv9VNcC6MfvmOqA82UdAMiAKg+iUlML5lW",
+	"t4tQJl1ewDJhJdimqG3T2BQNaKZnEE6QGYPGm0GmU0lCNSJ0TODsmoCyfTLo8tJqxRzbhb+DVg7KYylE",
+	"FDDYIr8OUmRWB5abMxlm7YJBzCLCaBQGLCpxbMFp5pbc5WbNTXI+CqQpgDQ2lkOkUPwdlCGv0N8UKzfS",
+	"2Qw5pF6gKIkjkLl0agimywtn6Z2qh7ag7543iy+jJBWq3CQWgohBzDgWgUlB8FTSdfd0mgikVIHJomRg",
+	"EFuHPtVYOkGKXINHhEA7GuReO/noFKeAK9GT0tIxNX/ah4iQ0+UasrBJjnm2GZkZBTkrAU80PGHZCQNp",
+	"OLmyFvX3tZhYjVVsiLSJxPdjRZQK3ToGwa8ifsFTpO6NlJ7RrzWhLSWrF6rY4CPfrlVRCo8WnPfAdUbi",
+	"moyTPiSAMdofqTsFAHvI6oy+qysIYiFupePC+a1WNorCXQ+w8ej+UIWjGfWWOHP1H+4oY3NuBaielyUI",
+	"zW3BDEywLSk+pi5Wj5kYlVHyEskcu8QyYmNxBd1YkrjLqe8HmKyK7V8GeDMRE9h8DEdHbQ/b2xjAuyzf",
+	"Zd6lxUsqoqrSTevO3qqTOjNtOmHCjaNd13XrlzLa13/NtYzfP2f5XqsZvz2g3tW4mbmilZoAGh91Ivkm",
+	"hjEnjJ+rPcyFam5RU4ee4q+3hM72ZW80ix8nVmzdh68kUKzv8mf835pOcx3tTV3mt7+2gPcCbQtXv07f",
+	"wW3ChWxuUw0vdGTI5evwQePJzbtpmARbz4DWtaI6kyEYckt8PshhsfQwKnUWU+7TyCe6daokcsL6wSBN",
+	"Sj/GDeszXw/e5WpcabovQmk8tGAEB6NuYQgJCfB97dlrEk/9M+DDCz1Hj4RG3I9X9o29YrEu51nl+ptK",
+	"oI0w/aHwnZAONTlXiFRdglbdpGrd8lTf8kiEYY/2L+8k6+oNWN8QR4nYVSASk2GvA9SgXBtYDSWjuSCM",
+	"+4AghBGC9HFw6/sZbwhiImMxkenuqvcxngKBjjQiLYAFm0DFmc2vrlnEshFN7OOSsYnW8s1cZJO8B0TG",
+	"QJq4E2fXXa5nN6KKedBL5hMRwb8iRvsjBg1N028rlqPLUk3kXcRYkaDbo6qzYD4klGEYSUkDzc2OtcuC",
+	"mAMry6rq8oeeGfQippeMX6hHvUdW7Ah3Rz8EnhguZo4HOS7lU2C3peEF9S0uLsybmst6j7CsiFBOPCtv",
+	"ZOsXNvUclIaI82UOaGi8RmBkZdhcK9QanYowfEr7lymHXkNy2IbFLxvyeKcpwtqJVWTDJi+pOm4iwhC4",
+	"RAkrMeHanMxZJGfmFR2mcsI0Mrq7Qn/w3+Zn3iQvINRZ0AmBSWe8327MTQaRGIOxp98ZQzbT8yQy3eC6",
+	"XPF0B+M6aTC1TyOMd3PcPejnTybM4KGAtpn2nQaWTX0xSUWZmRn0N5miCIOqDt0wYBBcZepyXlMFhql+",
+	"L2W05KEXC3ExpnyaqrI2Q9fJySANUVeGpitKeo6ZlHTIiFSmvO4XDt3wVuOuigI2vPXL8VadX6p1mA1n",
+	"vQvOGht39Opa+1xuCihT27flo5Xht2SiNN4WgMbht5h0EFMVA0+EpshYkV6VHAWDGBJgIAeIciKSmA61",
+	"Bp5yI6XXKuaIWHRdPtHFaVPHVEKIyGeRkUBav2uSF7qArSSRSDHYSKhtUxo9J3ESaQ8A6rUwPKEQvUPM",
+	"dMi5+UmzdzUPmJbH1Pl7JOAyZtRXn/Jw9V6TvFBsHkfS4fp0IThDxQvNJKHzVSwinI8c0zAkw0gkE/Q2",
+	"zIQ0U8x2bL9lem8d406SXXfHsZRbXcvX5WM6xQTZuElOQSOGp65HIszPa3lI2TN96qtHJv+0m5C0dvZu",
+	"3YREA7Q69rj79UdFwLa5oFznKdYbZg5K7PFqUrt8FtUH5yqCw57EbAx9TeinExyg5bpuGWxXraDrbU+h",
+	"sNUZfPqc7dTAujivOTi7hV5BVuL7UaviVJ2GyZ40fYLU5AFn/abixPPH6jTg8qoVaHWlcdRQ14hhQmEO",
+	"r4/sq7ut83RabWv9emwu4osBCtVF9KIxNedzrxWopn63l7cpNyU1mekmDr9BFf6KUYWVjYIXVd4GUnhp",
+	"6OASmM8w1BMpJPf1poTKvs7qLvSwtLx8A4aNJPpQEJpMurygHAEIo6VvXJtwRjAgU5FgcSQXZJL0wqAP",
+	"2edKnj8mT9kw0EhfHihh3hHx0IbzTOr3gCZh7KQda9RizNow9Txi5JJNNK6xh45UD92FiGYsOOQMP1Yq",
+	"HNcpyrMoAE4GnQw2dqbpNclJLIkHi86XC+kUeb2rE9ATfxV6fl1OABH/MphMIC39MRq33jUNzPJs8xYq",
+	"hKgkUghOsDAW+T7VA2IZkhBIWjLpjzKgZjWmkz9e9X0RGQLAvymFYAjtlU3FktRZ7JgBbhzPuo0A+neN",
+	"9OGMTDUgzMkgawAAtACGvy4YgCpZSPIHD7I6mhlTvuWSh54irIs4SngfMKgf6Y1GArgwBKm2HJ3Z2rrX",
+	"3zHN7NUXNGYEohdqhza4nrX+Cn4QCn6iZEJC2r80UNd2H4OImdarQaS/IrFOQm0CgEv0FMVq90yXs4no",
+	"jwzh2BR1bFVzvFAPZQUfHsN/B1wTHrRXylpD4BIAz1qXDcMLgGSB26APfe6u6mpr3NXngezTyCfXal/U",
+	"hYzURYU9AX2cmbZQsDoMQugYAl7LJ+mdNABB5jbAncMV3S7953Y42mBjnBnlqw7OhZry2tEoPtB6z71k",
+	"zIcq/FWdP98ZjndZCLXGgtQ2vkJzahNzndVJLLybMuzvWQfOnaF+Q9xVKFLaBjA9cPmU+r9ffMqEOyOB",
+	"n7JNy/WURzCDmjLE6CMP3x4n8Yi0m66TgjNEzGc8DmgoHXL68hnZ2+8cPmqSY3ylywNJANAPBlIybiSS",
+	"CIuQrK/o/gKm3a3GBPwpK2Ej7CroaxUMuWWTeLIvJiC/dFUXJlmjQyRWuggNwkRxy4CTv5Kgf6mkutp4",
+	"szA1cG6ximfDH30/YlI6hJLrSGSuOaUuQF2WjoR2ead9qJ1XwXAUW89hY3KqS5NgZu8iMYzoWJLrKIhh",
+	"giLSBlgwDDgNyfG7E3T3h5Bvog9nELDQB1+SN07COJjQKN4eiGi85dOYelo/hEf/SpR6JeMo4MMu1yD0",
+	"6D8ysoWSnvCn2G8dc1nUdzQt6Pn3puTn8/N35CmVQR+FVyIZ8Wwq84x/LxJCUQ5KT+i4Sn5l15gAp1Yr",
+	"R1Cl7QtUclCLKoZducBDL68SQ4MMaLuur+nT1vX19RbsUhKFjPeFz/xCWnxqCNTDr9OP14fwdRrDiGZu",
+	"CP2+dWfqg3DA4lP5sqa8e9zRugJOT2GQeujv1Ji+ZPw+LGr4kGVW15ZcOMNRJOI4/GaEF+snURBPG0d/",
+	"fqyAj0W9MtZXbS6YHsdeWE5jO5EsqpfEVwKOCd9KfVHqwppfbLb4AIrioiY54cTDKXgO8QZJGELBL/el",
+	"YaddDmqxRN+1Y6XZoT5tl9usnpr7XpZVra6KuqnW0XAa1B8HXPs0HZs9tdpOw2c0ZBH8kydhaPfazv6m",
+	"/qvjmP5sGnQ8DsbsP9BjrfH+/Fl9pgNrrAEmbp9k8z61341WWpUJaMrbVgPHLDCLz40eoxGLFN8AXzdY",
+	"0aillkRHLDcBeLh80U/GBjshNY6bacf2bToJtq9Y1Gq6YLHpWc6MDUqhk+qsuV4S8DXdyxiG1mCzenXK",
+	"aiykgmiPjabdd09/N54GKjEnDR0VgS+t4bRWPzvcPxOW6MiBdAiETLTTYyxiBrkl6ms9BugMiBuRm+ew",
+	"fNysnbI8MmBuVr2j3mvF4aTB5alob2Z9DAsBZz92nm/cBouBfEB7IN0+0864toaWpiNhCc62yc+2ipsy",
+	"YKEUdWSq9w2qQqyR01z2innPpIeXz08ndny8+b8BAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -396,6 +396,9 @@ type ClientInterface interface {
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
@@ -649,6 +652,9 @@ type ClientInterface interface {
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
@@ -708,6 +714,8 @@ type ClientInterface interface {
 	// ListDeliveries List the deliveries of a client
 	//
 	// Lists the deliveries of the client, newest first. A delivery must match all filters.
+	//
+	// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -959,7 +967,8 @@ type ClientInterface interface {
 
 	// GetUser Get the current application
 	//
-	// Returns the application of the token, in the form of a user of the PBX.
+	// Returns the application of the token, in the form of the original API's user. In `access`, `full` stands for the
+	// levels `all`, `call_api` and `operator`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -1542,6 +1551,9 @@ func (c *HTTPClient) PutLocalAgentStatus(ctx context.Context, clientID ClientID,
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
 //
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
+//
 // Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/local/{agent_id}/status_change/ (the `ListLocalAgentStatusChanges` operationId).
@@ -2025,6 +2037,9 @@ func (c *HTTPClient) PutRemoteAgentStatus(ctx context.Context, clientID ClientID
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
 //
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
+//
 // Requires access level `read_only`.
 //
 // Corresponds with GET /client/{client_id}/agent/remote/{agent_id}/status_change/ (the `ListRemoteAgentStatusChanges` operationId).
@@ -2144,6 +2159,8 @@ func (c *HTTPClient) GetApplication(ctx context.Context, clientID ClientID, appl
 // ListDeliveries List the deliveries of a client
 //
 // Lists the deliveries of the client, newest first. A delivery must match all filters.
+//
+// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 //
 // Requires access level `read_only`.
 //
@@ -2575,7 +2592,8 @@ func (c *HTTPClient) RequestTokenWithFormdataBody(ctx context.Context, body Requ
 
 // GetUser Get the current application
 //
-// Returns the application of the token, in the form of a user of the PBX.
+// Returns the application of the token, in the form of the original API's user. In `access`, `full` stands for the
+// levels `all`, `call_api` and `operator`.
 //
 // Requires access level `read_only`.
 //
@@ -6103,6 +6121,9 @@ type ClientWithResponsesInterface interface {
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6378,6 +6399,9 @@ type ClientWithResponsesInterface interface {
 	// Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 	// `repeated` counts later requests that set the same status again, which sends nothing.
 	//
+	// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+	// has at least one entry. Follow the header `Link`.
+	//
 	// Requires access level `read_only`.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6445,6 +6469,8 @@ type ClientWithResponsesInterface interface {
 	// ListDeliveriesWithResponse List the deliveries of a client
 	//
 	// Lists the deliveries of the client, newest first. A delivery must match all filters.
+	//
+	// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -6716,7 +6742,8 @@ type ClientWithResponsesInterface interface {
 
 	// GetUserWithResponse Get the current application
 	//
-	// Returns the application of the token, in the form of a user of the PBX.
+	// Returns the application of the token, in the form of the original API's user. In `access`, `full` stands for the
+	// levels `all`, `call_api` and `operator`.
 	//
 	// Requires access level `read_only`.
 	//
@@ -18020,6 +18047,9 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithResponse(ctx context.Contex
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
 //
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
+//
 // Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18433,6 +18463,9 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithResponse(ctx context.Conte
 // Lists the agent's status changes, newest first, with their results: which events fired, which did not, and why.
 // `repeated` counts later requests that set the same status again, which sends nothing.
 //
+// A page may have fewer entries than `limit`: it ends before its entries have more than 2,000 results in all, but
+// has at least one entry. Follow the header `Link`.
+//
 // Requires access level `read_only`.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -18536,6 +18569,8 @@ func (c *ClientWithResponses) GetApplicationWithResponse(ctx context.Context, cl
 // ListDeliveriesWithResponse List the deliveries of a client
 //
 // Lists the deliveries of the client, newest first. A delivery must match all filters.
+//
+// A page may have fewer entries than `limit`: it ends before it is larger than 1 MiB. Follow the header `Link`.
 //
 // Requires access level `read_only`.
 //
@@ -18915,7 +18950,8 @@ func (c *ClientWithResponses) RequestTokenWithFormdataBodyWithResponse(ctx conte
 
 // GetUserWithResponse Get the current application
 //
-// Returns the application of the token, in the form of a user of the PBX.
+// Returns the application of the token, in the form of the original API's user. In `access`, `full` stands for the
+// levels `all`, `call_api` and `operator`.
 //
 // Requires access level `read_only`.
 //
@@ -32841,17 +32877,17 @@ type CallbackInitiatorInterface interface {
 	SendLocalAgentEventByGet(ctx context.Context, targetURL string, params *SendLocalAgentEventByGetParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendLocalAgentEventByPostWithBody fires the agentEvent callback with any body
-	SendLocalAgentEventByPostWithBody(ctx context.Context, targetURL string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendLocalAgentEventByPostWithBody(ctx context.Context, targetURL string, params *SendLocalAgentEventByPostParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	SendLocalAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, body SendLocalAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendLocalAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, params *SendLocalAgentEventByPostParams, body SendLocalAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendRemoteAgentEventByGet fires the agentEvent callback
 	SendRemoteAgentEventByGet(ctx context.Context, targetURL string, params *SendRemoteAgentEventByGetParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendRemoteAgentEventByPostWithBody fires the agentEvent callback with any body
-	SendRemoteAgentEventByPostWithBody(ctx context.Context, targetURL string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendRemoteAgentEventByPostWithBody(ctx context.Context, targetURL string, params *SendRemoteAgentEventByPostParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	SendRemoteAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, body SendRemoteAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	SendRemoteAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, params *SendRemoteAgentEventByPostParams, body SendRemoteAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 func (p *CallbackInitiator) SendLocalAgentEventByGet(ctx context.Context, targetURL string, params *SendLocalAgentEventByGetParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -32866,8 +32902,8 @@ func (p *CallbackInitiator) SendLocalAgentEventByGet(ctx context.Context, target
 	return p.Client.Do(req)
 }
 
-func (p *CallbackInitiator) SendLocalAgentEventByPostWithBody(ctx context.Context, targetURL string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL, contentType, body)
+func (p *CallbackInitiator) SendLocalAgentEventByPostWithBody(ctx context.Context, targetURL string, params *SendLocalAgentEventByPostParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -32878,8 +32914,8 @@ func (p *CallbackInitiator) SendLocalAgentEventByPostWithBody(ctx context.Contex
 	return p.Client.Do(req)
 }
 
-func (p *CallbackInitiator) SendLocalAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, body SendLocalAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendLocalAgentEventByPostCallbackRequestWithFormdataBody(targetURL, body)
+func (p *CallbackInitiator) SendLocalAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, params *SendLocalAgentEventByPostParams, body SendLocalAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendLocalAgentEventByPostCallbackRequestWithFormdataBody(targetURL, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -32902,8 +32938,8 @@ func (p *CallbackInitiator) SendRemoteAgentEventByGet(ctx context.Context, targe
 	return p.Client.Do(req)
 }
 
-func (p *CallbackInitiator) SendRemoteAgentEventByPostWithBody(ctx context.Context, targetURL string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL, contentType, body)
+func (p *CallbackInitiator) SendRemoteAgentEventByPostWithBody(ctx context.Context, targetURL string, params *SendRemoteAgentEventByPostParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -32914,8 +32950,8 @@ func (p *CallbackInitiator) SendRemoteAgentEventByPostWithBody(ctx context.Conte
 	return p.Client.Do(req)
 }
 
-func (p *CallbackInitiator) SendRemoteAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, body SendRemoteAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendRemoteAgentEventByPostCallbackRequestWithFormdataBody(targetURL, body)
+func (p *CallbackInitiator) SendRemoteAgentEventByPostWithFormdataBody(ctx context.Context, targetURL string, params *SendRemoteAgentEventByPostParams, body SendRemoteAgentEventByPostFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendRemoteAgentEventByPostCallbackRequestWithFormdataBody(targetURL, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -32991,22 +33027,115 @@ func NewSendLocalAgentEventByGetCallbackRequest(targetURL string, params *SendLo
 		return nil, err
 	}
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "webhook-id", params.WebhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-id", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "webhook-timestamp", params.WebhookTimestamp, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-timestamp", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "webhook-signature", params.WebhookSignature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-signature", headerParam2)
+
+		var headerParam3 string
+
+		headerParam3, err = runtime.StyleParamWithOptions("simple", false, "agentevents-sequence", params.AgenteventsSequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-sequence", headerParam3)
+
+		var headerParam4 string
+
+		headerParam4, err = runtime.StyleParamWithOptions("simple", false, "agentevents-epoch", params.AgenteventsEpoch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-epoch", headerParam4)
+
+		var headerParam5 string
+
+		headerParam5, err = runtime.StyleParamWithOptions("simple", false, "agentevents-changed-at", params.AgenteventsChangedAt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: "date-time"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-changed-at", headerParam5)
+
+		var headerParam6 string
+
+		headerParam6, err = runtime.StyleParamWithOptions("simple", false, "agentevents-attempt", params.AgenteventsAttempt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-attempt", headerParam6)
+
+		var headerParam7 string
+
+		headerParam7, err = runtime.StyleParamWithOptions("simple", false, "agentevents-event-type", params.AgenteventsEventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-event-type", headerParam7)
+
+		var headerParam8 string
+
+		headerParam8, err = runtime.StyleParamWithOptions("simple", false, "agentevents-replay", params.AgenteventsReplay, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-replay", headerParam8)
+
+		var headerParam9 string
+
+		headerParam9, err = runtime.StyleParamWithOptions("simple", false, "agentevents-test", params.AgenteventsTest, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-test", headerParam9)
+
+	}
 	return req, nil
 }
 
 // NewSendLocalAgentEventByPostCallbackRequestWithFormdataBody builds a application/x-www-form-urlencoded POST request for the agentEvent callback
-func NewSendLocalAgentEventByPostCallbackRequestWithFormdataBody(targetURL string, body SendLocalAgentEventByPostFormdataRequestBody) (*http.Request, error) {
+func NewSendLocalAgentEventByPostCallbackRequestWithFormdataBody(targetURL string, params *SendLocalAgentEventByPostParams, body SendLocalAgentEventByPostFormdataRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	bodyStr, err := runtime.MarshalForm(body, nil)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = strings.NewReader(bodyStr.Encode())
-	return NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL, "application/x-www-form-urlencoded", bodyReader)
+	return NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL, params, "application/x-www-form-urlencoded", bodyReader)
 }
 
 // NewSendLocalAgentEventByPostCallbackRequestWithBody builds a POST request for the agentEvent callback with any body
-func NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL string, contentType string, body io.Reader) (*http.Request, error) {
+func NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL string, params *SendLocalAgentEventByPostParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 	_ = err
 
@@ -33022,6 +33151,99 @@ func NewSendLocalAgentEventByPostCallbackRequestWithBody(targetURL string, conte
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "webhook-id", params.WebhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-id", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "webhook-timestamp", params.WebhookTimestamp, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-timestamp", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "webhook-signature", params.WebhookSignature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-signature", headerParam2)
+
+		var headerParam3 string
+
+		headerParam3, err = runtime.StyleParamWithOptions("simple", false, "agentevents-sequence", params.AgenteventsSequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-sequence", headerParam3)
+
+		var headerParam4 string
+
+		headerParam4, err = runtime.StyleParamWithOptions("simple", false, "agentevents-epoch", params.AgenteventsEpoch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-epoch", headerParam4)
+
+		var headerParam5 string
+
+		headerParam5, err = runtime.StyleParamWithOptions("simple", false, "agentevents-changed-at", params.AgenteventsChangedAt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: "date-time"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-changed-at", headerParam5)
+
+		var headerParam6 string
+
+		headerParam6, err = runtime.StyleParamWithOptions("simple", false, "agentevents-attempt", params.AgenteventsAttempt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-attempt", headerParam6)
+
+		var headerParam7 string
+
+		headerParam7, err = runtime.StyleParamWithOptions("simple", false, "agentevents-event-type", params.AgenteventsEventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-event-type", headerParam7)
+
+		var headerParam8 string
+
+		headerParam8, err = runtime.StyleParamWithOptions("simple", false, "agentevents-replay", params.AgenteventsReplay, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-replay", headerParam8)
+
+		var headerParam9 string
+
+		headerParam9, err = runtime.StyleParamWithOptions("simple", false, "agentevents-test", params.AgenteventsTest, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-test", headerParam9)
+
+	}
 	return req, nil
 }
 
@@ -33090,22 +33312,115 @@ func NewSendRemoteAgentEventByGetCallbackRequest(targetURL string, params *SendR
 		return nil, err
 	}
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "webhook-id", params.WebhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-id", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "webhook-timestamp", params.WebhookTimestamp, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-timestamp", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "webhook-signature", params.WebhookSignature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-signature", headerParam2)
+
+		var headerParam3 string
+
+		headerParam3, err = runtime.StyleParamWithOptions("simple", false, "agentevents-sequence", params.AgenteventsSequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-sequence", headerParam3)
+
+		var headerParam4 string
+
+		headerParam4, err = runtime.StyleParamWithOptions("simple", false, "agentevents-epoch", params.AgenteventsEpoch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-epoch", headerParam4)
+
+		var headerParam5 string
+
+		headerParam5, err = runtime.StyleParamWithOptions("simple", false, "agentevents-changed-at", params.AgenteventsChangedAt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: "date-time"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-changed-at", headerParam5)
+
+		var headerParam6 string
+
+		headerParam6, err = runtime.StyleParamWithOptions("simple", false, "agentevents-attempt", params.AgenteventsAttempt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-attempt", headerParam6)
+
+		var headerParam7 string
+
+		headerParam7, err = runtime.StyleParamWithOptions("simple", false, "agentevents-event-type", params.AgenteventsEventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-event-type", headerParam7)
+
+		var headerParam8 string
+
+		headerParam8, err = runtime.StyleParamWithOptions("simple", false, "agentevents-replay", params.AgenteventsReplay, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-replay", headerParam8)
+
+		var headerParam9 string
+
+		headerParam9, err = runtime.StyleParamWithOptions("simple", false, "agentevents-test", params.AgenteventsTest, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-test", headerParam9)
+
+	}
 	return req, nil
 }
 
 // NewSendRemoteAgentEventByPostCallbackRequestWithFormdataBody builds a application/x-www-form-urlencoded POST request for the agentEvent callback
-func NewSendRemoteAgentEventByPostCallbackRequestWithFormdataBody(targetURL string, body SendRemoteAgentEventByPostFormdataRequestBody) (*http.Request, error) {
+func NewSendRemoteAgentEventByPostCallbackRequestWithFormdataBody(targetURL string, params *SendRemoteAgentEventByPostParams, body SendRemoteAgentEventByPostFormdataRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	bodyStr, err := runtime.MarshalForm(body, nil)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = strings.NewReader(bodyStr.Encode())
-	return NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL, "application/x-www-form-urlencoded", bodyReader)
+	return NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL, params, "application/x-www-form-urlencoded", bodyReader)
 }
 
 // NewSendRemoteAgentEventByPostCallbackRequestWithBody builds a POST request for the agentEvent callback with any body
-func NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL string, contentType string, body io.Reader) (*http.Request, error) {
+func NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL string, params *SendRemoteAgentEventByPostParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 	_ = err
 
@@ -33121,5 +33436,98 @@ func NewSendRemoteAgentEventByPostCallbackRequestWithBody(targetURL string, cont
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "webhook-id", params.WebhookID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-id", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "webhook-timestamp", params.WebhookTimestamp, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-timestamp", headerParam1)
+
+		var headerParam2 string
+
+		headerParam2, err = runtime.StyleParamWithOptions("simple", false, "webhook-signature", params.WebhookSignature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("webhook-signature", headerParam2)
+
+		var headerParam3 string
+
+		headerParam3, err = runtime.StyleParamWithOptions("simple", false, "agentevents-sequence", params.AgenteventsSequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-sequence", headerParam3)
+
+		var headerParam4 string
+
+		headerParam4, err = runtime.StyleParamWithOptions("simple", false, "agentevents-epoch", params.AgenteventsEpoch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-epoch", headerParam4)
+
+		var headerParam5 string
+
+		headerParam5, err = runtime.StyleParamWithOptions("simple", false, "agentevents-changed-at", params.AgenteventsChangedAt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: "date-time"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-changed-at", headerParam5)
+
+		var headerParam6 string
+
+		headerParam6, err = runtime.StyleParamWithOptions("simple", false, "agentevents-attempt", params.AgenteventsAttempt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-attempt", headerParam6)
+
+		var headerParam7 string
+
+		headerParam7, err = runtime.StyleParamWithOptions("simple", false, "agentevents-event-type", params.AgenteventsEventType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-event-type", headerParam7)
+
+		var headerParam8 string
+
+		headerParam8, err = runtime.StyleParamWithOptions("simple", false, "agentevents-replay", params.AgenteventsReplay, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-replay", headerParam8)
+
+		var headerParam9 string
+
+		headerParam9, err = runtime.StyleParamWithOptions("simple", false, "agentevents-test", params.AgenteventsTest, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("agentevents-test", headerParam9)
+
+	}
 	return req, nil
 }

@@ -91,8 +91,8 @@ func TestLatencies(t *testing.T) {
 	}
 }
 
-// What is lost, comes twice or out of order is an error.
-func TestCheck(t *testing.T) {
+// A delivery that is lost, repeated or out of order is an error.
+func TestCheckFindsLostRepeatedAndDisorderedDeliveries(t *testing.T) {
 	began := time.Unix(1000, 0)
 	c := (&client{name: "a"}).addAgents(1, 0, 1, make([]string, 1))
 	for sequence := range int64(3) {

@@ -98,7 +98,7 @@ func (b *bench) parse(args []string, stderr io.Writer) (chosen []workload, err e
 	f.IntVar(&s.receivers, "receivers", 0, "`receivers`; of burst, steady, shift and fanout those that get each change")
 	f.IntVar(&s.rows, "rows", 0, "`deliveries` and changes that the program keeps in soak")
 	f.Float64Var(&s.rate, "rate", 0, "`changes` per second")
-	f.DurationVar(&s.lasts, "lasts", 0, "`time` of changes at a rate, or of an outage of backlog")
+	f.DurationVar(&s.lasts, "lasts", 0, "`duration` of a workload at a rate; of backlog that of the outage")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}

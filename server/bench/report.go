@@ -43,7 +43,7 @@ func (m *measurement) printPhase(c *client, p phase) {
 
 // check notes what must never happen to the deliveries of a client, when all of them had their time.
 func (m *measurement) check(c *client) {
-	h := lab.History{Line: laneOf, Arrivals: c.arrived}
+	h := lab.History{OrderKey: laneOf, Arrivals: c.arrived}
 	for _, s := range c.sent {
 		for i := range s.urls {
 			r := s.receiver + i

@@ -9,32 +9,33 @@ import (
 )
 
 const (
-	pbx       = "http://server" + lab.APIPath + "/client/12" // the router knows where the servers are
-	agents    = 16                                           // plain ones; a quarter as many are busy
-	firstBusy = 1001                                         // the ids of busy agents begin here
+	clientURL = "http://server" + lab.APIPath + "/client/12" // crash.Do replaces the host
+	agents    = 16                                           // number of plain agents; a quarter as many are busy
+	firstBusy = 1001                                         // the lowest id of a busy agent
 )
 
-// agent is an agent as servers have described it in their answers. One writer alone changes it.
+// agent is the state of an agent according to the answers of the servers. Only one loader uses it. The events of a busy
+// agent are moved, disabled and deleted during the run.
 type agent struct {
 	id       int64
 	exists   bool
 	status   gen.AgentStatusValue
 	sequence int64 // of its last change
 	events   []*event
-	inDoubt  bool // a request about it got no answer: how it stands must be looked up
-	delayed  bool // one got none before, and a server that was suspended may still carry it out
+	inDoubt  bool // a request got no answer: the state must be read before the next request
+	delayed  bool // a suspended server may still execute an earlier request without an answer
 }
 
-// event is one of the AgentEvents that an agent must have. When it was deleted it is created again.
+// event is an AgentEvent that an agent must have. After a deletion, the loader creates it again.
 type event struct {
 	on      gen.EventType
 	at      int // the receiver at which it is created
-	created int // how often; each time its URL has another path
+	created int // number of creations; each has another path in the URL
 	eventState
-	inDoubt bool // a request about it got no answer
+	inDoubt bool // a request got no answer
 }
 
-// eventState is how an event stands; without a path it does not exist.
+// eventState is the state of an event in the API. If the path is empty, the event does not exist.
 type eventState struct {
 	path     string // of its URL
 	id       int64
@@ -42,14 +43,14 @@ type eventState struct {
 	disabled bool
 }
 
-// groups are the agents of each writer: plain agents, and busy ones, which have a writer each. A plain agent has two
-// pairs of events in one lane and one pair in another; the first has a pair at the receiver with one lane too.
+// groups returns the agents of each loader. Each busy agent has a loader of its own. Each plain agent has a login and a
+// logout event twice at reliable and once at flaky. Agent 1 also has both at oneLane.
 func (c *crash) groups() [][]*agent {
-	writers := 4 * len(c.servers) // some of which wait for a server that is suspended
-	groups := make([][]*agent, writers)
+	loaders := 4 * len(c.servers) // some of them wait for a suspended server
+	groups := make([][]*agent, loaders)
 	groups[0] = []*agent{newAgent(1, reliable, flaky, reliable, oneLane)}
 	for id := 2; id <= agents; id++ {
-		groups[id%writers] = append(groups[id%writers], newAgent(id, reliable, flaky, reliable))
+		groups[id%loaders] = append(groups[id%loaders], newAgent(id, reliable, flaky, reliable))
 	}
 	for i := range agents / 4 {
 		groups = append(groups, []*agent{newAgent(firstBusy+i, reliable, flaky)})
@@ -57,7 +58,7 @@ func (c *crash) groups() [][]*agent {
 	return groups
 }
 
-// newAgent returns an agent that must have an event for login and one for logout at each of some receivers.
+// newAgent returns an agent that must have a login and a logout event for each element of at.
 func newAgent(id int, at ...int) *agent {
 	a := &agent{id: int64(id), status: gen.AgentStatusValueLoggedOut}
 	for _, receiver := range at {
@@ -69,15 +70,17 @@ func newAgent(id int, at ...int) *agent {
 
 func (a *agent) busy() bool { return a.id >= firstBusy }
 
-// url is that of something of the agent's in the API.
-func (a *agent) url(path string) string { return fmt.Sprintf("%s/agent/local/%d%s", pbx, a.id, path) }
+// url returns the URL of a resource of the agent.
+func (a *agent) url(path string) string {
+	return fmt.Sprintf("%s/agent/local/%d%s", clientURL, a.id, path)
+}
 
-// eventURL is that of something of one of its events.
+// eventURL returns the URL of a resource of an event.
 func (a *agent) eventURL(id int64, path string) string {
 	return a.url(fmt.Sprintf("/event/%d%s", id, path))
 }
 
-// other is the status that the agent does not have.
+// other returns the status that the agent does not have.
 func (a *agent) other() gen.AgentStatusValue {
 	if a.status == gen.AgentStatusValueAvailable {
 		return gen.AgentStatusValueLoggedOut
@@ -85,7 +88,7 @@ func (a *agent) other() gen.AgentStatusValue {
 	return gen.AgentStatusValueAvailable
 }
 
-// fired lists the events that get a delivery of a change to a status.
+// fired lists the events that a change to a status fires.
 func (a *agent) fired(to gen.AgentStatusValue) (all []*event) {
 	for _, e := range a.events {
 		if e.path != "" && (e.on == gen.EventTypeAgentLogin) == (to == gen.AgentStatusValueAvailable) {
@@ -95,7 +98,7 @@ func (a *agent) fired(to gen.AgentStatusValue) (all []*event) {
 	return all
 }
 
-// clear is what a deletion leaves of an agent. What is pending stays pending.
+// clear sets the state after a deletion. Expected deliveries stay expected.
 func (a *agent) clear() {
 	a.exists, a.inDoubt, a.status, a.sequence = false, false, gen.AgentStatusValueLoggedOut, 0
 	for _, e := range a.events {
@@ -103,22 +106,21 @@ func (a *agent) clear() {
 	}
 }
 
-// lineOf is the order in which an arrival has its place: its lane or, if its agent is busy, its event, which has one
-// delivery in flight wherever it moves.
-func lineOf(a *lab.Arrival) string { return lineAt(a.Path, a.Receiver) }
+// orderKeyOf returns the key of the sequence in which an arrival must be in order.
+func orderKeyOf(a *lab.Arrival) string { return orderKey(a.Path, a.Receiver) }
 
-// lineAt is that of an event, whose path begins with the agent's id, at a receiver.
-func lineAt(path string, receiver int) string {
+// orderKey returns the key for an event: its lane or, if its agent is busy, its path. An event has one delivery in
+// flight, even while it moves to another lane. The path begins with the agent's id.
+func orderKey(path string, receiver int) string {
 	id, _, _ := strings.Cut(path, "-")
-	if len(id) == len("/1001") {
+	if len(id) == len("/1001") { // only ids of busy agents have four digits
 		return path
 	}
 	return fmt.Sprintf("%s@%d", id, receiver)
 }
 
-// adopt takes over an agent's status from an answer, and expects the deliveries of its change. It compares the answer
-// with what was answered before: after a request for a status it must be that one, and after a look (where wanted is
-// empty) there may be one change in doubt.
+// adopt checks an answer against the known state, stores it, and expects the deliveries of its change. wanted is the
+// requested status, or empty after a read. After a read, one change in doubt may have happened.
 func (c *crash) adopt(a *agent, wanted gen.AgentStatusValue, s gen.AgentStatus) {
 	var fired []*event
 	if s.AgentStatus != a.status {
@@ -144,7 +146,7 @@ func (c *crash) adopt(a *agent, wanted gen.AgentStatusValue, s gen.AgentStatus) 
 		}
 		c.record.Expect(lab.Expected{
 			Key: lab.Key{Path: e.path, Sequence: s.Sequence}, Agent: a.id, Status: string(s.AgentStatus),
-			Receiver: at, Line: lineAt(e.path, e.receiver),
+			Receiver: at, OrderKey: orderKey(e.path, e.receiver),
 		})
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// build builds the program, with the race detector when the test has it.
+// build builds the program, with the race detector if the test has it.
 func build(t *testing.T) (binary string) {
 	t.Helper()
 	binary = filepath.Join(t.TempDir(), "agentevents")
@@ -32,7 +32,8 @@ func build(t *testing.T) (binary string) {
 	return binary
 }
 
-// TestCrash is make crash, in short. How many requests a kill finds in flight is chance, and no matter of this test.
+// TestCrash runs the first part of make crash with few faults. The number of requests in flight at a kill is random, so
+// it is not checked.
 func TestCrash(t *testing.T) {
 	binary := build(t)
 	t.Run("each fault", func(t *testing.T) { testEachFault(t, binary) })
@@ -42,7 +43,7 @@ func TestCrash(t *testing.T) {
 func testEachFault(t *testing.T, binary string) {
 	tmp := temporary(t)
 	var out bytes.Buffer
-	err := run(t.Context(), []string{"-binary", binary, "-cycles", "12"}, &out, io.Discard)
+	err := run(t.Context(), []string{"-binary", binary, "-faults", "12"}, &out, io.Discard)
 	t.Logf("\n%s", out.String())
 	if err != nil {
 		t.Fatal(err)
@@ -68,14 +69,14 @@ func testInterrupted(t *testing.T, binary string) {
 			cancel()
 		}
 	})
-	err := run(ctx, []string{"-binary", binary, "-cycles", "9"}, out, io.Discard)
+	err := run(ctx, []string{"-binary", binary, "-faults", "9"}, out, io.Discard)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("the error is %v", err)
 	}
 	isEmpty(t, tmp)
 }
 
-// temporary is where a run puts its temporary directory.
+// temporary returns the directory in which a run creates its temporary directory.
 func temporary(t *testing.T) string {
 	t.Helper()
 	tmp := t.TempDir()
@@ -90,8 +91,8 @@ func isEmpty(t *testing.T, dir string) {
 	}
 }
 
-// What goes wrong is said, and the store is left.
-func TestFailure(t *testing.T) {
+// An error names its cause, and the directory in which the store is left.
+func TestRunReportsFailures(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "program")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\necho the file is broken >&2; exit 3\n"), 0o700); err != nil {
 		t.Fatal(err)
@@ -101,16 +102,16 @@ func TestFailure(t *testing.T) {
 		want []string
 	}{
 		"no such program": {
-			[]string{"-binary", "/nonexistent/agentevents", "-cycles", "1"},
+			[]string{"-binary", "/nonexistent/agentevents", "-faults", "1"},
 			[]string{"/nonexistent/agentevents", "the store is left in "},
 		},
 		"it ends at once": {
-			[]string{"-binary", script, "-seed", "5", "-cycles", "1"},
+			[]string{"-binary", script, "-seed", "5", "-faults", "1"},
 			[]string{"ended before it was ready", "the file is broken", "the seed was 5"},
 		},
 		"unknown argument": {[]string{"-colour"}, []string{"-colour"}},
-		"no cycles":        {[]string{"-cycles", "0"}, []string{"cycles"}},
-		"one replica":      {[]string{"-replicas", "1", "-cycles", "1"}, []string{"from 2 to 4"}},
+		"no faults":        {[]string{"-faults", "0"}, []string{"faults"}},
+		"one replica":      {[]string{"-replicas", "1", "-faults", "1"}, []string{"from 2 to 4"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			temporary(t)
@@ -134,8 +135,8 @@ func (f writerFunc) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Of many faults some are printed, and all are counted.
-func TestReport(t *testing.T) {
+// A report prints the first 30 violations, and counts all.
+func TestReportOfManyViolations(t *testing.T) {
 	var out bytes.Buffer
 	c := newCrash(options{}, "", &lab.Progress{Out: &out})
 	c.followers = []*follower{{}}
@@ -146,6 +147,6 @@ func TestReport(t *testing.T) {
 		t.Error("no error")
 	}
 	if n := strings.Count(out.String(), "lost: change 1"); n != 30 || !strings.Contains(out.String(), "lost  33\n") {
-		t.Errorf("%d faults are printed:\n%s", n, out.String())
+		t.Errorf("%d violations are printed:\n%s", n, out.String())
 	}
 }

@@ -13,91 +13,93 @@ import (
 	"github.com/agentevents/agentevents/store/benchfill"
 )
 
-// fault is something that happens to a server, or to the database of all servers.
+// fault is a fault of a server, or of the database.
 type fault struct {
-	name    string
-	weight  int // how often it is in a round of the schedule
-	when    moment
-	inject  injector
-	lasts   period // before it is undone
-	excuses excuses
-	all     bool // it happens to all servers
+	name       string
+	weight     int // number of times in each round of the schedule
+	when       moment
+	inject     injector
+	lasts      durationRange // before it is undone
+	duplicates duplicates
+	all        bool // it affects all servers
 }
 
 type (
-	// moment waits for the moment of a fault of a server, whose number is everyServer if it happens to all.
+	// moment waits until the fault must begin. The replica is everyServer if the fault affects all servers.
 	moment func(ctx context.Context, r *replica, random *rand.Rand) error
-	// injector begins a fault, and returns what undoes it, unless it ends by itself.
+	// injector begins a fault. It returns the function that undoes the fault, or nil if the fault has ended.
 	injector func(ctx context.Context, r *replica, random *rand.Rand) (undo, error)
 	undo     func(ctx context.Context) error
 )
 
-// period is a random time, from one to less than the other.
-type period struct{ from, to time.Duration }
+// durationRange is a range of durations, without its upper bound.
+type durationRange struct{ from, to time.Duration }
 
-func between(random *rand.Rand, p period) time.Duration {
+// between returns a random duration of a range. It returns the lower bound of an empty range.
+func between(random *rand.Rand, p durationRange) time.Duration {
 	return p.from + time.Duration(random.Int64N(max(1, int64(p.to-p.from))))
 }
 
-// excuses are which deliveries may come again because of a fault.
-type excuses int
+// duplicates states which requests may be repeated because of a fault. The values are in ascending order.
+type duplicates int
 
 const (
-	harmless excuses = iota // the server does not notice it at all
-	nothing
-	unanswered // those that were in flight
-	everything // and those whose answer may not be recorded
+	noneStillServing duplicates = iota // no request: the server continues to send
+	none                               // no request, although the server stops
+	unanswered                         // a request without an answer
+	anyRequest                         // any request, since its answer may not be recorded
 )
 
 const (
-	attemptTimeout = 2 * time.Second                // which replicas are given so that a lease is short
-	lease          = attemptTimeout + 5*time.Second // how long a replica holds a lane
+	attemptTimeout = 2 * time.Second                // the timeout of replicas; it makes leases short
+	lease          = attemptTimeout + 5*time.Second // duration of a replica's lease
 )
 
 var (
-	atOnce        period
-	shortly       = period{0, 2 * time.Second}
-	lessThanLease = period{10 * time.Millisecond, lease - time.Second}
-	aboutLease    = period{lease - time.Second/2, lease + time.Second/2}
-	moreThanLease = period{lease + time.Second/2, lease + 4*time.Second}
-	anyLength     = period{time.Second / 2, lease + 4*time.Second}
+	atOnce        durationRange
+	shortly       = durationRange{0, 2 * time.Second}
+	lessThanLease = durationRange{10 * time.Millisecond, lease - time.Second}
+	aboutLease    = durationRange{lease - time.Second/2, lease + time.Second/2}
+	moreThanLease = durationRange{lease + time.Second/2, lease + 4*time.Second}
+	anyLength     = durationRange{time.Second / 2, lease + 4*time.Second}
 )
 
-// sqliteFaults happen to the only server. What is most dangerous has the highest weight.
+// sqliteFaults are the faults of the only server; the most dangerous have the highest weight. A stop cuts off requests
+// that are still in flight after 12 s, since this server's timeout is longer (see launch).
 var sqliteFaults = []fault{
-	{"killed after some changes", 2, afterChanges, killServer, atOnce, everything, false},
-	{"killed after some requests", 2, afterRequests, killServer, atOnce, everything, false},
-	{"killed after some time", 1, afterTime, killServer, atOnce, everything, false},
-	{"killed while requests are held", 1, whileHeld, killTwice, atOnce, everything, false},
-	{"killed while it starts", 1, afterTime, killStarting, atOnce, everything, false},
-	{"killed while it stops", 1, afterTime, killStopping, atOnce, everything, false},
-	{"killed while it makes its store", 1, afterTime, killNew, atOnce, harmless, false},
+	{"killed after some changes", 2, afterChanges, killServer, atOnce, anyRequest, false},
+	{"killed after some requests", 2, afterRequests, killServer, atOnce, anyRequest, false},
+	{"killed after some time", 1, afterTime, killServer, atOnce, anyRequest, false},
+	{"killed while requests are held", 1, whileHeld, killTwice, atOnce, anyRequest, false},
+	{"killed while it starts", 1, afterTime, killStarting, atOnce, anyRequest, false},
+	{"killed while it stops", 1, afterTime, killStopping, atOnce, anyRequest, false},
+	{"killed while it makes its store", 1, afterTime, killNew, atOnce, noneStillServing, false},
 	{"stopped in order", 1, afterTime, stopServer, atOnce, unanswered, false},
-	{"a second server on its file", 1, afterTime, startSecond, atOnce, harmless, false},
-	{"killed, and a lane damaged", 1, afterTime, damageLane, atOnce, everything, false},
+	{"a second server on its file", 1, afterTime, startSecond, atOnce, noneStillServing, false},
+	{"killed, and a lane damaged", 1, afterTime, damageLane, atOnce, anyRequest, false},
 }
 
-// postgresFaults happen to replicas.
+// postgresFaults are the faults of replicas. A stop waits for requests in flight, which end within attemptTimeout.
 var postgresFaults = []fault{
-	{"kill -9", 3, afterTime, killServer, shortly, everything, false},
-	{"kill -9, and a lane damaged", 1, afterTime, damageLane, shortly, everything, false},
-	{"stop in order", 1, afterTime, stopServer, shortly, nothing, false},
-	{"freeze of less than a lease", 1, afterTime, freezeServer, lessThanLease, everything, false},
-	{"freeze of about a lease", 2, afterTime, freezeServer, aboutLease, everything, false},
-	{"freeze of more than a lease", 2, afterTime, freezeServer, moreThanLease, everything, false},
-	{"cut off from the database", 1, afterTime, cutOff, anyLength, everything, false},
-	{"connections ended", 1, afterTime, endConnections, atOnce, everything, false},
-	{"all connections ended", 1, afterTime, endConnections, atOnce, everything, true},
+	{"kill -9", 3, afterTime, killServer, shortly, anyRequest, false},
+	{"kill -9, and a lane damaged", 1, afterTime, damageLane, shortly, anyRequest, false},
+	{"stop in order", 1, afterTime, stopServer, shortly, none, false},
+	{"suspension of less than a lease", 1, afterTime, suspendServer, lessThanLease, anyRequest, false},
+	{"suspension of about a lease", 2, afterTime, suspendServer, aboutLease, anyRequest, false},
+	{"suspension of more than a lease", 2, afterTime, suspendServer, moreThanLease, anyRequest, false},
+	{"cut off from the database", 1, afterTime, cutOff, anyLength, anyRequest, false},
+	{"connections ended", 1, afterTime, endConnections, atOnce, anyRequest, false},
+	{"all connections ended", 1, afterTime, endConnections, atOnce, anyRequest, true},
 }
 
-// clusterFaults happen to the database server, if it is a private one.
+// clusterFaults are the faults of the database server, if this program started it.
 var clusterFaults = []fault{
-	{"restart of the database", 1, afterTime, restartDatabase, atOnce, everything, true},
-	{"crash of the database", 1, afterTime, crashDatabase, atOnce, everything, true},
+	{"restart of the database", 1, afterTime, restartDatabase, atOnce, anyRequest, true},
+	{"crash of the database", 1, afterTime, crashDatabase, atOnce, anyRequest, true},
 }
 
 func afterTime(ctx context.Context, _ *replica, random *rand.Rand) error {
-	return lab.Pause(ctx, between(random, period{0, 300 * time.Millisecond}))
+	return lab.Pause(ctx, between(random, durationRange{0, 300 * time.Millisecond}))
 }
 
 func afterChanges(ctx context.Context, r *replica, random *rand.Rand) error {
@@ -105,14 +107,14 @@ func afterChanges(ctx context.Context, r *replica, random *rand.Rand) error {
 	return r.await(ctx, "some changes", func() bool { return r.tally.of(statusSet) >= want })
 }
 
-// afterRequests is when some have arrived: the last is being answered, and not recorded yet.
+// afterRequests waits for up to 200 further requests. The server has not yet recorded the answer to the last of them.
 func afterRequests(ctx context.Context, r *replica, random *rand.Rand) error {
 	want := r.record.Count() + 1 + random.IntN(200)
 	return r.await(ctx, "some requests", func() bool { return r.record.Count() >= want })
 }
 
-// whileHeld is when the reliable receiver leaves some requests without an answer: one, if the server does not know yet
-// that it is quick, and has one request at a time for it.
+// whileHeld waits until the reliable receiver holds requests of one to three lanes. After a second, one lane is enough:
+// the server may send one request at a time to a receiver that it does not know as fast.
 func whileHeld(ctx context.Context, r *replica, random *rand.Rand) error {
 	r.receivers[reliable].setMode(hanging)
 	want := 1 + random.IntN(3)
@@ -123,8 +125,8 @@ func whileHeld(ctx context.Context, r *replica, random *rand.Rand) error {
 	return r.await(ctx, "requests in flight", held(1))
 }
 
-// restart starts a server again. What was in flight when the only one ended has to come again at once, and not when a
-// lease ends, after more than a minute.
+// restart starts a server again. If it is the only one, it must immediately repeat the requests that were in flight at
+// its end, without waiting for the lease, which is longer than a minute.
 func (r *replica) restart(ctx context.Context) error {
 	r.receivers[reliable].setMode(healthy)
 	if err := r.start(ctx); err != nil || !r.single() {
@@ -132,7 +134,7 @@ func (r *replica) restart(ctx context.Context) error {
 	}
 	cut := func() int { return len(r.inFlight(r.began, true)) }
 	r.tally.add(cutOffAtEnd, cut())
-	return r.await(ctx, "what was in flight again", func() bool { return cut() == 0 })
+	return r.await(ctx, "repetition of the requests in flight", func() bool { return cut() == 0 })
 }
 
 func killServer(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
@@ -143,7 +145,7 @@ func stopServer(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
 	return r.restart, r.stop(ctx)
 }
 
-// killTwice kills a server, and again when what was in flight has come again.
+// killTwice kills a server, restarts it, and kills it again when it has repeated the requests in flight.
 func killTwice(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
 	if err := errors.Join(r.kill(ctx), r.restart(ctx)); err != nil {
 		return nil, err
@@ -151,25 +153,25 @@ func killTwice(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
 	return r.restart, r.kill(ctx)
 }
 
-// killStarting kills a server before it is ready again, or hardly later.
+// killStarting kills a server, and its next process within the time of a start.
 func killStarting(ctx context.Context, r *replica, random *rand.Rand) (undo, error) {
-	return r.restart, errors.Join(r.kill(ctx), r.killEarly(ctx, r.url, random), r.gone(ctx))
+	return r.restart, errors.Join(r.kill(ctx), r.killEarly(ctx, r.url, random), r.checkEnded(ctx))
 }
 
-// killStopping sends SIGTERM and kills the server shortly after, if it has not stopped in order by then.
+// killStopping sends SIGTERM, and kills the server up to 60 ms later unless it has stopped by then.
 func killStopping(ctx context.Context, r *replica, random *rand.Rand) (undo, error) {
-	server, stopped := r.life.Swap(nil), make(chan error, 1)
+	server, stopped := r.process.Swap(nil), make(chan error, 1)
 	go func() { stopped <- server.Stop() }()
-	_ = lab.Pause(ctx, between(random, period{0, 60 * time.Millisecond}))
+	_ = lab.Pause(ctx, between(random, durationRange{0, 60 * time.Millisecond}))
 	killed := server.Kill()
 	err := <-stopped
 	if killed == nil {
-		err = nil // it did not stop in order
+		err = nil // Stop reports the kill as an error
 	}
-	return r.restart, errors.Join(server.Explain(err), r.gone(ctx))
+	return r.restart, errors.Join(server.Explain(err), r.checkEnded(ctx))
 }
 
-// killNew kills another server while it makes a store. Whatever is there then, the next start is one like any other.
+// killNew kills another server while it creates a store. A start on the unfinished store must succeed.
 func killNew(ctx context.Context, r *replica, random *rand.Rand) (undo, error) {
 	url := fmt.Sprintf("sqlite:%s/new-%d.db", r.dir, random.Uint64())
 	if err := r.killEarly(ctx, url, random); err != nil {
@@ -182,30 +184,30 @@ func killNew(ctx context.Context, r *replica, random *rand.Rand) (undo, error) {
 	return nil, errors.Join(server.Explain(errors.Join(server.Ready(ctx), server.Stop())), r.verify(ctx, url))
 }
 
-// killEarly starts a server and kills it after a part of the time that a start takes.
+// killEarly starts a server and kills it within the time of a start.
 func (c *crash) killEarly(ctx context.Context, url string, random *rand.Rand) error {
 	server, err := c.launch(ctx, url)
 	if err != nil {
 		return err
 	}
-	err = lab.Pause(ctx, between(random, period{0, c.startTook}))
+	err = lab.Pause(ctx, between(random, durationRange{0, c.startTook}))
 	return errors.Join(err, server.Explain(server.Kill()))
 }
 
-// startSecond starts another server on a file that one serves, which must be refused.
+// startSecond starts a second server on the file of the running one. The second one must not become ready.
 func startSecond(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
 	server, err := r.launch(ctx, r.url)
 	if err != nil {
 		return nil, err
 	}
 	if server.Ready(ctx) == nil {
-		r.record.Wrong(complaint, "a second server serves a file that another one does")
+		r.record.Wrong(complaint, "a second server serves the file of the running one")
 	}
-	return nil, ignoreEnd(server.Kill())
+	return nil, ignoreEnded(server.Kill())
 }
 
-// damageLane kills a server and makes the row of a lane wrong. The safety net, which looks when a server starts, has to
-// repair that: the only server at once, of replicas any.
+// damageLane kills a server and damages the row of a lane. Lane repair, which runs at each start, must correct it: on
+// SQLite this server, on PostgreSQL any replica.
 func damageLane(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
 	if err := r.kill(ctx); err != nil {
 		return nil, err
@@ -216,14 +218,14 @@ func damageLane(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
 			return err
 		}
 		log := r.logs[len(r.logs)-1]
-		return r.await(ctx, "a repair", func() bool { return strings.Contains(log.String(), repairLine) })
+		return r.await(ctx, "lane repair", func() bool { return strings.Contains(log.String(), repairLine) })
 	}
 	return repaired, r.database.alone(func() error { return benchfill.DamageLane(ctx, r.database.DB) })
 }
 
-func freezeServer(_ context.Context, r *replica, _ *rand.Rand) (undo, error) {
-	thaw, err := r.life.Load().Freeze()
-	return func(context.Context) error { return thaw() }, err
+func suspendServer(_ context.Context, r *replica, _ *rand.Rand) (undo, error) {
+	resume, err := r.process.Load().Suspend()
+	return func(context.Context) error { return resume() }, err
 }
 
 func cutOff(_ context.Context, r *replica, _ *rand.Rand) (undo, error) {
@@ -231,12 +233,12 @@ func cutOff(_ context.Context, r *replica, _ *rand.Rand) (undo, error) {
 	return func(context.Context) error { r.proxy.gate.Unlock(); return nil }, nil
 }
 
-// endConnections ends a server's connections to the database, or those of all.
+// endConnections ends the connections of a server, or of all servers, to the database.
 func endConnections(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) {
 	return nil, r.database.alone(func() error {
 		_, err := r.database.ExecContext(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "+
 			"WHERE datname = current_database() AND pid <> pg_backend_pid() AND $1 IN ($2, application_name)",
-			application(r.number), application(everyServer))
+			connectionName(r.number), connectionName(everyServer))
 		return err
 	})
 }
@@ -249,7 +251,7 @@ func crashDatabase(ctx context.Context, r *replica, _ *rand.Rand) (undo, error) 
 	return nil, r.database.alone(func() error { return r.database.cluster.Crash(ctx) })
 }
 
-// shuffled returns the elements of a list in a random order, then all of them again in another one, and so on.
+// shuffled returns a function that returns the elements of a list round after round, each round in a random order.
 func shuffled[T any](random *rand.Rand, list []T) func() T {
 	var left []T
 	return func() (next T) {
@@ -262,7 +264,8 @@ func shuffled[T any](random *rand.Rand, list []T) func() T {
 	}
 }
 
-// injectFaults injects faults until there were enough, and all are undone. Receivers have outages meanwhile.
+// injectFaults injects faults, as many and for as long as the options require, and waits until all are undone.
+// Meanwhile receivers have outages.
 func (c *crash) injectFaults(ctx context.Context) error {
 	disturbed, calm := context.WithCancel(ctx)
 	defer c.receiving.Wait()
@@ -271,7 +274,7 @@ func (c *crash) injectFaults(ctx context.Context) error {
 		c.spawn(&c.receiving, func() error { return r.runOutages(disturbed) })
 	}
 	var round []fault
-	for _, f := range c.faults {
+	for _, f := range c.table {
 		round = append(round, slices.Repeat([]fault{f}, f.weight)...)
 	}
 	random, pauses := c.random(0), atOnce
@@ -279,9 +282,9 @@ func (c *crash) injectFaults(ctx context.Context) error {
 		pauses.to = 15 * time.Second / time.Duration(c.replicas)
 	}
 	next, began := shuffled(random, round), time.Now()
-	for n := 1; n <= c.cycles || time.Since(began) < c.lasts; n++ {
+	for n := 1; n <= c.faults || time.Since(began) < c.lasts; n++ {
 		f, its := next(), rand.New(rand.NewPCG(random.Uint64(), 0)) //nolint:gosec // no secret
-		r, err := c.take(ctx, f, its)
+		r, err := c.reserve(ctx, f, its)
 		if err != nil {
 			return err
 		}
@@ -296,8 +299,9 @@ func (c *crash) injectFaults(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// take waits for a server that has no fault, and takes it. One with the number everyServer stands for all.
-func (c *crash) take(ctx context.Context, f fault, random *rand.Rand) (r *replica, err error) {
+// reserve returns a random server without a fault, when there is one, and reserves it. For a fault of all servers it
+// returns a replica with the number everyServer.
+func (c *crash) reserve(ctx context.Context, f fault, random *rand.Rand) (r *replica, err error) {
 	if f.all {
 		return &replica{crash: c, number: everyServer}, nil
 	}
@@ -307,29 +311,29 @@ func (c *crash) take(ctx context.Context, f fault, random *rand.Rand) (r *replic
 	})
 }
 
-// disturb injects a fault into a server at its moment, and undoes it. Shortly before the only server ends, the reliable
-// receiver leaves requests without an answer.
+// disturb waits for the moment of a fault, injects it into a server, and undoes it. On SQLite, up to 100 ms before a
+// kill, the reliable receiver stops answering, so that requests are in flight.
 func (r *replica) disturb(ctx context.Context, f fault, random *rand.Rand) error {
 	defer r.disturbed.Store(false)
 	if err := f.when(ctx, r, random); err != nil {
 		return err
 	}
-	if r.single() && f.excuses == everything {
+	if r.single() && f.duplicates == anyRequest {
 		r.receivers[reliable].setMode(hanging)
-		if err := lab.Pause(ctx, between(random, period{0, 100 * time.Millisecond})); err != nil {
+		if err := lab.Pause(ctx, between(random, durationRange{0, 100 * time.Millisecond})); err != nil {
 			return err
 		}
 	}
 	r.tally.add(f.name, 1)
-	was := r.timeline.begin(incident{name: f.name, who: r.number, excuses: f.excuses})
+	was := r.timeline.begin(incident{name: f.name, number: r.number, duplicates: f.duplicates})
 	defer r.timeline.mark(&was.to, &was.back)
 	restore, err := f.inject(ctx, r, random)
-	if r.life.Load() == nil {
-		r.timeline.mark(&was.to) // what is sent from now on is another life's
+	if r.process.Load() == nil {
+		r.timeline.mark(&was.to) // requests from now on are from the next process
 	}
 	if err != nil || restore == nil {
 		return err
 	}
 	err = lab.Pause(ctx, between(random, f.lasts))
-	return errors.Join(err, restore(ctx)) // in any case: what is suspended would stay so
+	return errors.Join(err, restore(ctx)) // even after an error: a suspended server would stay suspended
 }

@@ -16,18 +16,18 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// errAway says that a server or the database was away. Whether the request was carried out is not known.
+// errAway reports that a server or the database was unavailable. The request may have been executed.
 var errAway = errors.New("away")
 
-// Do implements lab.Doer by any of the servers, seldom by one that has a fault. When something is wrong the server has
-// to answer 503, with Retry-After. After errAway everything that the request may do is done and can be seen.
+// Do implements lab.Doer. It sends a request to a random server, seldom to one with a fault. An error of the server
+// must be a 503 with Retry-After. When Do returns errAway, every transaction that the server had begun has ended.
 func (c *crash) Do(req *http.Request) (*http.Response, error) {
 	ctx, began := req.Context(), time.Now()
 	var to *replica
 	var server *lab.Server
-	for server == nil || !c.single() && rand.IntN(20) > 0 && c.timeline.disturbed(to.number, time.Now(), nothing) {
+	for server == nil || !c.single() && rand.IntN(20) > 0 && c.timeline.disturbed(to.number, time.Now(), none) {
 		to = c.servers[rand.IntN(len(c.servers))]
-		if server = to.life.Load(); server == nil && lab.Pause(ctx, time.Millisecond) != nil {
+		if server = to.process.Load(); server == nil && lab.Pause(ctx, time.Millisecond) != nil {
 			return nil, context.Cause(ctx)
 		}
 	}
@@ -46,7 +46,7 @@ func (c *crash) Do(req *http.Request) (*http.Response, error) {
 	case err == nil:
 		err = errors.Join(errors.New(resp.Status), resp.Body.Close())
 	}
-	if c.single() && !c.timeline.disturbed(to.number, began, nothing) {
+	if c.single() && !c.timeline.disturbed(to.number, began, none) {
 		return nil, fmt.Errorf("without a fault: %w", err)
 	} else if undecided := c.decided(ctx, to); undecided != nil {
 		return nil, undecided
@@ -54,17 +54,17 @@ func (c *crash) Do(req *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("%w: server %d: %w", errAway, to.number, err)
 }
 
-// decided waits until PostgreSQL has ended everything that a server had begun by now, one way or the other.
+// decided waits until PostgreSQL has committed or rolled back all transactions that a server has begun by now.
 func (c *crash) decided(ctx context.Context, r *replica) (err error) {
 	if c.single() {
-		return nil // a file is nobody else's
+		return nil // the end of the process ended its transactions
 	}
 	var now *time.Time // by the clock of the database
-	late := lab.Until(ctx, silence, func() bool {
+	late := lab.Until(ctx, lostAfter, func() bool {
 		var open bool
 		err = c.database.QueryRowContext(ctx, "SELECT now, EXISTS (SELECT 1 FROM pg_stat_activity WHERE "+
 			"application_name = $1 AND xact_start <= now) FROM (SELECT coalesce($2, clock_timestamp()) AS now) AS t",
-			application(r.number), now).Scan(&now, &open)
+			connectionName(r.number), now).Scan(&now, &open)
 		return err == nil && !open
 	})
 	if errors.Is(late, lab.ErrLate) {
@@ -73,16 +73,16 @@ func (c *crash) decided(ctx context.Context, r *replica) (err error) {
 	return late
 }
 
-// writer changes its agents, one request after another.
-type writer struct {
+// loader changes its agents, by one request after another.
+type loader struct {
 	*crash
 	random *rand.Rand
 	agents []*agent
 }
 
-// work changes agents until that is enough, and then lets everything that is pending be sent. After a request without
-// an answer it looks how its agents stand, and continues.
-func (w *writer) work(ctx context.Context) (err error) {
+// run changes agents until c.over, and then enables all events, so that pending deliveries are sent. After a request
+// without an answer, it reads the state of its agents and continues.
+func (w *loader) run(ctx context.Context) (err error) {
 	for last := false; !last || errors.Is(err, errAway); {
 		last, err = w.over.Load(), nil
 		for i := 0; i < len(w.agents) && err == nil; i++ {
@@ -98,9 +98,9 @@ func (w *writer) work(ctx context.Context) (err error) {
 	return nil
 }
 
-// prepare compares an agent and its events with what was answered before, and creates what is missing. At last it
-// enables what is disabled.
-func (w *writer) prepare(ctx context.Context, a *agent, last bool) error {
+// prepare checks an agent and its events against the known state, and creates those that are missing. If last is set,
+// it enables disabled events.
+func (w *loader) prepare(ctx context.Context, a *agent, last bool) error {
 	s, err := lab.Call[gen.AgentStatus](ctx, w, http.StatusOK, http.MethodGet, a.url("/status"), nil)
 	if missing := new(lab.StatusError); errors.As(err, &missing) && missing.Status == http.StatusNotFound {
 		if a.exists && (!a.inDoubt || !a.busy()) {
@@ -125,8 +125,8 @@ func (w *writer) prepare(ctx context.Context, a *agent, last bool) error {
 	return err
 }
 
-// reconcileEvents compares an agent's events with what was answered before, and adopts what was in doubt.
-func (w *writer) reconcileEvents(ctx context.Context, a *agent) error {
+// reconcileEvents checks the events of an agent against the known state. It adopts the state of an event in doubt.
+func (w *loader) reconcileEvents(ctx context.Context, a *agent) error {
 	all, err := lab.Call[[]gen.AgentEvent](ctx, w, http.StatusOK, http.MethodGet, a.url("/event/"), nil)
 	if err != nil {
 		return err
@@ -149,22 +149,22 @@ func (w *writer) reconcileEvents(ctx context.Context, a *agent) error {
 	for _, e := range a.events {
 		now := stored[e.path]
 		if now != e.eventState && !e.inDoubt {
-			w.record.Wrong(lab.Lost, "what was answered is undone: event %+v was %+v", now, e.eventState)
+			w.record.Wrong(lab.Lost, "an answered change is undone: event %+v was %+v", now, e.eventState)
 		}
-		if e.path != "" && now.path == "" { // it was deleted, or the request to create it never came through
+		if e.path != "" && now.path == "" { // it was deleted, or its creation never reached a server
 			w.record.Cancel(e.path)
 		}
 		delete(stored, e.path)
 		e.eventState, e.inDoubt = now, false
 	}
 	if len(stored) > 0 {
-		w.record.Wrong(lab.Mismatched, "agent %d has events that it should not have: %+v", a.id, stored)
+		w.record.Wrong(lab.Mismatched, "agent %d has unexpected events: %+v", a.id, stored)
 	}
 	return nil
 }
 
-// create creates an agent, and what it lacks of its events, odd ones by GET and even ones by POST.
-func (w *writer) create(ctx context.Context, a *agent) error {
+// create creates the agent and its events if they are missing. Receivers get every second event by GET.
+func (w *loader) create(ctx context.Context, a *agent) error {
 	if !a.exists {
 		update := gen.LocalAgentUpdate{ExtensionName: new(fmt.Sprintf("000*%d@example.org", a.id))}
 		if _, err := w.change(ctx, &a.inDoubt, http.StatusCreated, http.MethodPut, a.url(""), update); err != nil {
@@ -189,16 +189,17 @@ func (w *writer) create(ctx context.Context, a *agent) error {
 	return nil
 }
 
-// change makes a request that changes an agent or an event, which is in doubt until it is answered with an id.
-func (w *writer) change(ctx context.Context, inDoubt *bool, want int, method, url string, body any) (int64, error) {
+// change sends a request that changes an agent or an event, and returns the id in the answer. Without the wanted
+// answer, the agent or event stays in doubt.
+func (w *loader) change(ctx context.Context, inDoubt *bool, want int, method, url string, body any) (int64, error) {
 	*inDoubt = true
 	answer, err := lab.Call[gen.AgentEvent](ctx, w, want, method, url, body)
 	*inDoubt = err != nil
 	return answer.ID, err
 }
 
-// step is the next change of an agent.
-func (w *writer) step(ctx context.Context) error {
+// step makes a random change of a random agent.
+func (w *loader) step(ctx context.Context) error {
 	a := w.agents[w.random.IntN(len(w.agents))]
 	if a.busy() {
 		return w.stepBusy(ctx, a)
@@ -209,28 +210,28 @@ func (w *writer) step(ctx context.Context) error {
 	case n < 16:
 		return w.setMany(ctx)
 	case n < 19:
-		return w.setAtOnce(ctx, a)
+		return w.setConcurrently(ctx, a)
 	}
 	return w.set(ctx, a, a.status)
 }
 
-// stepBusy changes the status of a busy agent, or its events, or deletes it.
-func (w *writer) stepBusy(ctx context.Context, a *agent) error {
-	if err := w.create(ctx, a); err != nil { // what the step before has deleted
+// stepBusy changes the status or an event of a busy agent, or deletes the agent.
+func (w *loader) stepBusy(ctx context.Context, a *agent) error {
+	if err := w.create(ctx, a); err != nil { // the previous step may have deleted it
 		return err
 	}
 	e := a.events[w.random.IntN(len(a.events))]
 	switch n := w.random.IntN(24); {
 	case n < 12:
 		return w.set(ctx, a, a.other())
-	case n < 18: // what is pending, and what follows, is sent to the other receiver
+	case n < 18: // moves the event, with its pending deliveries, to the other receiver
 		e.receiver = reliable + flaky - e.receiver
 		update := gen.AgentEventUpdate{URL: new(w.receivers[e.receiver].URL + e.path)}
 		_, err := w.change(ctx, &e.inDoubt, http.StatusOK, http.MethodPut, a.eventURL(e.id, ""), update)
 		return err
 	case n < 21:
 		return w.toggle(ctx, a, e)
-	case n < 23: // which cancels what is pending of it
+	case n < 23: // a deletion cancels pending deliveries
 		_, err := w.change(ctx, &e.inDoubt, http.StatusNoContent, http.MethodDelete, a.eventURL(e.id, ""), nil)
 		if err == nil {
 			w.record.Cancel(e.path)
@@ -241,13 +242,13 @@ func (w *writer) stepBusy(ctx context.Context, a *agent) error {
 	return w.remove(ctx, a)
 }
 
-func (w *writer) put(ctx context.Context, a *agent, to gen.AgentStatusValue) (gen.AgentStatus, error) {
+func (w *loader) put(ctx context.Context, a *agent, to gen.AgentStatusValue) (gen.AgentStatus, error) {
 	update := gen.AgentStatusUpdate{AgentStatus: to}
 	return lab.Call[gen.AgentStatus](ctx, w, http.StatusOK, http.MethodPut, a.url("/status"), update)
 }
 
-// set logs an agent in or out, or sets the status that it has.
-func (w *writer) set(ctx context.Context, a *agent, to gen.AgentStatusValue) error {
+// set sets the status of an agent, possibly to the current one.
+func (w *loader) set(ctx context.Context, a *agent, to gen.AgentStatusValue) error {
 	a.inDoubt = to != a.status
 	s, err := w.put(ctx, a, to)
 	if err == nil {
@@ -257,8 +258,8 @@ func (w *writer) set(ctx context.Context, a *agent, to gen.AgentStatusValue) err
 	return err
 }
 
-// setMany logs some of the agents in or out in one request, in which others are named that stay as they are.
-func (w *writer) setMany(ctx context.Context) error {
+// setMany sets the status of all agents in one request, of some to the current one.
+func (w *loader) setMany(ctx context.Context) error {
 	var items []gen.AgentStatusUpdateItem
 	for _, a := range w.agents {
 		to := a.status
@@ -267,7 +268,8 @@ func (w *writer) setMany(ctx context.Context) error {
 		}
 		items = append(items, gen.AgentStatusUpdateItem{AgentType: gen.AgentTypeLocal, AgentID: a.id, AgentStatus: to})
 	}
-	results, err := lab.Call[[]gen.AgentStatusResult](ctx, w, http.StatusOK, http.MethodPut, pbx+"/status/", items)
+	url := clientURL + "/status/"
+	results, err := lab.Call[[]gen.AgentStatusResult](ctx, w, http.StatusOK, http.MethodPut, url, items)
 	for i, result := range results {
 		w.adopt(w.agents[i], items[i].AgentStatus, *result.Status)
 		w.agents[i].inDoubt = false
@@ -275,9 +277,9 @@ func (w *writer) setMany(ctx context.Context) error {
 	return err
 }
 
-// setAtOnce logs an agent in or out by several requests at once, which make one change together. Any answer is a
-// promise, also if others are missing.
-func (w *writer) setAtOnce(ctx context.Context, a *agent) error {
+// setConcurrently sets the status of an agent by three concurrent requests, which must make exactly one change. Each
+// answer must hold, even if others are missing.
+func (w *loader) setConcurrently(ctx context.Context, a *agent) error {
 	to, before := a.other(), a.sequence
 	a.inDoubt = true
 	answers := make([]gen.AgentStatus, 3)
@@ -298,7 +300,7 @@ func (w *writer) setAtOnce(ctx context.Context, a *agent) error {
 			w.adopt(a, "", s)
 		}
 	}
-	earlier := a.delayed && a.sequence > before // another request has made the change
+	earlier := a.delayed && a.sequence > before // an earlier request has made the change
 	if changes > 1 || changes == 0 && err == nil && !earlier {
 		w.record.Wrong(lab.Mismatched, "%d of 3 simultaneous requests have changed agent %d", changes, a.id)
 	}
@@ -306,8 +308,8 @@ func (w *writer) setAtOnce(ctx context.Context, a *agent) error {
 	return err
 }
 
-// toggle disables an event, or enables it.
-func (w *writer) toggle(ctx context.Context, a *agent, e *event) error {
+// toggle disables an enabled event, and enables a disabled one.
+func (w *loader) toggle(ctx context.Context, a *agent, e *event) error {
 	update := gen.AgentEventStateUpdate{State: gen.AgentEventStateValueDisabled}
 	if e.disabled {
 		update.State = gen.AgentEventStateValueEnabled
@@ -319,9 +321,9 @@ func (w *writer) toggle(ctx context.Context, a *agent, e *event) error {
 	return err
 }
 
-// remove deletes an agent, which cancels nothing. It is logged out before, since no answer says which sequence the
-// logout has that its deletion makes, and nothing is parked, since nothing could enable it any more.
-func (w *writer) remove(ctx context.Context, a *agent) error {
+// remove deletes an agent, or logs it out if it is available: no answer has the sequence of the logout that a deletion
+// makes. Before a deletion it enables all events. A deletion cancels no delivery, and parked ones could never be sent.
+func (w *loader) remove(ctx context.Context, a *agent) error {
 	if a.status == gen.AgentStatusValueAvailable {
 		return w.set(ctx, a, a.other())
 	}
@@ -335,8 +337,8 @@ func (w *writer) remove(ctx context.Context, a *agent) error {
 	return err
 }
 
-// enable enables what is disabled of an agent's events.
-func (w *writer) enable(ctx context.Context, a *agent) error {
+// enable enables the disabled events of an agent.
+func (w *loader) enable(ctx context.Context, a *agent) error {
 	for _, e := range a.events {
 		if e.disabled {
 			if err := w.toggle(ctx, a, e); err != nil {
@@ -347,20 +349,20 @@ func (w *writer) enable(ctx context.Context, a *agent) error {
 	return nil
 }
 
-// follower reads the feed of changes page by page, and waits for what is added.
+// follower reads the feed of changes page by page, and waits for new changes.
 type follower struct {
 	*crash
 	random *rand.Rand
 	seen   []int64
-	last   int64 // that was seen, 0 for none
+	last   int64 // sequence of the last seen change, 0 for none
 }
 
-// follow reads after the last change that was seen, until nothing is added any more and a page is empty.
+// follow reads the feed until a page is empty after c.complete.
 func (f *follower) follow(ctx context.Context) error {
 	for {
 		complete := f.complete.Load()
 		url := fmt.Sprintf("%s/status_change/?after=%d&limit=%d&wait=%d",
-			pbx, f.last, 1+f.random.IntN(50), f.random.IntN(3))
+			clientURL, f.last, 1+f.random.IntN(50), f.random.IntN(3))
 		changes, err := lab.Call[[]gen.StatusChange](ctx, f, http.StatusOK, http.MethodGet, url, nil)
 		for _, c := range changes {
 			if c.Sequence <= f.last {
@@ -374,11 +376,11 @@ func (f *follower) follow(ctx context.Context) error {
 	}
 }
 
-// compare compares what was seen with what is stored.
+// compare checks that the follower saw each stored change once.
 func (f *follower) compare(stored []int64) {
 	for _, sequence := range stored {
 		if !slices.Contains(f.seen, sequence) {
-			f.record.Wrong(lab.Lost, "change %d is stored, and the feed has passed it", sequence)
+			f.record.Wrong(lab.Lost, "change %d is stored, and was not in the feed", sequence)
 		}
 	}
 	if len(f.seen) != len(stored) {

@@ -1,20 +1,21 @@
 // Crash injects faults into the program at random moments, while statuses change, deliveries are in flight, and events
-// are moved, disabled and deleted. In the end it compares every delivery that was promised with every request that has
-// arrived. What is lost, out of order, late, or came twice without an excuse is printed, and makes the exit code 1.
+// are moved, disabled and deleted. At the end, it compares every expected delivery with every request that arrived. It
+// prints deliveries that are lost, out of order, late or needlessly repeated. Any of them makes the exit code 1.
 //
-//	go run ./server/crash -binary bin/agentevents -cycles 300
+//	go run ./server/crash -binary bin/agentevents -faults 300
 //	go run ./server/crash -binary bin/agentevents -replicas 3 -lasts 3m
 //
-// The first runs one server on SQLite, which is killed (kill -9) or stopped so often. The second runs, for a time,
-// servers that share a PostgreSQL database. The tables in faults.go list all faults, and what each excuses.
+// The first command injects 300 faults into one server on SQLite; most are a kill (kill -9). The second runs three
+// replicas on a PostgreSQL database for three minutes. The tables in faults.go list all faults, with the duplicates
+// that each permits.
 //
-// Two of the three receivers have outages of some seconds. What is pending for a receiver that is back has to be sent
-// within the bound that the delays of the breaker give, see timeline.go; time in which nothing could be sent does not
-// count. Followers of the feed must see each change once and in order.
+// Two of the three receivers have outages of some seconds. Afterwards, pending deliveries must be sent within a bound
+// that the delays of the breaker give (see timeline.go). Time in which no server could send does not count. Followers
+// of the feed must see each change once and in order.
 //
-// Agents are of two sorts. The events of plain agents stay as they are: each of their lanes is judged request by
-// request. Those of busy agents change all the time: nothing may be lost but what a deletion has cancelled, and each
-// event keeps the order that a lane does, wherever it moves.
+// The events of plain agents do not change; each of their lanes is checked request by request. The events of busy
+// agents are moved, disabled and deleted. They may lose only deliveries that a deletion cancelled, and each event stays
+// in order, even while it moves.
 package main
 
 import (
@@ -43,8 +44,8 @@ type options struct {
 	binary   string
 	seed     uint64
 	replicas int           // 0 for one server on SQLite
-	cycles   int           // the least number of faults
-	lasts    time.Duration // the least time with faults
+	faults   int           // minimum number of faults
+	lasts    time.Duration // minimum time with faults
 	postgres string        // URL of the database server; empty for a private one
 }
 
@@ -56,21 +57,21 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.StringVar(&o.binary, "binary", "bin/agentevents", "the `program` to try")
 	flags.Uint64Var(&o.seed, "seed", rand.Uint64N(1_000_000), "decides about faults and load; the default is random")
 	flags.IntVar(&o.replicas, "replicas", 0, "on PostgreSQL, from 2 to 4; 0 for one server on SQLite")
-	flags.IntVar(&o.cycles, "cycles", 0, "the least number of faults")
-	flags.DurationVar(&o.lasts, "lasts", 0, "the least time with faults")
+	flags.IntVar(&o.faults, "faults", 0, "minimum `number` of faults")
+	flags.DurationVar(&o.lasts, "lasts", 0, "minimum time with faults")
 	flags.StringVar(&o.postgres, "postgres", "", "`URL` of a PostgreSQL server; without it, a private one is started")
 	err = flags.Parse(args)
 	switch {
 	case err != nil:
-	case o.cycles < 1 && o.lasts <= 0:
-		err = errors.New("cycles must be at least 1, or lasts more than 0")
+	case o.faults < 1 && o.lasts <= 0:
+		err = errors.New("faults must be at least 1, or lasts more than 0")
 	case o.replicas != 0 && (o.replicas < 2 || o.replicas > 4):
 		err = errors.New("replicas must be 0, for one server on SQLite, or from 2 to 4")
 	}
 	return o, err
 }
 
-// run injects faults and prints the verdict. It leaves the store in a temporary directory when anything is wrong.
+// run injects faults and prints the verdict. After an error, it leaves the store in a temporary directory.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, err := parse(args, stderr)
 	if err != nil {
@@ -81,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	out := &lab.Progress{Out: stdout, Every: 10 * time.Second}
-	out.Print("crash -replicas %d -cycles %d -lasts %v -seed %d\n", o.replicas, o.cycles, o.lasts, o.seed)
+	out.Print("crash -replicas %d -faults %d -lasts %v -seed %d\n", o.replicas, o.faults, o.lasts, o.seed)
 	if err = newCrash(o, dir, out).run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w\nthe store is left in %s; the seed was %d", err, dir, o.seed)
 	}
@@ -89,14 +90,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 const (
-	// patience is how long anything may take that normally takes milliseconds.
+	// patience is the time limit of a step that normally takes milliseconds.
 	patience = 30 * time.Second
-	// silence is how long nothing may arrive before what is still pending counts as lost: longer than a breaker, the
-	// last delay and the safety net wait.
-	silence = 75 * time.Second
+	// lostAfter is the time without an arrival after which pending deliveries count as lost. It is longer than the
+	// waits of a breaker, of the last retry and of lane repair.
+	lostAfter = 75 * time.Second
 )
 
-// crash is a run: a database, the servers on it, and everything around them.
+// crash is one run, with its database, servers, receivers and load.
 type crash struct {
 	options
 	dir      string
@@ -105,43 +106,43 @@ type crash struct {
 	timeline timeline
 	tally    tally
 	database database
-	faults   []fault        // that there can be
-	closers  []func() error // of what was opened, in that order
+	table    []fault        // faults that this run can inject
+	closers  []func() error // in the order of the openings
 
 	receivers []*receiver
-	servers   []*replica // the only one, too
+	servers   []*replica // on SQLite, one
 	followers []*follower
 	transport http.Transport         // of requests to the servers
-	token     atomic.Pointer[string] // of the operator, which any server issues and any takes
+	token     atomic.Pointer[string] // of the operator; any server issues it, and every server accepts it
 
 	cancel    context.CancelCauseFunc // ends the run with an error
 	injecting sync.WaitGroup          // faults that are not undone
 	receiving sync.WaitGroup          // outages of receivers
-	writing   sync.WaitGroup          // writers
+	loading   sync.WaitGroup          // loaders
 	reading   sync.WaitGroup          // followers
-	over      atomic.Bool             // writers have done enough
-	complete  atomic.Bool             // nothing is added to the feed any more
+	over      atomic.Bool             // loaders must end
+	complete  atomic.Bool             // the feed gets no further changes
 
-	startTook time.Duration              // the first start
-	timeouts  map[benchfill.Attempt]bool // that the log knows of
+	startTook time.Duration              // duration of the first start
+	timeouts  map[benchfill.Attempt]bool // attempts that timed out, by the delivery log
 }
 
 func newCrash(o options, dir string, out *lab.Progress) *crash {
-	c := &crash{options: o, dir: dir, out: out, record: lab.NewRecord(lineOf), tally: tally{n: map[string]int{}}}
+	c := &crash{options: o, dir: dir, out: out, record: lab.NewRecord(orderKeyOf), tally: tally{n: map[string]int{}}}
 	c.transport.MaxIdleConnsPerHost, c.transport.ResponseHeaderTimeout = 64, patience
 	c.timeline.servers = max(1, o.replicas)
 	return c
 }
 
-// single says whether there is one server, on SQLite.
+// single reports whether the run has one server, on SQLite.
 func (c *crash) single() bool { return c.replicas == 0 }
 
-// random returns what decides about one thing.
-func (c *crash) random(thing int) *rand.Rand {
-	return rand.New(rand.NewPCG(c.seed, uint64(thing))) //nolint:gosec // no secret, and from 0 on
+// random returns the random numbers of one goroutine. They depend on the seed and stream alone.
+func (c *crash) random(stream int) *rand.Rand {
+	return rand.New(rand.NewPCG(c.seed, uint64(stream))) //nolint:gosec // no secret, and never negative
 }
 
-// spawn runs a function as a goroutine of a group. Its error ends the run.
+// spawn runs a function as a goroutine of a group. An error ends the run.
 func (c *crash) spawn(group *sync.WaitGroup, f func() error) {
 	group.Go(func() {
 		if err := f(); err != nil {
@@ -150,7 +151,7 @@ func (c *crash) spawn(group *sync.WaitGroup, f func() error) {
 	})
 }
 
-// run runs everything, and judges the outcome.
+// run runs all phases and reports the verdict.
 func (c *crash) run(ctx context.Context) (err error) {
 	ctx, c.cancel = context.WithCancelCause(ctx)
 	phases := []func(context.Context) error{c.openDatabase, c.open, c.beginLoad, c.injectFaults, c.finish}
@@ -158,7 +159,7 @@ func (c *crash) run(ctx context.Context) (err error) {
 		err = phases[i](ctx)
 	}
 	if cause := context.Cause(ctx); cause != nil {
-		err = cause // what went wrong first
+		err = cause // the first error
 	}
 	c.cancel(nil)
 	if err := errors.Join(err, c.end()); err != nil {
@@ -167,13 +168,13 @@ func (c *crash) run(ctx context.Context) (err error) {
 	return c.report()
 }
 
-// open opens the receivers and starts the servers, all at once: one of them makes the tables.
+// open opens the receivers and starts all servers concurrently, so that one of them creates the tables.
 func (c *crash) open(ctx context.Context) error {
-	if c.faults = sqliteFaults; !c.single() {
-		c.faults = postgresFaults
+	if c.table = sqliteFaults; !c.single() {
+		c.table = postgresFaults
 	}
 	if c.database.cluster != nil {
-		c.faults = slices.Concat(c.faults, clusterFaults)
+		c.table = slices.Concat(c.table, clusterFaults)
 	}
 	for number := range max(1, c.replicas) {
 		r, err := newReplica(c, number+1)
@@ -196,9 +197,9 @@ func (c *crash) open(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// beginLoad creates the client, and starts what watches the servers, follows the feed and changes agents.
+// beginLoad creates the client, and starts the timeline's watch, the followers and the loaders.
 func (c *crash) beginLoad(ctx context.Context) error {
-	_, err := lab.Call[any](ctx, c, http.StatusCreated, http.MethodPut, pbx, gen.ClientUpdate{})
+	_, err := lab.Call[any](ctx, c, http.StatusCreated, http.MethodPut, clientURL, gen.ClientUpdate{})
 	if err != nil {
 		return err
 	}
@@ -209,26 +210,26 @@ func (c *crash) beginLoad(ctx context.Context) error {
 		c.spawn(&c.reading, func() error { return f.follow(ctx) })
 	}
 	for number, group := range c.groups() {
-		w := &writer{crash: c, random: c.random(100 + number), agents: group}
-		c.spawn(&c.writing, func() error { return w.work(ctx) })
+		w := &loader{crash: c, random: c.random(100 + number), agents: group}
+		c.spawn(&c.loading, func() error { return w.run(ctx) })
 	}
 	return nil
 }
 
-// finish lets the servers work in peace until everything that is pending has arrived, stops them in order, and looks at
-// what they leave.
+// finish ends load and outages, waits until all pending deliveries have arrived, stops the servers, and checks their
+// logs, the feed and the store.
 func (c *crash) finish(ctx context.Context) error {
 	for _, r := range c.receivers {
 		r.setMode(healthy)
 		r.set(func() { r.refuses = false })
 	}
 	c.over.Store(true)
-	c.writing.Wait()
+	c.loading.Wait()
 	c.complete.Store(true)
 	c.reading.Wait()
-	var late error // if so, the check reports what is lost
+	var late error // not returned: the check reports the lost deliveries
 	for left := c.record.Pending(); left > 0 && late == nil; left = c.record.Pending() {
-		late = lab.Until(ctx, silence, func() bool { return c.record.Pending() < left })
+		late = lab.Until(ctx, lostAfter, func() bool { return c.record.Pending() < left })
 	}
 	for _, r := range c.servers {
 		c.spawn(&c.injecting, func() error { return r.stop(ctx) })
@@ -245,7 +246,7 @@ func (c *crash) finish(ctx context.Context) error {
 	return errors.Join(context.Cause(ctx), err, c.settle(ctx), c.verify(ctx, c.database.url))
 }
 
-// settle waits until receivers have noted everything that servers have sent, of which none is left.
+// settle waits until the receivers have recorded all requests that the servers, which have ended, had sent.
 func (c *crash) settle(ctx context.Context) error {
 	for _, r := range c.receivers {
 		if err := r.Settle(ctx); err != nil {
@@ -255,26 +256,26 @@ func (c *crash) settle(ctx context.Context) error {
 	return nil
 }
 
-// await waits until something has happened. If it does not happen in time, that is a fault, and the run continues.
+// await waits until a condition holds. If it does not hold in time, await records that, and the run continues.
 func (c *crash) await(ctx context.Context, what string, happened func() bool) error {
 	err := lab.Until(ctx, patience, happened)
 	if errors.Is(err, lab.ErrLate) {
-		c.record.Wrong(overdue, "after %v there is not yet: %s", patience, what)
+		c.record.Wrong(overdue, "not within %v: %s", patience, what)
 		return nil
 	}
 	return err
 }
 
-// end ends what still runs, and leaves the logs in the directory.
+// end kills servers that still run, writes the logs to the directory, and closes everything that was opened.
 func (c *crash) end() (err error) {
-	c.injecting.Wait() // what it starts is abandoned next
+	c.injecting.Wait() // it may start servers
 	for _, r := range c.servers {
-		if s := r.life.Swap(nil); s != nil {
-			err = errors.Join(err, ignoreEnd(s.Kill()))
+		if s := r.process.Swap(nil); s != nil {
+			err = errors.Join(err, ignoreEnded(s.Kill()))
 		}
 	}
 	c.receiving.Wait()
-	c.writing.Wait()
+	c.loading.Wait()
 	c.reading.Wait()
 	leave := func(name, text string) {
 		err = errors.Join(err, os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o600))
@@ -290,18 +291,18 @@ func (c *crash) end() (err error) {
 }
 
 const (
-	// What a tally counts, in the order of the report, after faults and outages.
+	// Counters of a tally, in the order of the report, in addition to faults and outages.
 	statusSet   = "changes of status"
 	doubtful    = "agents in doubt"
 	cutOffAtEnd = "requests in flight when a server ended"
 	laneDamaged = "lanes damaged"
 
-	// Kinds of faults that Check does not find.
-	overdue   lab.Kind = "late"       // it did not happen in time
-	complaint lab.Kind = "complaints" // the server says itself that something is wrong
+	// Kinds of violations that lab.Check does not find.
+	overdue   lab.Kind = "late"       // a delivery or a step took too long
+	complaint lab.Kind = "complaints" // an answer, a log or a store shows an error of the program
 )
 
-// tally counts what has happened.
+// tally has counters by name.
 type tally struct {
 	mu sync.Mutex
 	n  map[string]int
@@ -316,8 +317,8 @@ func (t *tally) add(what string, n int) (total int) {
 
 func (t *tally) of(what string) int { return t.add(what, 0) }
 
-// report compares everything that was promised with everything that has arrived, and prints what has happened and what
-// was found. Any fault is an error.
+// report compares every expected delivery with every request that arrived, and prints counters and violations. Any
+// violation is an error.
 func (c *crash) report() error {
 	h, found := c.record.Close()
 	v := lab.Check(h, c.rules())
@@ -327,7 +328,7 @@ func (c *crash) report() error {
 	v.Faults = append(found, v.Faults...)
 	var out strings.Builder
 	row := func(what string, n any) { fmt.Fprintf(&out, "%50s  %v\n", what, n) }
-	for _, f := range c.faults {
+	for _, f := range c.table {
 		row(f.name, c.tally.of(f.name))
 	}
 	for _, m := range outages {
@@ -338,10 +339,10 @@ func (c *crash) report() error {
 	}
 	row("requests arrived", len(h.Arrivals))
 	row("changes that each follower of the feed saw", len(c.followers[0].seen))
-	row("retries that a receiver had asked for", v.Retries)
-	row("duplicates, each with an excuse", v.Duplicates)
-	row("lanes that waited at a return", c.timeline.count)
-	row("the longest of them waited for", c.timeline.longest.Round(time.Millisecond))
+	row("retries of refused or cut-off requests", v.Retries)
+	row("duplicates that a fault permits", v.Duplicates)
+	row("lanes that waited at the end of an outage", c.timeline.count)
+	row("longest wait of these lanes", c.timeline.longest.Round(time.Millisecond))
 	for _, k := range []lab.Kind{lab.Lost, lab.Disorder, lab.Needless, lab.Mismatched, overdue, complaint} {
 		row(string(k), v.Count(k))
 	}
@@ -350,18 +351,18 @@ func (c *crash) report() error {
 	}
 	c.out.Print("%s", out.String())
 	if len(v.Faults) > 0 {
-		return errors.New("what was promised was not kept")
+		return errors.New("a guarantee was broken")
 	}
 	return nil
 }
 
-// rules say which deliveries may come again.
+// rules returns the rules of permitted repetitions.
 func (c *crash) rules() lab.Rules {
 	return lab.Rules{
-		Excused: func(before, again *lab.Arrival) bool {
+		Permitted: func(before, again *lab.Arrival) bool {
 			failed := benchfill.Attempt{WebhookID: before.ID, Number: before.Attempt}
 			late := c.timeouts[failed] && again.Attempt == before.Attempt+1
-			return late || c.timeline.excuses(before, again)
+			return late || c.timeline.permits(before, again)
 		},
 		Recounted: !c.single(),
 		Unseen: func(before, again *lab.Arrival) bool {

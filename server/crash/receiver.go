@@ -10,27 +10,27 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// Receivers, by their numbers.
+// The numbers of the receivers.
 const (
-	reliable  = iota // confirms everything at once, but for what is in flight when the only server is killed
-	flaky            // is slow, refuses first attempts now and then, and has outages
-	oneLane          // has outages, and one lane; it confirms everything else at once
-	receivers        // how many there are
+	reliable  = iota // confirms immediately, except shortly before a kill of the only server
+	flaky            // is slow, refuses some first attempts, and has outages
+	oneLane          // has outages and only one lane; otherwise it confirms immediately
+	receivers        // number of receivers
 )
 
-// mode is whether a receiver takes requests and, if not, how it fails.
+// mode is the kind of a receiver's outage.
 type mode string
 
 const (
 	healthy mode = "none"
-	closed  mode = "outages: port closed" // nothing listens on its port
-	hanging mode = "outages: no answers"  // it answers nothing, and ends all connections when it is back
+	closed  mode = "outages: port closed"
+	hanging mode = "outages: no answers" // at the end of the outage, the receiver cuts off the requests
 	failing mode = "outages: 5xx"
 )
 
 var outages = []mode{closed, hanging, failing}
 
-// receiver is one whose mode changes.
+// receiver is a receiver with outages.
 type receiver struct {
 	*lab.Receiver
 	*crash
@@ -38,9 +38,9 @@ type receiver struct {
 	mu      sync.Mutex
 	random  *rand.Rand
 	mode    mode
-	changed chan struct{} // is closed when the mode changes
-	behind  bool          // it is back, and not each lane has got something since
-	refuses bool          // it is slow, and refuses now and then
+	changed chan struct{} // closed when the mode changes
+	behind  bool          // since its outage, it has not yet got a request of each pending lane
+	refuses bool          // it is slow, and refuses some first attempts
 }
 
 func (c *crash) openReceiver(number int) (err error) {
@@ -56,14 +56,14 @@ func (c *crash) openReceiver(number int) (err error) {
 	return err
 }
 
-// set changes how the receiver replies.
+// set calls a function that changes the receiver, under the lock.
 func (r *receiver) set(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change()
 }
 
-// setMode begins or ends an outage, and cuts off what has no answer.
+// setMode begins or ends an outage. Requests that the receiver holds are cut off.
 func (r *receiver) setMode(to mode) {
 	r.set(func() {
 		if to != r.mode {
@@ -73,7 +73,7 @@ func (r *receiver) setMode(to mode) {
 	})
 }
 
-// reply is the receiver's program.
+// reply returns the reply to a request.
 func (r *receiver) reply(a *lab.Arrival) (reply lab.Reply) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,14 +82,14 @@ func (r *receiver) reply(a *lab.Arrival) (reply lab.Reply) {
 		reply.Cut = true
 	case r.mode == hanging:
 		reply.Hold = r.changed
-	case r.mode != healthy: // a closed port's are those that have come before
+	case r.mode != healthy: // also for requests that arrive just before the port is closed
 		reply.Status = http.StatusInternalServerError + []int{0, 2, 3}[r.random.IntN(3)]
 	case r.refuses:
 		if r.random.IntN(2) == 0 {
-			reply.Delay = between(r.random, period{0, 50 * time.Millisecond})
+			reply.Delay = between(r.random, durationRange{0, 50 * time.Millisecond})
 		}
-		// After more failures the delivery would wait for long, see retrySchedule. A probe that is refused means that
-		// the receiver is not back yet.
+		// It refuses no retry, since the delivery might then wait for a minute (see retrySchedule), and no probe, which
+		// would prolong the outage.
 		switch n := r.random.IntN(5000); {
 		case a.Attempt > 1 || r.behind:
 		case n < 100:
@@ -103,13 +103,14 @@ func (r *receiver) reply(a *lab.Arrival) (reply lab.Reply) {
 	return reply
 }
 
-// runOutages has a receiver go away and come back until ctx ends. In the end it is back. An outage is long enough for
-// the breaker to open, or for a probe or two to fail. Before the next, each lane gets something, or a minute is over.
+// runOutages makes outages until ctx ends; the receiver is then healthy. An outage is long enough for the breaker to
+// open, or for a probe or two to fail. The next one begins after each pending lane got a request, or after a minute.
 func (r *receiver) runOutages(ctx context.Context) error {
 	random := r.crash.random(20 + r.Number)
 	next := shuffled(random, outages)
-	for lab.Pause(ctx, between(random, period{4 * time.Second, 12 * time.Second})) == nil {
-		if err := r.goAway(ctx, next(), between(random, period{2 * time.Second, 14 * time.Second})); err != nil {
+	for lab.Pause(ctx, between(random, durationRange{4 * time.Second, 12 * time.Second})) == nil {
+		lasts := between(random, durationRange{2 * time.Second, 14 * time.Second})
+		if err := r.runOutage(ctx, next(), lasts); err != nil {
 			return err
 		}
 		back := time.Now()
@@ -119,29 +120,28 @@ func (r *receiver) runOutages(ctx context.Context) error {
 	return nil
 }
 
-// goAway is one outage, which ends early when ctx does. What was confirmed before it gets its answer completely.
-func (r *receiver) goAway(ctx context.Context, m mode, lasts time.Duration) (err error) {
-	o := r.timeline.begin(incident{name: string(m), who: r.Number, outage: m})
+// runOutage makes one outage. It ends early if ctx ends. Requests that were confirmed before it get their answers.
+func (r *receiver) runOutage(ctx context.Context, m mode, lasts time.Duration) (err error) {
+	o := r.timeline.begin(incident{name: string(m), number: r.Number, outage: m})
 	defer r.timeline.mark(&o.to)
 	r.tally.add(string(m), 1)
 	r.setMode(m)
 	if m == closed {
 		err = r.ClosePort()
 	}
-	if _ = lab.Pause(ctx, lasts); err == nil && m == closed { // it is back in any case
+	if _ = lab.Pause(ctx, lasts); err == nil && m == closed { // also if ctx has ended
 		err = r.OpenPort()
 	}
 	r.setMode(healthy)
 	return err
 }
 
-// lagging says whether a plain agent's lane has got nothing yet, since the receiver is back, of what is pending from
-// before.
+// lagging reports whether some plain agent's lane with deliveries pending from before back has had no request since.
 func (r *receiver) lagging(back time.Time) (is bool) {
 	r.record.View(func(last map[string]*lab.Arrival, pending map[lab.Key]*lab.Expected) {
 		for _, e := range pending {
 			if e.Receiver == r.Number && e.Since.Before(back) {
-				a := last[e.Line]
+				a := last[e.OrderKey]
 				is = is || a == nil || a.At.Before(back)
 			}
 		}
@@ -150,14 +150,14 @@ func (r *receiver) lagging(back time.Time) (is bool) {
 }
 
 // inFlight lists the plain agents' lanes of the reliable receiver whose last request has no answer, and arrived before
-// or after a server began. At other receivers the server may have reason not to send it again.
-func (c *crash) inFlight(began time.Time, before bool) (lines []string) {
+// began, or after it. Outages of other receivers may delay a repetition.
+func (c *crash) inFlight(began time.Time, before bool) (lanes []string) {
 	c.record.View(func(last map[string]*lab.Arrival, _ map[lab.Key]*lab.Expected) {
-		for line, a := range last {
-			if a.Receiver == reliable && line != a.Path && a.Status == 0 && a.At.Before(began) == before {
-				lines = append(lines, line)
+		for key, a := range last { // the key of a busy agent is a path
+			if a.Receiver == reliable && key != a.Path && a.Status == 0 && a.At.Before(began) == before {
+				lanes = append(lanes, key)
 			}
 		}
 	})
-	return lines
+	return lanes
 }

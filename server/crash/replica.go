@@ -25,23 +25,23 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// repairLine is what a server logs when it has repaired lanes.
+// repairLine is the log line of a server that has repaired lanes.
 const repairLine = "lanes repaired"
 
-// replica is one of the servers, or the only one, through all its lives.
+// replica is one of the servers, or on SQLite the only one, with all its processes.
 type replica struct {
 	*crash
 	number    int                        // from 1
-	url       string                     // of the database, as it sees it
-	proxy     *proxy                     // to PostgreSQL
-	disturbed atomic.Bool                // it has a fault
-	began     time.Time                  // its last start
-	pid       atomic.Int64               // of its last process
-	life      atomic.Pointer[lab.Server] // nil while it is down
-	logs      []*lab.Log                 // of all its lives
+	url       string                     // of the database; on PostgreSQL, through the proxy
+	proxy     *proxy                     // to PostgreSQL; nil on SQLite
+	disturbed atomic.Bool                // it has a fault, or is reserved for one
+	began     time.Time                  // start of the last process
+	pid       atomic.Int64               // of the last process
+	process   atomic.Pointer[lab.Server] // nil while it is down
+	logs      []*lab.Log                 // of all processes
 }
 
-// newReplica prepares a server, with a proxy to the database if that is PostgreSQL.
+// newReplica returns a replica that is not started. On PostgreSQL, it has a proxy to the database.
 func newReplica(c *crash, number int) (*replica, error) {
 	r := &replica{crash: c, number: number, url: c.database.url}
 	if c.single() {
@@ -56,24 +56,24 @@ func newReplica(c *crash, number int) (*replica, error) {
 	}
 	c.closers = append(c.closers, r.proxy.listener.Close)
 	u.Host = r.proxy.listener.Addr().String()
-	u.RawQuery += "&application_name=" + application(number)
+	u.RawQuery += "&application_name=" + connectionName(number)
 	r.url = u.String()
 	return r, nil
 }
 
-// application is the name by which the database knows a server.
-func application(number int) string { return fmt.Sprintf("replica-%d", number) }
+// connectionName returns the application_name of a server's connections to PostgreSQL.
+func connectionName(number int) string { return fmt.Sprintf("replica-%d", number) }
 
 // launch starts a server on a database.
 func (c *crash) launch(ctx context.Context, url string) (*lab.Server, error) {
 	schedule, timeout := "AGENTEVENTS_RETRY_SCHEDULE="+retrySchedule, "AGENTEVENTS_TIMEOUT="+attemptTimeout.String()
 	if c.single() {
-		timeout = "AGENTEVENTS_TIMEOUT=1m" // only its end ends what receivers hold
+		timeout = "AGENTEVENTS_TIMEOUT=1m" // requests that receivers hold must stay in flight until a kill
 	}
 	return lab.Start(context.WithoutCancel(ctx), c.binary, url, schedule, timeout, "AGENTEVENTS_LOG_LEVEL=debug")
 }
 
-// start starts it. While the database has a fault a start may fail, and is tried again.
+// start starts a process and waits until it is ready. If that fails during a fault of the database, it tries again.
 func (r *replica) start(ctx context.Context) error {
 	for token := ""; ; {
 		r.began = time.Now()
@@ -88,11 +88,11 @@ func (r *replica) start(ctx context.Context) error {
 		}
 		if err == nil {
 			r.token.Store(&token)
-			r.life.Store(s)
+			r.process.Store(s)
 			return nil
 		}
-		err = errors.Join(s.Explain(err), ignoreEnd(s.Kill()))
-		if ctx.Err() != nil || !r.timeline.disturbed(everyServer, r.began, everything) {
+		err = errors.Join(s.Explain(err), ignoreEnded(s.Kill()))
+		if ctx.Err() != nil || !r.timeline.disturbed(everyServer, r.began, anyRequest) {
 			return fmt.Errorf("server %d: %w", r.number, err)
 		}
 		if err := lab.Pause(ctx, 100*time.Millisecond); err != nil {
@@ -101,33 +101,34 @@ func (r *replica) start(ctx context.Context) error {
 	}
 }
 
-// ignoreEnd is for a server that may have ended by itself.
-func ignoreEnd(err error) error {
+// ignoreEnded returns nil for the error that a server had ended by itself.
+func ignoreEnded(err error) error {
 	if errors.Is(err, lab.ErrEnded) {
 		return nil
 	}
 	return err
 }
 
-// kill is kill -9.
+// kill kills the process (kill -9).
 func (r *replica) kill(ctx context.Context) error {
-	s := r.life.Swap(nil)
-	return errors.Join(s.Explain(s.Kill()), r.gone(ctx))
+	s := r.process.Swap(nil)
+	return errors.Join(s.Explain(s.Kill()), r.checkEnded(ctx))
 }
 
-// stop stops it in order. Without a database it cannot write what it has counted, and reports that by its exit code.
+// stop stops the process in order. Without a database it cannot store its counts, and exits with an error.
 func (r *replica) stop(ctx context.Context) error {
 	began := time.Now()
-	err := r.life.Load().Stop()
-	s := r.life.Swap(nil)
-	if err != nil && !r.timeline.disturbed(r.number, began, everything) {
+	err := r.process.Load().Stop()
+	s := r.process.Swap(nil)
+	if err != nil && !r.timeline.disturbed(r.number, began, anyRequest) {
 		return fmt.Errorf("server %d: %w", r.number, s.Explain(err))
 	}
-	return r.gone(ctx)
+	return r.checkEnded(ctx)
 }
 
-// gone waits until everything is noted that the only server has sent, and verifies its store now and then.
-func (r *replica) gone(ctx context.Context) error {
+// checkEnded waits until the receivers have recorded all requests of the only server, and verifies its store at each
+// tenth process. With replicas, it does nothing.
+func (r *replica) checkEnded(ctx context.Context) error {
 	if !r.single() {
 		return nil
 	}
@@ -138,8 +139,8 @@ func (r *replica) gone(ctx context.Context) error {
 	return err
 }
 
-// checkLogs notes what servers should never print: repairs of lanes that were not damaged on purpose, and errors other
-// than those of the database.
+// checkLogs records lines that a server must not print: panics, more repairs of lanes than were damaged on purpose and,
+// on SQLite, any error.
 func (c *crash) checkLogs() {
 	damaged := c.tally.of(laneDamaged)
 	for _, r := range c.servers {
@@ -157,16 +158,16 @@ func (c *crash) checkLogs() {
 	}
 }
 
-// log is what it printed in all its lives.
+// log returns the logs of all processes.
 func (r *replica) log() string {
 	var s strings.Builder
 	for i, l := range r.logs {
-		fmt.Fprintf(&s, "life %d:\n%s\n", i+1, l)
+		fmt.Fprintf(&s, "process %d:\n%s\n", i+1, l)
 	}
 	return s.String()
 }
 
-// verify has the program look through a database that no server has.
+// verify checks a database, which no server has open, by the command verify.
 func (c *crash) verify(ctx context.Context, url string) error {
 	cmd := exec.CommandContext(ctx, c.binary, "verify", "--database-url", url) //nolint:gosec // named by the user
 	out, err := cmd.CombinedOutput()
@@ -181,13 +182,12 @@ func (c *crash) verify(ctx context.Context, url string) error {
 	return nil
 }
 
-// database is where the servers store everything: a SQLite file, or a database on PostgreSQL. A SQLite file is read
-// only while no server has it.
+// database is a SQLite file or a PostgreSQL database. A SQLite file is used only while no server has it open.
 type database struct {
 	*sql.DB
 	url       string
-	cluster   *pgtest.Cluster // nil if the server is not ours
-	exclusive sync.Mutex      // is held while a fault is injected into it
+	cluster   *pgtest.Cluster // nil unless this program started the PostgreSQL server
+	exclusive sync.Mutex      // held while a fault is injected into the database
 }
 
 func (c *crash) openDatabase(ctx context.Context) (err error) {
@@ -222,18 +222,18 @@ func (c *crash) openDatabase(ctx context.Context) (err error) {
 	return err
 }
 
-// alone injects a fault while no other one is injected into the database.
+// alone injects a fault into the database while no other is injected.
 func (d *database) alone(inject func() error) error {
 	d.exclusive.Lock()
 	defer d.exclusive.Unlock()
 	return inject()
 }
 
-// proxy is the network between a server and the database. It can withhold what goes through, unnoticed by both.
+// proxy is the network between a server and the database. It can hold back data without an error on either side.
 type proxy struct {
 	listener net.Listener
 	target   string       // HOST:PORT of the database
-	gate     sync.RWMutex // is held for writing while nothing goes through
+	gate     sync.RWMutex // locked for writing while no data may pass
 }
 
 func newProxy(target string) (*proxy, error) {
@@ -250,7 +250,7 @@ func newProxy(target string) (*proxy, error) {
 	return p, nil
 }
 
-// connect carries what is sent over a connection, until either side ends it.
+// connect copies data in both directions until either side ends the connection.
 func (p *proxy) connect(near net.Conn) {
 	defer near.Close()
 	far, err := net.Dial("tcp", p.target) //nolint:noctx // on this machine
@@ -259,16 +259,16 @@ func (p *proxy) connect(near net.Conn) {
 	}
 	defer far.Close()
 	ended := make(chan struct{}, 2)
-	carry := func(to, from net.Conn) {
+	pipe := func(to, from net.Conn) {
 		_, _ = io.Copy(gated{to, &p.gate}, from)
 		ended <- struct{}{}
 	}
-	go carry(near, far)
-	go carry(far, near)
+	go pipe(near, far)
+	go pipe(far, near)
 	<-ended
 }
 
-// gated is a connection to which only an open gate lets anything through.
+// gated is a writer that waits while the gate is locked for writing.
 type gated struct {
 	io.Writer
 	gate *sync.RWMutex
@@ -280,8 +280,8 @@ func (g gated) Write(text []byte) (int, error) {
 	return g.Writer.Write(text)
 }
 
-// owner returns the number of the server that has made a connection, as an *atomic.Int32: it is 0 until that is known,
-// and always on a machine without proc(5).
+// owner returns the number of the server that made a connection, as an *atomic.Int32. It is 0 until the number is
+// known, and always on a system without proc(5).
 func (c *crash) owner(conn net.Conn) any {
 	number := new(atomic.Int32)
 	go func() {
@@ -296,11 +296,11 @@ func (c *crash) owner(conn net.Conn) any {
 	return number
 }
 
-// socketOf is what a file descriptor of the socket at the other end of a connection links to.
+// socketOf returns the link target of the file descriptors of the socket at the other end of a connection.
 func socketOf(conn net.Conn) string {
 	port := func(a net.Addr) uint64 { return uint64(netip.MustParseAddrPort(a.String()).Port()) }
 	proc, _ := procfs.NewDefaultFS()
-	sockets, _ := proc.NetTCP() //nolint:staticcheck // what replaces it is another dependency
+	sockets, _ := proc.NetTCP() //nolint:staticcheck // its replacement is another dependency
 	for _, s := range sockets {
 		if s.LocalPort == port(conn.RemoteAddr()) && s.RemPort == port(conn.LocalAddr()) {
 			return fmt.Sprintf("socket:[%d]", s.Inode)
@@ -309,7 +309,7 @@ func socketOf(conn net.Conn) string {
 	return ""
 }
 
-// senderOf is which server has sent a request, 0 if that is not known.
+// senderOf returns the number of the server that sent a request, or 0 if it is unknown.
 func senderOf(a *lab.Arrival) int {
 	if number, ok := a.Peer.(*atomic.Int32); ok {
 		return int(number.Load())

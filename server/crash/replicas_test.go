@@ -19,7 +19,7 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// TestReplicas is the second part of make crash, in short. Which faults there are is chance, and not tested.
+// TestReplicas runs the second part of make crash for a short time. It checks no counts of faults, which are random.
 func TestReplicas(t *testing.T) {
 	binary := build(t)
 	tmp := temporary(t)
@@ -35,7 +35,7 @@ func TestReplicas(t *testing.T) {
 	for _, row := range []string{
 		`changes of status +[1-9]`, `requests arrived +[1-9]`, `each follower of the feed saw +[1-9]`, `lost +0\n`,
 		`out of order +0\n`, `needless duplicates +0\n`, `mismatched +0\n`, `complaints +0\n`,
-		`lanes that waited at a return +[1-9]`, `late +0\n`,
+		`lanes that waited at the end of an outage +[1-9]`, `late +0\n`,
 	} {
 		if !regexp.MustCompile(row).MatchString(out.String()) {
 			t.Errorf("there is no %q", row)
@@ -44,7 +44,7 @@ func TestReplicas(t *testing.T) {
 	isEmpty(t, tmp)
 }
 
-// openDir lets any user into a test's directory, such as the one that runs PostgreSQL when root runs the tests.
+// openDir lets other users enter a directory: if root runs the tests, another user runs PostgreSQL.
 func openDir(t *testing.T, dir string) {
 	t.Helper()
 	for _, d := range []string{filepath.Dir(dir), dir} {
@@ -54,8 +54,8 @@ func openDir(t *testing.T, dir string) {
 	}
 }
 
-// What a fault excuses: a delivery of its server or, if it is the database's, of any, when it was between two arrivals.
-func TestExcuses(t *testing.T) {
+// A fault between two arrivals permits duplicates of its server. A fault of the database permits them of any server.
+func TestFaultPermitsDuplicates(t *testing.T) {
 	start := time.Now()
 	at := func(second, server int) *lab.Arrival {
 		number := new(atomic.Int32)
@@ -69,31 +69,33 @@ func TestExcuses(t *testing.T) {
 		before, again *lab.Arrival
 		want          bool
 	}{
-		"between":                    {"kill -9", at(1, 2), at(9, 1), true},
-		"it had begun before":        {"freeze of about a lease", at(5, 2), at(9, 1), true},
-		"it was over":                {"freeze of about a lease", at(7, 2), at(9, 1), false},
-		"it began later":             {"freeze of about a lease", at(1, 2), at(3, 1), false},
-		"another server":             {"kill -9", at(1, 1), at(9, 2), false},
-		"it is not known which":      {"kill -9", at(1, 0), at(9, 2), true},
-		"the database":               {"restart of the database", at(1, 1), at(9, 2), true},
-		"the database, after it":     {"restart of the database", at(7, 1), at(9, 2), false},
-		"a stop is no excuse":        {"stop in order", at(1, 2), at(9, 1), false},
-		"nor for what was confirmed": {"stopped in order", at(1, 2), at(9, 1), false},
-		"but for what was in flight": {"stopped in order", inFlight, at(9, 1), true},
+		"between":                   {"kill -9", at(1, 2), at(9, 1), true},
+		"it began before the first": {"suspension of about a lease", at(5, 2), at(9, 1), true},
+		"it was over":               {"suspension of about a lease", at(7, 2), at(9, 1), false},
+		"it began later":            {"suspension of about a lease", at(1, 2), at(3, 1), false},
+		"another server":            {"kill -9", at(1, 1), at(9, 2), false},
+		"it is not known which":     {"kill -9", at(1, 0), at(9, 2), true},
+		"the database":              {"restart of the database", at(1, 1), at(9, 2), true},
+		"the database, after it":    {"restart of the database", at(7, 1), at(9, 2), false},
+		"a stop permits none":       {"stop in order", at(1, 2), at(9, 1), false},
+		"nor of confirmed requests": {"stopped in order", at(1, 2), at(9, 1), false},
+		"but of requests in flight": {"stopped in order", inFlight, at(9, 1), true},
 	} {
 		f := named(t, c.fault)
-		x := &incident{excuses: f.excuses, who: 2, from: start.Add(4 * time.Second), to: start.Add(6 * time.Second)}
+		x := &incident{
+			duplicates: f.duplicates, number: 2, from: start.Add(4 * time.Second), to: start.Add(6 * time.Second),
+		}
 		if f.all {
-			x.who = everyServer
+			x.number = everyServer
 		}
 		l := timeline{incidents: []*incident{x}}
-		if got := l.excuses(c.before, c.again); got != c.want {
+		if got := l.permits(c.before, c.again); got != c.want {
 			t.Errorf("%s: %t", name, got)
 		}
 	}
 }
 
-// named is a fault of the table.
+// named returns the fault of a name.
 func named(t *testing.T, name string) *fault {
 	t.Helper()
 	for _, f := range slices.Concat(sqliteFaults, postgresFaults, clusterFaults) {
@@ -105,8 +107,8 @@ func named(t *testing.T, name string) *fault {
 	return nil
 }
 
-// The judgement goes by faults of the sender, and by timeouts that the log knows of.
-func TestJudgeReplicas(t *testing.T) {
+// The rules permit duplicates by faults of the sender, and by timeouts in the delivery log.
+func TestRulesPermitDuplicates(t *testing.T) {
 	now := time.Now()
 	first, again := got(1, 1, 1, 200), got(1, 1, 1, 200)
 	number := new(atomic.Int32)
@@ -114,10 +116,10 @@ func TestJudgeReplicas(t *testing.T) {
 	judge := func(server int32, arrivals ...*lab.Arrival) lab.Verdict {
 		number.Store(server)
 		c := newCrash(options{replicas: 3}, "", nil)
-		c.timeline.incidents = []*incident{{excuses: everything, who: 1, from: now, to: now.Add(time.Second)}}
+		c.timeline.incidents = []*incident{{duplicates: anyRequest, number: 1, from: now, to: now.Add(time.Second)}}
 		c.timeouts = map[benchfill.Attempt]bool{{WebhookID: first.ID, Number: 1}: again.Attempt == 2}
 		v := lab.Check(lab.History{
-			Expected: []*lab.Expected{expected(1, 1), expected(1, 2)}, Arrivals: arrivals, Line: lineOf,
+			Expected: []*lab.Expected{expected(1, 1), expected(1, 2)}, Arrivals: arrivals, OrderKey: orderKeyOf,
 		}, c.rules())
 		return v
 	}
@@ -127,22 +129,22 @@ func TestJudgeReplicas(t *testing.T) {
 		a.Ended = a.At
 	}
 	if v := judge(1, first, again, next); len(v.Faults) > 0 || v.Duplicates != 1 {
-		t.Errorf("%d duplicates, faults %v", v.Duplicates, v.Faults)
+		t.Errorf("%d duplicates, violations %v", v.Duplicates, v.Faults)
 	}
 	if v := judge(3, first, again, next); v.Count(lab.Needless) != 1 {
-		t.Errorf("of a server without a fault: faults %v", v.Faults)
+		t.Errorf("a server without a fault: violations %v", v.Faults)
 	}
 	if v := judge(1, first, next, again); v.Count(lab.Needless) != 1 {
-		t.Errorf("what was overtaken comes late: faults %v", v.Faults)
+		t.Errorf("a repetition after the next delivery: violations %v", v.Faults)
 	}
 	again.Attempt = 2
 	if v := judge(3, first, again, next); len(v.Faults) > 0 || v.Duplicates != 1 {
-		t.Errorf("after a timeout: %d duplicates, faults %v", v.Duplicates, v.Faults)
+		t.Errorf("after a timeout: %d duplicates, violations %v", v.Duplicates, v.Faults)
 	}
 }
 
-// The seed alone decides about an order, in which each element comes once before any comes again.
-func TestShuffled(t *testing.T) {
+// The order depends on the seed alone, and has each element once in each round.
+func TestShuffledRounds(t *testing.T) {
 	order := func(seed uint64) (all []mode) {
 		next := shuffled(rand.New(rand.NewPCG(seed, 0)), outages)
 		for range 6 * len(outages) {
@@ -152,7 +154,7 @@ func TestShuffled(t *testing.T) {
 	}
 	all := order(7)
 	if !slices.Equal(all, order(7)) || slices.Equal(all, order(8)) {
-		t.Error("the seed does not decide")
+		t.Error("the order does not depend on the seed alone")
 	}
 	for round := range slices.Chunk(all, len(outages)) {
 		for _, m := range outages {
@@ -163,8 +165,8 @@ func TestShuffled(t *testing.T) {
 	}
 }
 
-// A follower of the feed reports what it did not see, and what it saw too often.
-func TestFollower(t *testing.T) {
+// A follower of the feed reports changes that it did not see, or saw twice.
+func TestFollowerFindsLostAndRepeatedChanges(t *testing.T) {
 	for name, c := range map[string]struct {
 		seen []int64
 		want int
@@ -181,8 +183,8 @@ func TestFollower(t *testing.T) {
 	}
 }
 
-// What is cut off hears nothing until that is restored, and then all of it.
-func TestProxy(t *testing.T) {
+// A proxy with a locked gate passes no data. After the unlock, it passes all of it.
+func TestProxyHoldsBackData(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -204,17 +206,17 @@ func TestProxy(t *testing.T) {
 	}
 	defer far.Close()
 	p.gate.Lock()
-	if _, err := near.Write([]byte("held up")); err != nil {
+	if _, err := near.Write([]byte("payload")); err != nil {
 		t.Fatal(err)
 	}
 	text := make([]byte, 7)
 	_ = far.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 	if n, err := far.Read(text); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("it heard %q, %v, of what is cut off", text[:n], err)
+		t.Errorf("a locked gate passes %q (%v)", text[:n], err)
 	}
 	_ = far.SetReadDeadline(time.Time{})
 	p.gate.Unlock()
-	if _, err := io.ReadFull(far, text); err != nil || string(text) != "held up" {
-		t.Errorf("it heard %q, %v", text, err)
+	if _, err := io.ReadFull(far, text); err != nil || string(text) != "payload" {
+		t.Errorf("after the unlock, %q arrives (%v)", text, err)
 	}
 }

@@ -13,34 +13,34 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// incident is a time in which something was wrong: a fault of a server or of the database, or an outage of a receiver.
+// incident is the period of a fault of a server or of the database, or of an outage of a receiver.
 type incident struct {
-	name     string
-	who      int  // the server, or everyServer; the receiver
-	outage   mode // empty for a fault
-	excuses  excuses
-	from, to time.Time // to is zero while it lasts
-	back     time.Time // when the server could send again; zero until then
+	name       string
+	number     int  // of the server, or everyServer; for an outage, of the receiver
+	outage     mode // empty for a fault
+	duplicates duplicates
+	from, to   time.Time // to is zero until the end
+	back       time.Time // when the server could send again; zero until then
 }
 
-// everyServer is the number of all servers.
+// everyServer stands for all servers.
 const everyServer = 0
 
-// during says whether it lasted in a time.
+// during reports whether the incident overlaps a period.
 func (i *incident) during(from, to time.Time) bool {
 	return i.from.Before(to) && (i.to.IsZero() || i.to.After(from))
 }
 
-// timeline is what was wrong when, and how long deliveries waited nevertheless.
+// timeline has all incidents, and finds deliveries that waited too long in spite of them.
 type timeline struct {
 	mu        sync.Mutex
-	incidents []*incident // in the order of their beginnings
+	incidents []*incident // in the order of their starts
 	servers   int
-	able      []time.Time    // looks at which a server could send
-	held      []*lab.Arrival // what receivers left without an answer for a while
+	serving   []time.Time    // times at which watch found a server that could send
+	held      []*lab.Arrival // requests that receivers held
 
-	count   int           // lanes that waited at a return of their receiver
-	longest time.Duration // that one of them waited for
+	count   int           // lanes that waited at the end of an outage
+	longest time.Duration // longest wait of these lanes
 }
 
 func (l *timeline) begin(i incident) *incident {
@@ -51,7 +51,7 @@ func (l *timeline) begin(i incident) *incident {
 	return &i
 }
 
-// mark notes that it is the time of something, if that has not been before.
+// mark sets times to now, except those that are set.
 func (l *timeline) mark(times ...*time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,28 +62,29 @@ func (l *timeline) mark(times ...*time.Time) {
 	}
 }
 
-// any says whether any incident is so.
+// any reports whether a condition holds for any incident.
 func (l *timeline) any(so func(*incident) bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.incidents, so)
 }
 
-// disturbed says whether a server, or the database, had a fault since a time that excuses as much as another.
-func (l *timeline) disturbed(server int, since time.Time, least excuses) bool {
+// disturbed reports whether a server or the database had a fault since a time. The fault must permit at least the
+// duplicates of least.
+func (l *timeline) disturbed(server int, since time.Time, least duplicates) bool {
 	return l.any(func(i *incident) bool {
-		its := i.who == everyServer || i.who == server
-		return its && i.excuses >= least && (i.back.IsZero() || i.back.After(since))
+		its := i.number == everyServer || i.number == server
+		return its && i.duplicates >= least && (i.back.IsZero() || i.back.After(since))
 	})
 }
 
-// excuses says whether a delivery may come again because of a fault, between two arrivals, of the server that the first
-// one is from.
-func (l *timeline) excuses(before, again *lab.Arrival) bool {
+// permits reports whether a delivery may be repeated because of a fault between the two arrivals. The fault must be one
+// of the database or of the sender of the first request.
+func (l *timeline) permits(before, again *lab.Arrival) bool {
 	from := senderOf(before)
 	return l.any(func(i *incident) bool {
-		enough := i.excuses == everything || i.excuses == unanswered && before.Status == 0
-		its := i.who == everyServer || from == 0 || i.who == from
+		enough := i.duplicates == anyRequest || i.duplicates == unanswered && before.Status == 0
+		its := i.number == everyServer || from == 0 || i.number == from
 		return enough && its && i.during(before.At, again.At)
 	})
 }
@@ -91,31 +92,29 @@ func (l *timeline) excuses(before, again *lab.Arrival) bool {
 func (l *timeline) String() string {
 	var s strings.Builder
 	for _, i := range l.incidents {
-		fmt.Fprintf(&s, "%s to %s, %d: %s\n", i.from.Format(lab.Clock), i.to.Format(lab.Clock), i.who, i.name)
+		fmt.Fprintf(&s, "%s to %s, %d: %s\n", i.from.Format(lab.Clock), i.to.Format(lab.Clock), i.number, i.name)
 	}
 	return s.String()
 }
 
-// retrySchedule is that of the servers. A delivery has few failures of its own, and comes again in the same life of a
-// server or the next: a receiver refuses it at random once at most, and its first failure in an outage is its own, as
-// is the first one after a server has recorded late what was confirmed before the outage. The last delay is longer than
-// the bound and shorter than silence: a delivery waits for it only if the receiver's failures count as its own.
+// retrySchedule is the schedule of the servers. A delivery has few failures of its own: a random refusal, the first
+// failure in an outage, and the first one after the late record of an earlier success. The last delay is longer than
+// the bound and shorter than lostAfter. A delivery reaches it only if the receiver's failures count as its own.
 const retrySchedule = "200ms,200ms,200ms,200ms,1m"
 
 const (
-	jitter = 0.2             // that of the server, as a part of a delay
-	pace   = 3 * time.Second // what it takes to send all the others
-	// maxLeases is how many leases may hold one delivery: of a server that had a fault while it held the lane, and of a
-	// second one that took it then and had one too. Some server has one every few seconds, so that without a limit
-	// every wait would be excused.
+	jitter = 0.2             // maximum random variation of the server's delays, as a fraction
+	pace   = 3 * time.Second // time to send all other pending deliveries
+	// maxLeases is the number of leases for which a delivery may wait: of a server that had a fault while it held the
+	// lane, and of the next one that leased the lane and had a fault. There are faults every few seconds, so without
+	// this limit every wait would be permitted.
 	maxLeases = 2
-	// beat is the time between two looks at the servers.
-	beat = 20 * time.Millisecond
+	// watchInterval is the time between two checks of the servers.
+	watchInterval = 20 * time.Millisecond
 )
 
-// bound is how long after an outage a receiver gets what has waited, if the servers can send: as long as the breaker,
-// or a delivery that fails because of its receiver, waits by then at most. Each probe may have failed as soon as it was
-// due.
+// bound returns the maximum wait of a delivery after an outage, if the servers can send. It is the longest delay of the
+// breaker, or of a delivery with failures of its receiver, if each probe failed when it was due.
 func bound(outage time.Duration) time.Duration {
 	failed := 0
 	if outage > 0 {
@@ -126,47 +125,47 @@ func bound(outage time.Duration) time.Duration {
 	return time.Duration(float64(webhook.RecoveryDelay(failed)) * (1 + jitter))
 }
 
-// watch looks whether any server can send, until ctx ends. A machine that is too busy for that does not run the
-// servers either.
+// watch records the times at which a server can send, until ctx ends. If the machine is too busy for watch, it is also
+// too busy for the servers, and that time does not count.
 func (l *timeline) watch(ctx context.Context) {
-	for lab.Pause(ctx, beat) == nil {
+	for lab.Pause(ctx, watchInterval) == nil {
 		l.mu.Lock()
 		down := map[int]bool{}
 		for _, i := range l.incidents {
-			if i.back.IsZero() && i.excuses != harmless {
-				down[i.who] = true
+			if i.back.IsZero() && i.duplicates != noneStillServing {
+				down[i.number] = true
 			}
 		}
 		if !down[everyServer] && len(down) < l.servers {
-			l.able = append(l.able, time.Now())
+			l.serving = append(l.serving, time.Now())
 		}
 		l.mu.Unlock()
 	}
 }
 
-// judge returns the deliveries of plain agents that waited for too long, for each arrival in their lane or until the
-// end, to be sent to a receiver that was there. Those of busy agents may have been parked, or moved.
+// judge returns the deliveries of plain agents that waited too long at the head of their lane, between two arrivals or
+// until the end. Deliveries of busy agents are not judged: they may have been parked or moved.
 func (l *timeline) judge(h lab.History) (late []*lab.Expected) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	pending, arrivals := map[string][]*lab.Expected{}, map[string][]*lab.Arrival{}
 	for _, e := range h.Expected {
 		if e.Receiver != lab.Anywhere {
-			pending[e.Line] = append(pending[e.Line], e)
+			pending[e.OrderKey] = append(pending[e.OrderKey], e) // the key is a lane
 		}
 	}
 	for _, a := range h.Arrivals {
-		arrivals[h.Line(a)] = append(arrivals[h.Line(a)], a)
+		arrivals[h.OrderKey(a)] = append(arrivals[h.OrderKey(a)], a)
 		if a.Held {
 			l.held = append(l.held, a)
 		}
 	}
-	end := latest(l.able...)
-	for line, left := range pending {
+	end := latest(l.serving...)
+	for lane, left := range pending {
 		slices.SortFunc(left, func(a, b *lab.Expected) int { return cmp.Compare(a.Sequence, b.Sequence) })
 		var before lab.Arrival
 		confirmed := map[lab.Key]bool{}
-		for _, a := range append(arrivals[line], &lab.Arrival{At: end}) {
+		for _, a := range append(arrivals[lane], &lab.Arrival{At: end}) {
 			for len(left) > 0 && confirmed[left[0].Key] {
 				left = left[1:]
 			}
@@ -184,13 +183,13 @@ func latest(times ...time.Time) time.Time {
 	return slices.MaxFunc(append(times, time.Time{}), time.Time.Compare)
 }
 
-// late says whether a delivery waited for too long between two arrivals. With each return of its receiver the wait
-// begins again. What a receiver has refused, or was too slow for, while it took others, waits by the schedule.
+// late reports whether a delivery waited too long between two arrivals. The wait begins again at the end of each
+// outage. A wait after a refusal or a timeout outside an outage does not count: it follows the retry schedule.
 func (l *timeline) late(e *lab.Expected, before *lab.Arrival, next time.Time) (late bool) {
-	var last incident // the outage before; at first, none
+	var last incident // the previous outage; zero for none
 	slow := before.Status == 0 && before.Ended.Sub(before.At) >= attemptTimeout
-	for _, o := range append(slices.Clone(l.incidents), &incident{who: e.Receiver, outage: healthy, from: next}) {
-		if o.outage == "" || o.who != e.Receiver || o.from.After(next) {
+	for _, o := range append(slices.Clone(l.incidents), &incident{number: e.Receiver, outage: healthy, from: next}) {
+		if o.outage == "" || o.number != e.Receiver || o.from.After(next) {
 			continue
 		}
 		begin := latest(e.Since, before.Ended, last.to)
@@ -207,24 +206,24 @@ func (l *timeline) late(e *lab.Expected, before *lab.Arrival, next time.Time) (l
 	return late
 }
 
-// grace is how long a delivery may wait beyond the bound: a replica that had a fault may have kept the lane.
+// grace returns how long a delivery may wait beyond the bound. A replica with a fault may have held the lease.
 func (l *timeline) grace(from, to time.Time) time.Duration {
 	leases := 0
 	for _, i := range l.incidents {
-		if l.servers > 1 && i.excuses > nothing && i.during(from.Add(-lease), to) {
+		if l.servers > 1 && i.duplicates > none && i.during(from.Add(-lease), to) {
 			leases++
 		}
 	}
 	return pace + time.Duration(min(leases, maxLeases))*lease
 }
 
-// sendable is for how long, in a time, a receiver could get something. While it keeps a request without an answer, a
-// server may have no further one in flight.
+// sendable returns for how long, in a period, a server could send to a receiver. Time in which the receiver held a
+// request does not count: a server may have at most one request in flight there.
 func (l *timeline) sendable(receiver int, from, to time.Time) (d time.Duration) {
-	for _, t := range l.able {
+	for _, t := range l.serving {
 		keeps := func(a *lab.Arrival) bool { return a.Receiver == receiver && !a.At.After(t) && a.Ended.After(t) }
 		if t.After(from) && t.Before(to) && !slices.ContainsFunc(l.held, keeps) {
-			d += beat
+			d += watchInterval
 		}
 	}
 	return d

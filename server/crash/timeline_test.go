@@ -15,7 +15,7 @@ import (
 	"github.com/agentevents/agentevents/server/lab"
 )
 
-// second is a time of a story whose end is now.
+// second returns a time in a story, in seconds after zero.
 func second(n float64) time.Time { return zero.Add(time.Duration(n * float64(time.Second))) }
 
 var zero = time.Now().Add(-100 * time.Second)
@@ -25,7 +25,7 @@ func pathOf(agent int64) string { return fmt.Sprintf("/%d-0-1", agent) }
 func expected(agent, sequence int64) *lab.Expected {
 	e := &lab.Expected{
 		Key: lab.Key{Path: pathOf(agent), Sequence: sequence}, Agent: agent, Status: "available", Since: zero,
-		Line: lineAt(pathOf(agent), 0),
+		OrderKey: orderKey(pathOf(agent), 0),
 	}
 	if agent >= firstBusy {
 		e.Receiver = lab.Anywhere
@@ -41,15 +41,15 @@ func got(agent, sequence int64, attempt, status int) *lab.Arrival {
 	}
 }
 
-// story is what happens at a receiver in the seconds from 1 to 91. It is away from 10 to 17, so that one probe fails
-// and the breaker then waits for 10 s, or 12 with the jitter. One delivery is pending meanwhile, behind one that
-// arrived before.
+// story has the expected deliveries and the arrivals at a receiver in the seconds from 1 to 91. An outage from 10 to 17
+// lets one probe fail, so that the breaker then waits 10 s, or 12 s with jitter. During it one delivery is pending.
+// Another one of its lane arrived before.
 type story struct {
 	expected []*lab.Expected
 	arrivals []*lab.Arrival
 	outages  [][2]float64
-	away     [][2]float64 // the only server
-	faults   int          // of one of two servers, which sends nevertheless
+	away     [][2]float64 // periods in which the only server cannot send
+	faults   int          // number of faults of one of two servers; the other one can send
 }
 
 func newStory(sent float64) *story { return newStoryOf(1, sent) }
@@ -70,18 +70,19 @@ func newStoryOf(agent int64, sent float64) *story {
 func (s *story) judge() (l *timeline, late bool) {
 	l = &timeline{servers: 1 + min(s.faults, 1)}
 	for range s.faults {
-		l.incidents = append(l.incidents, &incident{excuses: everything, who: 1, from: second(20), to: second(21)})
+		l.incidents = append(l.incidents,
+			&incident{duplicates: anyRequest, number: 1, from: second(20), to: second(21)})
 	}
 	for _, o := range s.outages {
 		l.incidents = append(l.incidents, &incident{outage: failing, from: second(o[0]), to: second(o[1])})
 	}
-	for at := 1.0; at < 91; at += beat.Seconds() {
+	for at := 1.0; at < 91; at += watchInterval.Seconds() {
 		if !slices.ContainsFunc(s.away, func(a [2]float64) bool { return at >= a[0] && at < a[1] }) {
-			l.able = append(l.able, second(at))
+			l.serving = append(l.serving, second(at))
 		}
 	}
 	slices.SortStableFunc(s.arrivals, func(a, b *lab.Arrival) int { return a.At.Compare(b.At) })
-	return l, len(l.judge(lab.History{Expected: s.expected, Arrivals: s.arrivals, Line: lineOf})) > 0
+	return l, len(l.judge(lab.History{Expected: s.expected, Arrivals: s.arrivals, OrderKey: orderKeyOf})) > 0
 }
 
 func (s *story) outage(from, to float64) *story {
@@ -89,12 +90,12 @@ func (s *story) outage(from, to float64) *story {
 	return s
 }
 
-func (s *story) dead(from, to float64) *story {
+func (s *story) unserved(from, to float64) *story {
 	s.away = append(s.away, [2]float64{from, to})
 	return s
 }
 
-func (s *story) hits(n int) *story {
+func (s *story) withFaults(n int) *story {
 	s.faults = n
 	return s
 }
@@ -104,7 +105,7 @@ func (s *story) first(change func(*lab.Arrival)) *story {
 	return s
 }
 
-// another is a request that the receiver keeps without an answer.
+// another adds a request that the receiver holds.
 func (s *story) another(from, to float64) *story {
 	a := got(2, 1, 1, 0)
 	a.At, a.Ended, a.Held = second(from), second(to), true
@@ -113,7 +114,7 @@ func (s *story) another(from, to float64) *story {
 	return s
 }
 
-// again has the first delivery arrive once more.
+// again adds a second arrival of the first delivery.
 func (s *story) again(at float64) *story {
 	a := got(1, 1, 2, 200)
 	a.At, a.Ended = second(at), second(at)
@@ -140,35 +141,35 @@ func at30(a *lab.Arrival) { a.Ended = second(30) }
 
 func at11(a *lab.Arrival) { a.At, a.Ended = second(11), second(11) }
 
-// What is sent within the bound after its receiver's return is in time; time in which it could not be sent does not
-// count.
-func TestJudgeWaits(t *testing.T) {
+// A delivery is late if it is sent after the bound, counted from the end of the outage. Time in which it could not be
+// sent does not count.
+func TestJudgeFindsLateDeliveries(t *testing.T) {
 	refused := func(a *lab.Arrival) { a.Status = 503 }
 	for name, c := range map[string]struct {
 		story *story
 		late  bool
 	}{
-		"at once":                                      {newStory(17.1), false},
-		"within the bound and the pace":                {newStory(31.9), false},
-		"after the bound":                              {newStory(32.2), true},
-		"never":                                        {newStory(90).never(), true},
-		"within the bound of a shorter outage":         {newStory(29.9).outage(17.5, 21), false},
-		"after the bound of a shorter outage":          {newStory(30.1).outage(17.5, 21), true},
-		"after a long outage":                          {newStory(91).longer(), false},
-		"no outage":                                    {newStory(25).healthy(), true},
-		"the program was dead when it was due":         {newStory(40).dead(30, 39), false},
-		"the program was dead before it was due":       {newStory(32.2).dead(18, 28), true},
-		"dead time that overlaps counts once":          {newStory(40).dead(30, 34).dead(31, 35), true},
-		"the one before it was answered late":          {newStory(40).first(at30), false},
-		"the one before it was refused in the outage":  {newStory(40).first(refused).first(at11), true},
-		"the one before it was refused alone":          {newStory(40.1).healthy().first(refused).again(40), false},
-		"the receiver keeps others without an answer":  {newStory(40).another(28, 39), false},
-		"the next outage begins":                       {newStory(90).outage(30, 80), false},
-		"after the bound, and the next outage begins":  {newStory(90).outage(40, 80), true},
-		"a replica was hit that may have had its lane": {newStory(38).hits(1), false},
-		"that is over too":                             {newStory(39.5).hits(1), true},
-		"two replicas":                                 {newStory(45).hits(2), false},
-		"more":                                         {newStory(47).hits(9), true},
+		"at once":                                     {newStory(17.1), false},
+		"within the bound and the pace":               {newStory(31.9), false},
+		"after the bound":                             {newStory(32.2), true},
+		"never":                                       {newStory(90).never(), true},
+		"within the bound of a shorter outage":        {newStory(29.9).outage(17.5, 21), false},
+		"after the bound of a shorter outage":         {newStory(30.1).outage(17.5, 21), true},
+		"after a long outage":                         {newStory(91).longer(), false},
+		"no outage":                                   {newStory(25).healthy(), true},
+		"no server could send when it was due":        {newStory(40).unserved(30, 39), false},
+		"no server could send before it was due":      {newStory(32.2).unserved(18, 28), true},
+		"overlapping periods count once":              {newStory(40).unserved(30, 34).unserved(31, 35), true},
+		"the previous one was answered late":          {newStory(40).first(at30), false},
+		"the previous one was refused in the outage":  {newStory(40).first(refused).first(at11), true},
+		"the previous one was refused outside":        {newStory(40.1).healthy().first(refused).again(40), false},
+		"the receiver holds other requests":           {newStory(40).another(28, 39), false},
+		"the next outage begins":                      {newStory(90).outage(30, 80), false},
+		"after the bound, and the next outage begins": {newStory(90).outage(40, 80), true},
+		"a replica with a fault may have its lane":    {newStory(38).withFaults(1), false},
+		"after the lease of that replica, too":        {newStory(39.5).withFaults(1), true},
+		"two leases":                                  {newStory(45).withFaults(2), false},
+		"more than two leases":                        {newStory(47).withFaults(9), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, late := c.story.judge(); late != c.late {
@@ -178,22 +179,22 @@ func TestJudgeWaits(t *testing.T) {
 	}
 }
 
-// A busy agent's may be parked.
-func TestWaitsOfBusyAgents(t *testing.T) {
+// Deliveries of busy agents may be parked.
+func TestJudgeIgnoresBusyAgents(t *testing.T) {
 	if _, late := newStoryOf(firstBusy, 90).judge(); late {
 		t.Error("it is late")
 	}
 }
 
-// The longest wait after a return is that of the first delivery of a lane.
-func TestLongestWait(t *testing.T) {
+// The longest wait after an outage is that of the first delivery of a lane.
+func TestJudgeMeasuresTheLongestWait(t *testing.T) {
 	if w, _ := newStory(20).judge(); w.count != 1 || w.longest.Round(time.Second/2) != 3*time.Second {
 		t.Errorf("%d lanes have waited, at most for %v", w.count, w.longest)
 	}
 }
 
-// The bound follows from how many probes can have failed.
-func TestBound(t *testing.T) {
+// The bound follows from the number of probes that can have failed.
+func TestBoundGrowsWithTheOutage(t *testing.T) {
 	for lasted, want := range map[float64]time.Duration{
 		4.9: 6, 5: 12, 14.9: 12, 15: 36, 44.9: 36, 45: 72, 105: 72, 9000: 72,
 	} {
@@ -203,26 +204,26 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// Something can be sent as long as there are the database and a server.
-func TestWatch(t *testing.T) {
+// Servers can send while the database and at least one server have no fault.
+func TestWatchFindsWhenServersCanSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &timeline{servers: 2}
 		ctx, end := context.WithCancel(t.Context())
 		go l.watch(ctx)
 		expect := func(want bool, when string) {
 			t.Helper()
-			before := len(l.able)
-			time.Sleep(10 * beat)
+			before := len(l.serving)
+			time.Sleep(10 * watchInterval)
 			synctest.Wait()
-			if able := len(l.able) > before; able != want {
-				t.Errorf("%s: %t", when, able)
+			if serving := len(l.serving) > before; serving != want {
+				t.Errorf("%s: %t", when, serving)
 			}
 		}
-		begin := func(who int) *incident { return l.begin(incident{who: who, excuses: everything}) }
+		begin := func(number int) *incident { return l.begin(incident{number: number, duplicates: anyRequest}) }
 		expect(true, "at first")
 		one := begin(1)
-		l.begin(incident{who: 2, excuses: harmless})
-		l.begin(incident{who: 2, outage: failing})
+		l.begin(incident{number: 2, duplicates: noneStillServing})
+		l.begin(incident{number: 2, outage: failing})
 		expect(true, "without the first server")
 		two := begin(2)
 		expect(false, "without both")
@@ -239,8 +240,8 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-// A receiver takes nothing during an outage, in three ways, and everything after it.
-func TestOutage(t *testing.T) {
+// A receiver confirms no request during an outage of any mode, and every request after it.
+func TestReceiverConfirmsNothingDuringAnOutage(t *testing.T) {
 	for _, m := range outages {
 		t.Run(string(m), func(t *testing.T) { testOutage(t, m) })
 	}
@@ -255,7 +256,7 @@ func testOutage(t *testing.T, m mode) {
 	defer r.Close()
 	ctx, end := context.WithCancel(t.Context())
 	over := make(chan error)
-	go func() { over <- r.goAway(ctx, m, time.Hour) }()
+	go func() { over <- r.runOutage(ctx, m, time.Hour) }()
 	for r.modeNow() != m || m == closed && !silent(r.URL) {
 		time.Sleep(time.Millisecond)
 	}
@@ -269,7 +270,7 @@ func testOutage(t *testing.T, m mode) {
 		t.Errorf("during the outage: %s", got)
 	}
 	if c.record.Count() > 0 && m == closed {
-		t.Error("a request has arrived at a port that is closed")
+		t.Error("a request has arrived at a closed port")
 	}
 	end()
 	if err := <-over; err != nil {
@@ -294,7 +295,7 @@ func (r *receiver) modeNow() mode {
 	return r.mode
 }
 
-// silent says whether nothing listens at a URL.
+// silent reports whether a URL refuses connections.
 func silent(url string) bool {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err == nil {
@@ -303,7 +304,7 @@ func silent(url string) bool {
 	return err != nil
 }
 
-// post sends a delivery and says what became of it.
+// post sends a delivery and returns the class of the answer.
 func post(r *receiver) string {
 	alone := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := alone.Post(r.URL+pathOf(1), "application/x-www-form-urlencoded", strings.NewReader("agent_id=1"))
@@ -314,7 +315,7 @@ func post(r *receiver) string {
 	return fmt.Sprintf("%dxx", resp.StatusCode/100)
 }
 
-// arrivals puts arrivals into a record through a receiver that holds them.
+// hold sends requests to a receiver that holds them. The returned function ends them.
 func hold(t *testing.T, c *crash, number int, paths ...string) (*receiver, func()) {
 	t.Helper()
 	if err := c.openReceiver(number); err != nil {
@@ -341,11 +342,11 @@ func hold(t *testing.T, c *crash, number int, paths ...string) (*receiver, func(
 	return r, cancel
 }
 
-// A receiver that is back lags until each plain agent's lane has got something of what was pending.
-func TestLagging(t *testing.T) {
+// After an outage, a receiver lags until it got a request of each plain agent's lane with pending deliveries.
+func TestReceiverLags(t *testing.T) {
 	c := newCrash(options{}, "", nil)
 	e := expected(1, 1)
-	e.Receiver, e.Line = oneLane, lineAt(pathOf(1), oneLane)
+	e.Receiver, e.OrderKey = oneLane, orderKey(pathOf(1), oneLane)
 	c.record.Expect(*e)
 	busy := expected(firstBusy, 1)
 	c.record.Expect(*busy)
@@ -354,18 +355,18 @@ func TestLagging(t *testing.T) {
 		return (&receiver{crash: c, Receiver: &lab.Receiver{Number: number}}).lagging(since)
 	}
 	if !lags(oneLane, back) || lags(flaky, back) || lags(oneLane, zero) {
-		t.Error("what was pending at the return lags, and nothing else")
+		t.Error("lanes that were pending at the end of the outage lag, and no others")
 	}
 	r, end := hold(t, c, oneLane, pathOf(1))
 	defer r.Close()
 	defer end()
 	if lags(oneLane, back) {
-		t.Error("what has arrived does not lag")
+		t.Error("a lane lags after its request")
 	}
 }
 
-// What the reliable receiver has left without an answer must come again, and not what another has, or a busy agent.
-func TestInFlight(t *testing.T) {
+// Requests that the reliable receiver holds count as in flight, except those of busy agents.
+func TestInFlightListsPlainLanesOfReliable(t *testing.T) {
 	c := newCrash(options{}, "", nil)
 	began := time.Now()
 	r, end := hold(t, c, reliable, pathOf(1), pathOf(firstBusy))
@@ -374,7 +375,7 @@ func TestInFlight(t *testing.T) {
 	other, endOther := hold(t, c, flaky, pathOf(3))
 	defer other.Close()
 	defer endOther()
-	lane := []string{lineAt(pathOf(1), reliable)}
+	lane := []string{orderKey(pathOf(1), reliable)}
 	for _, server := range []struct {
 		began       time.Time
 		before, now []string
@@ -388,8 +389,8 @@ func TestInFlight(t *testing.T) {
 	}
 }
 
-// A receiver that is back refuses no first attempt until each lane has got something: a probe may be one.
-func TestReceiverThatIsBackRefusesNoProbe(t *testing.T) {
+// After an outage, a receiver refuses no first attempt until each lane got a request: it may be a probe.
+func TestReceiverRefusesNoProbe(t *testing.T) {
 	r := &receiver{random: rand.New(rand.NewPCG(1, 2)), refuses: true, changed: make(chan struct{})}
 	refused := func() (n int) {
 		for range 1000 {

@@ -42,8 +42,8 @@ func TestLogKeepsTheOrder(t *testing.T) {
 	}
 }
 
-// What goes wrong at the start is printed, and nothing stays behind.
-func TestFailure(t *testing.T) {
+// A failed start returns an error that names the cause, and leaves no files.
+func TestFailedStart(t *testing.T) {
 	script := func(text string) string {
 		path := filepath.Join(t.TempDir(), "program")
 		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {

@@ -90,8 +90,8 @@ To try it out, open %[1]s/docs, press Authorize and sign in as one of these appl
 "Execute" then show something in every list. The operator's application may do everything, the client's may do
 everything for client 12.
 
-    client    id %[2]s  secret %[3]s
-    operator  id %[4]s  secret %[5]s
+    application of client 12     id %[2]s  secret %[3]s
+    application of the operator  id %[4]s  secret %[5]s
 
 Client 12 has local agent 136 with event 1 and remote agent 7 with event 2. The receiver of both events is /healthz of
 this server.

@@ -190,7 +190,7 @@ func checkRequiresStore(t *testing.T, args []string) {
 	file := newFile(t)
 	store, want := "sqlite:"+file, "there is no database yet"
 	if pgtest.OnPostgres() {
-		store, want = pgtest.Empty(t), "it is no database of this program"
+		store, want = pgtest.Empty(t), "it is no database of agentevents"
 	}
 	stdout, stderr, code := command(t, databaseAt(store), args...)
 	if _, err := os.Stat(file); code != 1 || stdout != "" || !strings.Contains(stderr, want) || err == nil {

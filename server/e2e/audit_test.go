@@ -22,7 +22,7 @@ func TestDebugLogHasNoSecret(t *testing.T) {
 	a.putClient()
 	a.putAgent(gen.AgentTypeLocal, 136, "x")
 	for _, secret := range []string{"hidden-user", "hidden-password", "hidden-query"} {
-		lab.Tell(secret)
+		lab.AddSecret(secret)
 	}
 	hidden := strings.Replace(r.URL, "http://", "http://hidden-user:hidden-password@", 1) + "/?key=hidden-query"
 	event := a.createEvent(gen.AgentTypeLocal, 136, hidden, gen.RequestMethodGET, gen.EventTypeAgentLogin)
@@ -32,7 +32,7 @@ func TestDebugLogHasNoSecret(t *testing.T) {
 	must(t, http.StatusOK, tested, err)
 	rotated, err := a.RotateSecretWithResponse(t.Context(), pbxClient, nil)
 	must(t, http.StatusOK, rotated, err)
-	lab.Tell(rotated.JSON200.Secret)
+	lab.AddSecret(rotated.JSON200.Secret)
 	created, err := a.CreateApplicationWithResponse(t.Context(), pbxClient, nil,
 		gen.ApplicationCreate{Name: "CRM", Access: gen.AccessLevelAll})
 	must(t, http.StatusCreated, created, err)
@@ -66,7 +66,7 @@ func requestTokens(t *testing.T, p *process, created gen.ApplicationSecret) {
 		"grant_type": {"client_credentials"}, "client_id": {created.ID}, "client_secret": {created.Secret},
 	}.Encode()
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(created.ID+":"+created.Secret))
-	lab.Tell(basic)
+	lab.AddSecret(basic)
 	for _, c := range []struct{ query, authorization string }{
 		{"?" + form, ""},
 		{"?grant_type=client_credentials", basic},

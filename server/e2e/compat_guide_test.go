@@ -11,8 +11,8 @@ import (
 	"github.com/agentevents/agentevents/store/pgtest"
 )
 
-// The clients in gen/README.md work as they are printed there.
-func TestClientsOfTheGuide(t *testing.T) {
+// The callers in gen/README.md work as they are printed there.
+func TestCallersOfTheGuide(t *testing.T) {
 	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
 	for language, command := range map[string]struct {
@@ -26,11 +26,11 @@ func TestClientsOfTheGuide(t *testing.T) {
 			t.Parallel()
 			path := installed(t, command.program, command.debian)
 			dir := t.TempDir()
-			writeScript(t, dir, "client", fromGuide(t, "gen/README.md", language))
+			writeScript(t, dir, "caller", fromGuide(t, "gen/README.md", language))
 			c := newCompatServer(t).newClient(t)
 			run := func(server, secret string) (string, int) {
 				t.Helper()
-				cmd := exec.Command(path, append(command.args, filepath.Join(dir, "client"), showURL)...)
+				cmd := exec.Command(path, append(command.args, filepath.Join(dir, "caller"), showURL)...)
 				cmd.Env = append(os.Environ(), "SERVER="+server, "APPLICATION_ID="+c.application.ID,
 					"APPLICATION_SECRET="+secret)
 				out, _ := cmd.CombinedOutput() // the exit code tells more

@@ -75,7 +75,7 @@ func (c *originalClient) createApplication(access gen.AccessLevel) (created gen.
 	c.Helper()
 	body := c.pbx("POST", "/application/", `{"name":"CRM","access":"`+string(access)+`"}`, http.StatusCreated)
 	c.must(json.Unmarshal([]byte(body), &created))
-	lab.Tell(created.Secret)
+	lab.AddSecret(created.Secret)
 	return created
 }
 

@@ -81,8 +81,8 @@ func TestMakeRunIgnoresSettingsOfAnotherServer(t *testing.T) {
 	printed := p.out.String()
 	contains(t, "output", printed, "export AGENTEVENTS_DATABASE_URL=sqlite:bin/agentevents.db\n",
 		`networks="[127.0.0.0/8 ::1/128]"`)
-	checkLists(t, printed, "client", "read_only")
-	checkLists(t, printed, "operator", "operator")
+	checkLists(t, printed, "application of client 12", "read_only")
+	checkLists(t, printed, "application of the operator", "operator")
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

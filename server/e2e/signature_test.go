@@ -18,7 +18,7 @@ import (
 )
 
 // The receivers in webhook/README.md, as they are printed there, accept what the server sends before a rotation of the
-// secret and after two of them, and nothing else.
+// secret and after two of them, and nothing else. They recognize a test delivery.
 func TestReceiversOfTheGuideVerifySignatures(t *testing.T) {
 	pgtest.SQLiteOnly(t, "requests do not depend on the engine")
 	t.Parallel()
@@ -29,7 +29,8 @@ func TestReceiversOfTheGuideVerifySignatures(t *testing.T) {
 			t.Run("without a secret", s.failsWithoutSecret)
 			c := newSigningClient(t)
 			secret := c.secret()
-			if p := s.start(t, secret); p.ended() {
+			p := s.start(t, secret)
+			if p.ended() {
 				t.Fatalf("the receiver ended:\n%s", p.out)
 			}
 			genuine := c.deliver(s.url)
@@ -41,6 +42,12 @@ func TestReceiversOfTheGuideVerifySignatures(t *testing.T) {
 				s.try(t, a, variants(secret), http.StatusNoContent)
 				s.try(t, a, forgeries(secret), http.StatusUnauthorized)
 			}
+			test := []variant{{"test delivery", inHeader("agentevents-test", always("true"))}}
+			s.try(t, genuine[0], test, http.StatusNoContent)
+			eventually(t, "it reports the test delivery", func() bool {
+				return strings.Contains(p.out.String(), "test delivery "+genuine[0].ID)
+			})
+			equal(t, "test deliveries", strings.Count(p.out.String(), "test delivery"), 1)
 		})
 	}
 }

@@ -23,7 +23,7 @@ func TestWarningsNameClientAndAgent(t *testing.T) {
 		return lab.Reply{Status: status}
 	})
 	for _, secret := range []string{"line-user", "line-password", "line-path", "line-query"} {
-		lab.Tell(secret)
+		lab.AddSecret(secret)
 	}
 	dead := "http://" + freePort(t)
 	for i, at := range []string{statuses.URL, statuses.URL, dead} {

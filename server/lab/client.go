@@ -19,7 +19,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 )
 
-// The operator's application of every server in the lab, and where the API is on a server.
+// The operator's application of every server that Start starts, and the path of the API.
 const (
 	OperatorID     = "lab"
 	OperatorSecret = "a-secret-of-the-lab-alone"
@@ -31,7 +31,7 @@ type Doer interface {
 	Do(req *http.Request) (*http.Response, error)
 }
 
-// StatusError is an answer with another status than the one that was wanted.
+// StatusError is an answer whose status is not the wanted one.
 type StatusError struct {
 	Status, Want int
 	Body         string
@@ -42,7 +42,7 @@ func (e *StatusError) Error() string {
 }
 
 // Call makes a request and reads the answer as T. A body of url.Values is sent as a form, a string as it is, anything
-// else as JSON, and nil not at all. The error is a *StatusError unless the answer has the status that is wanted.
+// else as JSON, and nil not at all. If the answer has not the wanted status, the error is a *StatusError.
 func Call[T any](ctx context.Context, d Doer, want int, method, address string, body any) (answer T, err error) {
 	kind, content := "application/json", []byte{}
 	switch b := body.(type) {
@@ -77,10 +77,10 @@ func Call[T any](ctx context.Context, d Doer, want int, method, address string, 
 	return answer, err
 }
 
-// Operator makes requests of a server with a token. A request that has an Authorization of its own keeps it.
+// Operator sends requests to a server with a token. It keeps the Authorization of a request that has one.
 type Operator struct {
 	URL   string            // of the server
-	Token string            // if it is empty, the operator's is got before the first request
+	Token string            // if empty, the first request gets the operator's token
 	Base  http.RoundTripper // nil means http.DefaultTransport
 
 	mu sync.Mutex // of Token
@@ -108,9 +108,9 @@ func (o *Operator) current() (token string, err error) {
 	return o.Token, err
 }
 
-// Token gets a token of a server for an application.
+// Token requests a token for an application.
 func Token(d Doer, server, id, secret string) (string, error) {
-	Tell(secret)
+	AddSecret(secret)
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
 	answer, err := Call[gen.Token](context.Background(), d, http.StatusOK, http.MethodPost, server+"/oauth/token", form)
 	if err != nil {
@@ -119,11 +119,11 @@ func Token(d Doer, server, id, secret string) (string, error) {
 	return answer.AccessToken, nil
 }
 
-// maxIdle is how long a connection is kept without a request: servers close those that have none for longer.
+// maxIdle is the time for which an idle connection is kept, since a server closes idle connections.
 const maxIdle = time.Second
 
-// Wire sends requests to a server over one connection at a time, and knows as much of HTTP as the answers need: what it
-// spends itself is missing to what it measures on the same machine. It is used by one goroutine.
+// Wire sends requests to a server over one connection at a time. It implements only as much HTTP as the answers need,
+// since its processor time is missing to the server that it measures. Only one goroutine may use it.
 type Wire struct {
 	Addr string // HOST:PORT on loopback
 
@@ -140,8 +140,8 @@ func (w *Wire) Close() error {
 	return w.conn.Close()
 }
 
-// Call sends a request as it stands and returns the body of its answer, which is valid until the next call. An answer
-// that is not a 2xx is an error.
+// Call sends a complete request and returns the body of its answer, which is valid until the next call. An answer that
+// is not a 2xx is an error.
 func (w *Wire) Call(request []byte) (body []byte, err error) {
 	if time.Since(w.used) > maxIdle {
 		_ = w.Close()
@@ -162,7 +162,7 @@ func (w *Wire) Call(request []byte) (body []byte, err error) {
 	return body, nil
 }
 
-// read reads an answer. A large body comes in chunks, without a length in its head: net/http reads it.
+// read reads an answer. If its body has chunks, net/http reads it.
 func (w *Wire) read() (head, body []byte, err error) {
 	w.in = w.in[:0]
 	for {
@@ -187,7 +187,7 @@ func (w *Wire) read() (head, body []byte, err error) {
 	}
 }
 
-// readChunks reads the body of an answer that has begun.
+// readChunks reads the rest of an answer, and returns its body.
 func (w *Wire) readChunks() ([]byte, error) {
 	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(w.in), w.conn)), nil)
 	if err != nil {

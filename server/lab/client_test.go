@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// An answer is read to its end, in chunks or not, and the next one after it. An error status is an error.
-func TestWire(t *testing.T) {
+// Wire reads an answer completely, with or without chunks, and then the next one. An error status is an error.
+func TestWireReadsWholeAnswers(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
 			http.NotFound(w, r)

@@ -1,9 +1,9 @@
-// Package lab is what tries agentevents from outside: the tests in server/e2e use it, the programs demo, crash, bench
-// and sdk, and some tests of the server.
+// Package lab runs agentevents as a process, calls its API and receives its webhooks. The tests in server/e2e, the
+// programs demo, crash, bench and sdk, and some tests of the server use it.
 //
-//	program.go   Main, which runs a program, Until, which waits, and Progress, which shows how far it is
+//	program.go   Main, which runs a program, Until, which waits, and Progress, which shows the state of a program
 //	server.go    Server, the real binary as a process on loopback, its Log, and Secret, which finds a secret in a log
-//	client.go    Operator, Call and Token, by which the API is used, and Wire, the cheapest client, for measurements
-//	receiver.go  Receiver, a web server that answers as it is programmed to
-//	record.go    Record, which keeps what is expected and what arrives, and Check, which compares the two
+//	client.go    Operator, Call and Token, which use the API, and Wire, a client for measurements
+//	receiver.go  Receiver, a web server with programmed replies
+//	record.go    Record, which has the expected deliveries and the arrivals, and Check, which compares the two
 package lab

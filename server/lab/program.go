@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Main runs a program until it is done or a signal interrupts it. An error is printed, and makes the exit code 1.
+// Main runs a program until it returns or a signal interrupts it. After an error, it prints the error and exits with 1.
 func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(),
 		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
@@ -26,10 +26,10 @@ func Main(name string, run func(ctx context.Context, args []string, stdout, stde
 		err = errors.New("interrupted")
 	}
 	fmt.Fprintf(os.Stderr, "\n%s: %v\n", name, err)
-	os.Exit(1) //nolint:gocritic // the process ends, and with it what stop would undo
+	os.Exit(1) //nolint:gocritic // the process ends without stop
 }
 
-// Pause waits for a time, or returns why ctx has ended before.
+// Pause waits for a duration. If ctx ends before, it returns the cause.
 func Pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -39,13 +39,13 @@ func Pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// ErrLate says that what was waited for did not happen in time.
-var ErrLate = errors.New("what was waited for did not happen in time")
+// ErrLate reports that a condition did not hold in time.
+var ErrLate = errors.New("the condition did not hold in time")
 
-// Until waits until something is so, and looks every millisecond. The error is ErrLate after the limit, or why ctx has
-// ended before.
-func Until(ctx context.Context, limit time.Duration, so func() bool) error {
-	for began := time.Now(); !so(); {
+// Until waits until a condition holds. It checks the condition every millisecond. The error is ErrLate after the limit,
+// or the cause of the end of ctx.
+func Until(ctx context.Context, limit time.Duration, holds func() bool) error {
+	for began := time.Now(); !holds(); {
 		if time.Since(began) > limit {
 			return ErrLate
 		}
@@ -56,16 +56,16 @@ func Until(ctx context.Context, limit time.Duration, so func() bool) error {
 	return nil
 }
 
-// Progress shows now and then how far a program is.
+// Progress prints the state of a program at intervals.
 type Progress struct {
 	Out   io.Writer
-	Every time.Duration // the least time between two states
+	Every time.Duration // minimum time between two states
 
 	mu    sync.Mutex
 	shown time.Time
 }
 
-// Show prints a state in a line, unless one was shown shortly before.
+// Show prints a state in a line, unless it printed one within Every.
 func (p *Progress) Show(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +75,7 @@ func (p *Progress) Show(format string, args ...any) {
 	}
 }
 
-// Print prints text in any case.
+// Print prints text, without a limit.
 func (p *Progress) Print(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// States are shown now and then, text in any case.
-func TestProgress(t *testing.T) {
+// Show omits states that follow too soon. Print omits nothing.
+func TestProgressShowsStatesAtIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		p := Progress{Out: &out, Every: time.Minute}
@@ -26,12 +26,12 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-func TestUntil(t *testing.T) {
+func TestUntilEndsWithConditionLimitOrContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		looks := 0
 		if err := Until(ctx, time.Minute, func() bool { looks++; return looks == 3 }); err != nil || looks != 3 {
-			t.Errorf("it looks %d times (%v)", looks, err)
+			t.Errorf("%d calls of the condition (%v)", looks, err)
 		}
 		began := time.Now()
 		err := Until(ctx, time.Minute, func() bool { return false })

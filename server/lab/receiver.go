@@ -13,35 +13,34 @@ import (
 	"time"
 )
 
-// Reply is how a receiver treats one request.
+// Reply is a receiver's reply to one request.
 type Reply struct {
 	Status     int             // of the answer; 0 means 200
 	RetryAfter int             // seconds of the header Retry-After, 0 for none
 	Delay      time.Duration   // before the answer
-	Hold       <-chan struct{} // if set: no answer until it is closed, then the receiver asks for a reply again
-	Cut        bool            // ends the connection in place of an answer
+	Hold       <-chan struct{} // if set, the request waits until it is closed, and then gets another reply
+	Cut        bool            // ends the connection instead of an answer
 }
 
-// Receiver is a web server on a port of loopback. It notes every request in its record, and treats it as its program
-// says.
+// Receiver is a web server on a port of loopback. It records every request, and gives it the reply of its program.
 type Receiver struct {
 	URL    string
-	Number int // which of the record's receivers it is
+	Number int // among the receivers of its record
 
-	// Peer returns what Arrival.Peer is for the requests of a connection; nil means nil. It must not wait.
+	// Peer returns Arrival.Peer for the requests of a connection; nil means nil. It must not wait.
 	Peer atomic.Pointer[func(net.Conn) any]
 
 	record  *Record
 	reply   func(*Arrival) Reply
 	address string       // HOST:PORT
-	port    sync.Mutex   // is held while the port is opened or closed, and while that must not be
+	port    sync.Mutex   // held while the port is opened or closed, or must not be
 	http    *http.Server // nil while the port is closed
 	open    atomic.Int64 // connections
-	newest  atomic.Value // the other end of the last connection, a string
+	newest  atomic.Value // remote address of the last connection, a string
 }
 
-// NewReceiver opens a receiver. A program of nil answers every request with 200 at once; else it is called for many
-// requests side by side.
+// NewReceiver opens a receiver. A nil program answers every request with 200 immediately. The program is called
+// concurrently.
 func NewReceiver(record *Record, number int, program func(*Arrival) Reply) (*Receiver, error) {
 	if program == nil {
 		program = func(*Arrival) Reply { return Reply{} }
@@ -61,7 +60,7 @@ func (r *Receiver) Close() {
 	}
 }
 
-// ClosePort refuses connections from now on. What has arrived gets its answer before it returns.
+// ClosePort closes the port. It returns after the requests that have arrived got their answers.
 func (r *Receiver) ClosePort() error {
 	r.port.Lock()
 	defer r.port.Unlock()
@@ -72,7 +71,7 @@ func (r *Receiver) ClosePort() error {
 	return err
 }
 
-// OpenPort opens the port that was closed, which a connection of another program may use for a moment.
+// OpenPort opens the port. After ClosePort, it tries again while another program's connection uses the port.
 func (r *Receiver) OpenPort() (err error) {
 	r.port.Lock()
 	defer r.port.Unlock()
@@ -108,23 +107,23 @@ func (r *Receiver) count(c net.Conn, state http.ConnState) {
 	}
 }
 
-// Settle waits until all is noted that was sent by a server that is gone: its connections are read to their ends.
+// Settle waits until all requests of servers that have ended are recorded: it waits for the end of their connections.
 func (r *Receiver) Settle(ctx context.Context) error {
 	r.port.Lock()
 	defer r.port.Unlock()
 	if r.http == nil {
-		return nil // ClosePort has waited for them
+		return nil // ClosePort waited for them
 	}
 	last, err := net.Dial("tcp", r.address) //nolint:noctx // on loopback
 	if err != nil {
 		return err
 	}
 	defer last.Close()
-	// When the last connection is accepted, so are those that were made before.
+	// Connections are accepted in order, so earlier ones are accepted before last.
 	if err := Until(ctx, patience, func() bool {
 		return r.newest.Load() == last.LocalAddr().String() && r.open.Load() == 1
 	}); err != nil {
-		return fmt.Errorf("a connection of a server that is gone stays open: %w", err)
+		return fmt.Errorf("a connection of a server that has ended stays open: %w", err)
 	}
 	return nil
 }
@@ -132,7 +131,7 @@ func (r *Receiver) Settle(ctx context.Context) error {
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	a, err := r.read(req)
 	if err != nil {
-		return // the sender was killed in the middle of it
+		return // the sender was killed while it sent
 	}
 	r.record.arrive(a)
 	reply := r.wait(req.Context(), a)
@@ -155,7 +154,7 @@ func (r *Receiver) read(req *http.Request) (*Arrival, error) {
 		ID: req.Header.Get("webhook-id"), Peer: req.Context().Value(peerKey{}),
 	}
 	a.Path = req.URL.EscapedPath()
-	// What is not a number stays 0, which is no sequence and no attempt of any delivery.
+	// A malformed number stays 0, which no delivery has as its sequence or attempt.
 	a.Sequence, _ = strconv.ParseInt(req.Header.Get("agentevents-sequence"), 10, 64)
 	a.Attempt, _ = strconv.Atoi(req.Header.Get("agentevents-attempt"))
 	if r.record.KeepHeaders {
@@ -164,7 +163,7 @@ func (r *Receiver) read(req *http.Request) (*Arrival, error) {
 	return a, err
 }
 
-// wait waits until a request is due to be treated, or its sender is gone, and returns how to treat it.
+// wait returns the reply to a request, after its Hold and Delay. It ends early if the sender closes the connection.
 func (r *Receiver) wait(ctx context.Context, a *Arrival) Reply {
 	reply := r.reply(a)
 	for reply.Hold != nil {
@@ -177,7 +176,7 @@ func (r *Receiver) wait(ctx context.Context, a *Arrival) Reply {
 		reply = r.reply(a)
 	}
 	if reply.Delay > 0 {
-		_ = Pause(ctx, reply.Delay) // it ends early if the sender is gone
+		_ = Pause(ctx, reply.Delay)
 	}
 	return reply
 }

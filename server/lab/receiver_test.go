@@ -57,7 +57,7 @@ func TestReceiverKeepsWhatArrives(t *testing.T) {
 	}
 }
 
-func TestReceiverHolds(t *testing.T) {
+func TestReceiverHoldsRequestUntilRelease(t *testing.T) {
 	for name, want := range map[string]int{"and answers": 204, "and cuts off": 0} {
 		t.Run(name, func(t *testing.T) {
 			release, arrived := make(chan struct{}), make(chan struct{}, 1)
@@ -75,7 +75,7 @@ func TestReceiverHolds(t *testing.T) {
 			}()
 			<-arrived
 			if all := record.Arrivals(); !all[0].Ended.IsZero() {
-				t.Error("it has ended while it is held")
+				t.Error("the request ended while the receiver held it")
 			}
 			close(release)
 			if got := <-answered; got != want {
@@ -88,8 +88,8 @@ func TestReceiverHolds(t *testing.T) {
 	}
 }
 
-// A sender that gives up is not cut off by the receiver.
-func TestReceiverIsLeft(t *testing.T) {
+// If the sender closes the connection, the record does not say that the receiver cut it off.
+func TestReceiverRecordsClosedConnection(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r, record := open(t, func(*Arrival) Reply {
 		cancel()

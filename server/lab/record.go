@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// Key names a delivery: one change for one registration, whose URL has a path of its own.
+// Key names a delivery: one change for one event, whose URL has a path of its own.
 type Key struct {
-	Path     string // of the registration's URL, escaped
+	Path     string // of the event's URL, escaped
 	Sequence int64  // of the change
 }
 
-// Arrival is one request as a receiver got it, and how it was treated.
+// Arrival is a request to a receiver, and its answer.
 type Arrival struct {
 	Key
-	Receiver            int // its number
+	Receiver            int // number of the receiver
 	Method, Query, Body string
 	ID                  string // webhook-id
 	Attempt             int
@@ -27,16 +27,16 @@ type Arrival struct {
 	Header              http.Header // nil unless the record keeps headers
 
 	At     time.Time
-	Ended  time.Time // when it was answered, or could no longer be; zero until then
-	Status int       // of the answer; 0 until there is one
-	Cut    bool      // the receiver ended the connection in place of an answer
-	Held   bool      // it was left without an answer for a while
+	Ended  time.Time // time of the answer, or of the end of the connection; zero until then
+	Status int       // of the answer; 0 without an answer
+	Cut    bool      // the receiver ended the connection instead of an answer
+	Held   bool      // the receiver held it before the answer
 }
 
-// Confirmed says whether it was answered by 2xx.
+// Confirmed reports whether the answer is a 2xx.
 func (a *Arrival) Confirmed() bool { return a.Status/100 == 2 }
 
-// Form is the AgentEventData: the query of a GET, the body of a POST.
+// Form returns the AgentEventData: the query of a GET, or the body of a POST.
 func (a *Arrival) Form() string {
 	if a.Method == http.MethodGet {
 		return a.Query
@@ -44,7 +44,7 @@ func (a *Arrival) Form() string {
 	return a.Body
 }
 
-// Request is the whole request.
+// Request returns the request without its headers.
 func (a *Arrival) Request() string { return a.Method + " " + a.Path + "?" + a.Query + " " + a.Body }
 
 func (a *Arrival) String() string {
@@ -52,21 +52,21 @@ func (a *Arrival) String() string {
 		a.Sequence, a.Path, a.Receiver, a.ID, a.Attempt, a.At.Format(Clock), a.Status)
 }
 
-// Clock is the layout in which programs show times.
+// Clock is the layout of times in the output of programs.
 const Clock = "15:04:05.000"
 
-// Expected is a delivery that must arrive: its change is stored, and its registration was there.
+// Expected is a delivery that must arrive: its change is stored, and fired its event.
 type Expected struct {
 	Key
 	Agent     int64
 	Status    string    // the agent's
-	Receiver  int       // where the registration pointed to when the change was made, or Anywhere
-	Line      string    // in which it keeps its place, see NewRecord
-	Since     time.Time // when that became known
-	Cancelled bool      // its registration was deleted; what had been sent by then may still arrive
+	Receiver  int       // receiver of the event at the change, or Anywhere
+	OrderKey  string    // see NewRecord
+	Since     time.Time // time of Expect
+	Cancelled bool      // the event was deleted; a request in flight may still arrive
 }
 
-// Anywhere is the receiver of a delivery whose registration may be moved.
+// Anywhere is the receiver of a delivery whose event may be moved.
 const Anywhere = -1
 
 func (e *Expected) String() string {
@@ -74,30 +74,30 @@ func (e *Expected) String() string {
 		e.Sequence, e.Agent, e.Status, e.Path, e.Receiver, e.Since.Format(Clock))
 }
 
-// Record keeps what is expected and what has arrived at the receivers that share it. Its methods may be called from
-// many goroutines.
+// Record has the expected deliveries and the arrivals at the receivers that share it. Its methods may be called
+// concurrently.
 type Record struct {
-	KeepHeaders bool // in arrivals from now on
+	KeepHeaders bool // in later arrivals
 
-	line func(*Arrival) string
+	orderKey func(*Arrival) string
 
 	mu        sync.Mutex
-	arrivals  []*Arrival // in their order, over all receivers
-	last      map[string]*Arrival
+	arrivals  []*Arrival          // of all receivers, in order of time
+	last      map[string]*Arrival // by order key
 	expected  []*Expected
 	confirmed map[Key]bool
 	pending   map[Key]*Expected // neither confirmed nor cancelled
-	faults    []Fault           // that were found before Check
+	faults    []Fault           // found before Check
 }
 
-// NewRecord returns an empty record. Deliveries of one line keep the order of their changes: line names that of an
-// arrival, its lane for example; nil means that order does not matter.
-func NewRecord(line func(*Arrival) string) *Record {
-	if line == nil {
-		line = func(a *Arrival) string { return a.ID }
+// NewRecord returns an empty record. Deliveries with the same order key must arrive in the order of their changes. The
+// key of an arrival is its lane, for example. If orderKey is nil, the order does not matter.
+func NewRecord(orderKey func(*Arrival) string) *Record {
+	if orderKey == nil {
+		orderKey = func(a *Arrival) string { return a.ID }
 	}
 	return &Record{
-		line: line, last: map[string]*Arrival{}, confirmed: map[Key]bool{}, pending: map[Key]*Expected{},
+		orderKey: orderKey, last: map[string]*Arrival{}, confirmed: map[Key]bool{}, pending: map[Key]*Expected{},
 	}
 }
 
@@ -106,7 +106,7 @@ func (r *Record) arrive(a *Arrival) {
 	defer r.mu.Unlock()
 	a.At = time.Now()
 	r.arrivals = append(r.arrivals, a)
-	r.last[r.line(a)] = a
+	r.last[r.orderKey(a)] = a
 }
 
 func (r *Record) hold(a *Arrival) {
@@ -115,7 +115,7 @@ func (r *Record) hold(a *Arrival) {
 	a.Held = true
 }
 
-// end notes how a request is about to be answered, or that it cannot be.
+// end records the answer that a request is about to get, or that it gets none.
 func (r *Record) end(a *Arrival, status int, cut bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,7 +126,7 @@ func (r *Record) end(a *Arrival, status int, cut bool) {
 	}
 }
 
-// Expect notes a delivery that must arrive, or has arrived before that became known.
+// Expect records a delivery that must arrive. It may have arrived already.
 func (r *Record) Expect(e Expected) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,7 +137,7 @@ func (r *Record) Expect(e Expected) {
 	}
 }
 
-// Cancel notes that a registration was deleted: what is pending for its path need not arrive.
+// Cancel records the deletion of an event: pending deliveries for its path need not arrive.
 func (r *Record) Cancel(path string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -149,7 +149,7 @@ func (r *Record) Cancel(path string) {
 	}
 }
 
-// Wrong notes a fault that a program has found itself.
+// Wrong records a fault that a program found without Check.
 func (r *Record) Wrong(k Kind, format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,21 +157,21 @@ func (r *Record) Wrong(k Kind, format string, args ...any) {
 	r.faults = append(r.faults, Fault{k, text + " (" + time.Now().Format(Clock) + ")"})
 }
 
-// Pending is how many deliveries are neither confirmed nor cancelled.
+// Pending returns the number of deliveries that are neither confirmed nor cancelled.
 func (r *Record) Pending() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.pending)
 }
 
-// Count is how many requests have arrived.
+// Count returns the number of arrivals.
 func (r *Record) Count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.arrivals)
 }
 
-// Arrivals returns copies of all that has arrived, in that order.
+// Arrivals returns copies of all arrivals, in order of time.
 func (r *Record) Arrivals() (all []Arrival) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -181,7 +181,7 @@ func (r *Record) Arrivals() (all []Arrival) {
 	return all
 }
 
-// Take returns all that has arrived, and forgets it. While a request has not ended it does neither, and says so.
+// Take returns and removes all arrivals. If a request has not ended, Take does nothing and returns false.
 func (r *Record) Take() (all []*Arrival, ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -196,49 +196,49 @@ func (r *Record) Take() (all []*Arrival, ended bool) {
 	return all, true
 }
 
-// View shows the last arrival of each line and what is pending to a function, while neither changes.
+// View calls a function with the last arrival of each order key and the pending deliveries, and locks both meanwhile.
 func (r *Record) View(look func(last map[string]*Arrival, pending map[Key]*Expected)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	look(r.last, r.pending)
 }
 
-// Kind is the sort of promise that a fault breaks.
+// Kind is the kind of guarantee that a fault violates.
 type Kind string
 
-// What Check finds. Programs have further kinds.
+// The kinds that Check finds. Programs have further kinds.
 const (
-	Lost       Kind = "lost"                // it was stored, and is gone or was not confirmed
-	Disorder   Kind = "out of order"        // a later delivery of a line arrived before an earlier one was confirmed
-	Needless   Kind = "needless duplicates" // a delivery came again without a reason
+	Lost       Kind = "lost"                // it was stored, and is absent or was not confirmed
+	Disorder   Kind = "out of order"        // a delivery arrived before an earlier one of its order key was confirmed
+	Needless   Kind = "needless duplicates" // a delivery was repeated without a permitted reason
 	Mismatched Kind = "mismatched"          // two contents of one webhook-id, two ids of a delivery, or not expected
 )
 
-// Fault is one promise that was broken.
+// Fault is one violation of a guarantee.
 type Fault struct {
 	Kind Kind
 	Text string
 }
 
-// Rules are what may be so when deliveries are repeated. A request that was refused by a status from 300 on, or cut
-// off, comes again in any case.
+// Rules permit repetitions of deliveries. A request that was refused by a status from 300 on, or cut off, may always be
+// repeated.
 type Rules struct {
-	// Excused says whether a delivery may come again that was confirmed or got no answer; nil means that none may.
-	Excused func(before, again *Arrival) bool
-	// Recounted says whether an excused repetition may have the next attempt's number, since its sender lives on.
+	// Permitted reports whether a request may be repeated that was confirmed or got no answer; nil permits none.
+	Permitted func(before, again *Arrival) bool
+	// Recounted permits the next attempt's number in such a repetition, since its sender may still run.
 	Recounted bool
-	// Unseen says whether attempts between two arrivals may have reached no receiver; nil means that none have.
+	// Unseen reports whether attempts between two arrivals may have reached no receiver; nil means that none have.
 	Unseen func(before, again *Arrival) bool
 }
 
-// Verdict is what Check has found.
+// Verdict is the result of Check.
 type Verdict struct {
 	Faults     []Fault
-	Retries    int // requests that came again because the receiver had refused or cut them off
-	Duplicates int // requests that came again with an excuse
+	Retries    int // repetitions of requests that the receiver had refused or cut off
+	Duplicates int // repetitions that Rules.Permitted permits
 }
 
-// Count is how many faults are of a kind.
+// Count returns the number of faults of a kind.
 func (v *Verdict) Count(k Kind) (n int) {
 	for _, f := range v.Faults {
 		if f.Kind == k {
@@ -253,32 +253,31 @@ func (v *Verdict) Wrong(k Kind, format string, args ...any) {
 	v.Faults = append(v.Faults, Fault{k, fmt.Sprintf(format, args...)})
 }
 
-// History is a record when nothing is added any more.
+// History is the content of a closed record.
 type History struct {
 	Expected []*Expected
-	Arrivals []*Arrival // in their order
-	Line     func(*Arrival) string
+	Arrivals []*Arrival // in order of time
+	OrderKey func(*Arrival) string
 }
 
-// Close returns the history of a record, and the faults that were found on the way. Nothing may arrive any more.
+// Close returns the history of a record, and the faults that Wrong recorded. No request may arrive after it.
 func (r *Record) Close() (History, []Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return History{r.expected, r.arrivals, r.line}, r.faults
+	return History{r.expected, r.arrivals, r.orderKey}, r.faults
 }
 
-// Check compares what is expected with what has arrived: it was confirmed, and nothing else has arrived. A status that
-// has not changed is not sent: no change has its sequence.
+// Check checks that every expected delivery was confirmed, and that no other arrived.
 func Check(h History, rules Rules) Verdict {
 	c := check{Rules: rules}
 	expected, confirmed := map[Key]*Expected{}, map[Key]bool{}
 	for _, e := range h.Expected {
 		expected[e.Key] = e
 	}
-	// The last arrival of each delivery, webhook-id and line.
-	ofKey, ofID, ofLine := map[Key]*Arrival{}, map[string]*Arrival{}, map[string]*Arrival{}
+	// The last arrival of each delivery, webhook-id and order key.
+	ofKey, ofID, ofOrder := map[Key]*Arrival{}, map[string]*Arrival{}, map[string]*Arrival{}
 	for _, a := range h.Arrivals {
-		line, before := h.Line(a), ofID[a.ID]
+		order, before := h.OrderKey(a), ofID[a.ID]
 		if p := ofKey[a.Key]; p != nil && p.ID != a.ID {
 			c.Wrong(Mismatched, "%v came as %s too", a, p.ID)
 		}
@@ -286,10 +285,10 @@ func Check(h History, rules Rules) Verdict {
 		if before != nil {
 			c.repetition(before, a)
 		}
-		if p := ofLine[line]; p != nil && p.ID != a.ID {
+		if p := ofOrder[order]; p != nil && p.ID != a.ID {
 			c.order(p, a, before != nil)
 		}
-		ofKey[a.Key], ofID[a.ID], ofLine[line] = a, a, a
+		ofKey[a.Key], ofID[a.ID], ofOrder[order] = a, a, a
 		confirmed[a.Key] = confirmed[a.Key] || a.Confirmed()
 	}
 	slices.SortFunc(h.Expected, func(a, b *Expected) int { return cmp.Compare(a.Sequence, b.Sequence) })
@@ -306,13 +305,13 @@ type check struct {
 	Verdict
 }
 
-// content: a request is one that is expected, with that agent and status, at that receiver.
+// content checks that a request is expected, with its agent and status, and at its receiver.
 func (c *check) content(e *Expected, a *Arrival) {
 	if e == nil {
 		c.Wrong(Mismatched, "%v: it is not expected", a)
 		return
 	}
-	form, _ := url.ParseQuery(a.Form()) // what cannot be read is empty
+	form, _ := url.ParseQuery(a.Form()) // malformed pairs are missing
 	if form.Get("agent_id") != fmt.Sprint(e.Agent) || form.Get("agent_status") != e.Status {
 		c.Wrong(Mismatched, "%v with %s: expected is %v", a, a.Form(), e)
 	}
@@ -321,31 +320,31 @@ func (c *check) content(e *Expected, a *Arrival) {
 	}
 }
 
-// repetition: what comes under one id is the same each time. It comes again only if the receiver has refused it or cut
-// it off, or with an excuse.
+// repetition checks that requests with one id are equal, and that the second one is permitted and has a valid number.
 func (c *check) repetition(p, a *Arrival) {
 	if a.Key != p.Key || a.Request() != p.Request() {
 		c.Wrong(Mismatched, "%v: before, this id was %v", a, p)
 		return
 	}
-	refused, excused := p.Status >= 300 || p.Cut, c.Excused != nil && c.Excused(p, a)
+	refused, permitted := p.Status >= 300 || p.Cut, c.Permitted != nil && c.Permitted(p, a)
 	switch {
 	case refused:
 		c.Retries++
-	case excused:
+	case permitted:
 		c.Duplicates++
 	default:
 		c.Wrong(Needless, "%v, though it was there before: %v", a, p)
 	}
-	counted := (refused || excused && c.Recounted) && a.Attempt == p.Attempt+1
-	uncounted := (excused || p.Cut) && a.Attempt == p.Attempt // what is cut off may go out once more at once
+	counted := (refused || permitted && c.Recounted) && a.Attempt == p.Attempt+1
+	uncounted := (permitted || p.Cut) && a.Attempt == p.Attempt // the server may resend a request that was cut off
 	unseen := a.Attempt > p.Attempt && c.Unseen != nil && c.Unseen(p, a)
 	if !counted && !uncounted && !unseen {
 		c.Wrong(Mismatched, "%v: before, this was attempt %d", a, p.Attempt)
 	}
 }
 
-// order: nothing of a line is sent before what precedes it is confirmed. So only the last one comes again.
+// order checks that a delivery is sent after the previous one of its order key is confirmed. So only the last one may
+// be repeated.
 func (c *check) order(p, a *Arrival, again bool) {
 	switch {
 	case again:

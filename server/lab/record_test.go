@@ -65,7 +65,7 @@ func statusOf(sequence int64) string {
 	return map[bool]string{true: "available", false: "logged_out"}[sequence%2 == 1]
 }
 
-func lineOf(a *Arrival) string {
+func orderKeyOf(a *Arrival) string {
 	if a.Path == "/1001" {
 		return a.Path
 	}
@@ -80,14 +80,14 @@ func judge(expected []*Expected, arrivals []*Arrival, rules Rules) Verdict {
 			a.Ended = a.At
 		}
 	}
-	return Check(History{Expected: expected, Arrivals: arrivals, Line: lineOf}, rules)
+	return Check(History{Expected: expected, Arrivals: arrivals, OrderKey: orderKeyOf}, rules)
 }
 
-var laterLife = Rules{Excused: func(before, again *Arrival) bool { return again.Peer.(int) > before.Peer.(int) }}
+var laterProcess = Rules{Permitted: func(before, again *Arrival) bool { return again.Peer.(int) > before.Peer.(int) }}
 
 func TestCheckSoundRecord(t *testing.T) {
 	expected, arrivals := soundRecord()
-	v := judge(expected, arrivals, laterLife)
+	v := judge(expected, arrivals, laterProcess)
 	if len(v.Faults) > 0 {
 		t.Errorf("faults: %v", v.Faults)
 	}
@@ -125,7 +125,7 @@ func TestCheckPlantedFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			expected, arrivals := soundRecord()
-			v := judge(expected, c.plant(arrivals), laterLife)
+			v := judge(expected, c.plant(arrivals), laterProcess)
 			is := func(f Fault) bool { return f.Kind == c.want && strings.Contains(f.Text, c.text) }
 			if !slices.ContainsFunc(v.Faults, is) {
 				t.Errorf("no fault %q with %q; the faults are %v", c.want, c.text, v.Faults)
@@ -211,7 +211,7 @@ func TestCheckCountsAttempts(t *testing.T) {
 }
 
 func TestRecordPending(t *testing.T) {
-	r := NewRecord(lineOf)
+	r := NewRecord(orderKeyOf)
 	for sequence := int64(1); sequence <= 3; sequence++ {
 		r.Expect(*expect(plainAgent, sequence))
 	}
@@ -228,7 +228,7 @@ func TestRecordPending(t *testing.T) {
 		t.Errorf("%d are pending after an answer and a deletion, want 2", n)
 	}
 	r.arrive(got(plainAgent, 4, 1, 1, 0))
-	r.end(r.last[lineOf(a)], 200, false)
+	r.end(r.last[orderKeyOf(a)], 200, false)
 	if r.Expect(*expect(plainAgent, 4)); r.Pending() != 2 {
 		t.Error("what has arrived before it was expected is pending")
 	}

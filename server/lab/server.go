@@ -16,27 +16,27 @@ import (
 	"time"
 )
 
-// patience is how long anything may take that normally takes milliseconds, however slow the machine is. It is longer
-// than the program says it needs to stop at most.
+// patience is the time limit of a step that normally takes milliseconds, for slow machines. It is longer than the
+// maximum time of a stop.
 const patience = time.Minute
 
-// ErrEnded says that a server has ended by itself.
+// ErrEnded reports that a server had ended by itself.
 var ErrEnded = errors.New("the server ended by itself")
 
-// Server is the program, running.
+// Server is a process of the program.
 type Server struct {
-	URL    string          // http://127.0.0.1:PORT, known when it is ready
+	URL    string          // http://127.0.0.1:PORT, set by Ready
 	Log    *Log            // its standard error
 	Stdout *Log            // its standard output
 	Cmd    *exec.Cmd       // its process
-	Exited <-chan struct{} // is closed when it has ended
+	Exited <-chan struct{} // closed at the end of the process
 
 	end context.CancelFunc
 }
 
-// Start starts a binary on a free port of loopback with a database and further variables (NAME=VALUE), receivers on
-// loopback allowed. Other settings of this process are not its. When ctx ends it is stopped; Stop or Kill is still to
-// be called.
+// Start starts a binary on a free port of loopback with a database and further variables (NAME=VALUE). Receivers on
+// loopback are allowed. It does not pass on settings of this process. When ctx ends, the server is stopped; Stop or
+// Kill must still be called.
 func Start(ctx context.Context, binary, databaseURL string, env ...string) (*Server, error) {
 	env = append([]string{
 		"AGENTEVENTS_ADDR=127.0.0.1:0",
@@ -44,14 +44,14 @@ func Start(ctx context.Context, binary, databaseURL string, env ...string) (*Ser
 		"AGENTEVENTS_ALLOW_NETWORKS=127.0.0.0/8",
 		"AGENTEVENTS_OPERATOR_ID=" + OperatorID,
 		"AGENTEVENTS_OPERATOR_SECRET=" + OperatorSecret,
-		"GORACE=atexit_sleep_ms=0", // else the race detector makes every exit a second longer
+		"GORACE=atexit_sleep_ms=0", // otherwise the race detector delays every exit by a second
 	}, env...)
 	setting := func(e string) bool { return strings.HasPrefix(e, "AGENTEVENTS_") }
 	return Serve(ctx, binary, io.Discard, io.Discard, append(slices.DeleteFunc(os.Environ(), setting), env...))
 }
 
-// Serve starts a binary with an environment, and shows what it prints. When ctx ends it is stopped; Wait is still to be
-// called.
+// Serve starts a binary with an environment, and copies its output. When ctx ends, the server is stopped; Wait must
+// still be called.
 func Serve(ctx context.Context, binary string, stdout, stderr io.Writer, env []string) (*Server, error) {
 	ctx, end := context.WithCancel(ctx)
 	cmd, exited := exec.CommandContext(ctx, binary, "serve"), make(chan struct{}) //nolint:gosec // the user names it
@@ -59,7 +59,7 @@ func Serve(ctx context.Context, binary string, stdout, stderr io.Writer, env []s
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay, cmd.Env = patience, append([]string{"AGENTEVENTS_DRAIN=0s"}, env...)
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(s.Stdout, stdout), io.MultiWriter(s.Log, stderr)
-	// Ctrl-C is for this process alone, which stops the server then: a second signal would kill the server.
+	// In its own process group, the server gets no Ctrl-C: this process stops it, and a second signal would kill it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		end()
@@ -67,15 +67,15 @@ func Serve(ctx context.Context, binary string, stdout, stderr io.Writer, env []s
 	}
 	go func() {
 		defer close(exited)
-		_ = cmd.Wait() // Wait looks at the exit code
+		_ = cmd.Wait() // Wait checks the exit code
 	}()
 	return s, nil
 }
 
-// listening finds where a server says it listens. The path behind the port shows that the port is complete.
+// listening matches a server's URL in its log. The path after the port shows that the port is complete.
 var listening = regexp.MustCompile(`(http://[^/\s"]+:[1-9][0-9]*)/api/`)
 
-// Ready waits until the server says that it is.
+// Ready waits until the server is ready, by /readyz.
 func (s *Server) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -104,10 +104,10 @@ func (s *Server) ended() bool {
 	}
 }
 
-// PID is the number of the process.
+// PID returns the process id.
 func (s *Server) PID() int { return s.Cmd.Process.Pid }
 
-// Stop sends SIGTERM and waits. Anything but an end in order is an error, and so is a secret in the log.
+// Stop sends SIGTERM and waits for the end. An exit code other than 0 is an error, and so is a secret in the log.
 func (s *Server) Stop() error {
 	if s.ended() {
 		return fmt.Errorf("%w: %s", ErrEnded, s.Cmd.ProcessState)
@@ -116,7 +116,7 @@ func (s *Server) Stop() error {
 	return errors.Join(s.Wait(), s.Log.keepsSecrets())
 }
 
-// Wait waits until the server has ended. Anything but an end in order is an error.
+// Wait waits for the end of the server. An exit code other than 0 is an error.
 func (s *Server) Wait() error {
 	<-s.Exited
 	s.end()
@@ -126,7 +126,7 @@ func (s *Server) Wait() error {
 	return nil
 }
 
-// Kill is kill -9. ErrEnded says that the server had ended before. A secret in the log is an error.
+// Kill kills the server (kill -9). It returns ErrEnded if the server had ended before. A secret in the log is an error.
 func (s *Server) Kill() error {
 	_ = s.Cmd.Process.Kill() // fails if the server has ended
 	<-s.Exited
@@ -137,15 +137,15 @@ func (s *Server) Kill() error {
 	return s.Log.keepsSecrets()
 }
 
-// Freeze suspends the process (SIGSTOP) until thaw is called.
-func (s *Server) Freeze() (thaw func() error, err error) {
+// Suspend suspends the process (SIGSTOP) until resume is called.
+func (s *Server) Suspend() (resume func() error, err error) {
 	if err := s.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		return nil, fmt.Errorf("freeze the server: %w", err)
+		return nil, fmt.Errorf("suspend the server: %w", err)
 	}
 	return func() error { return s.Cmd.Process.Signal(syscall.SIGCONT) }, nil
 }
 
-// Explain adds to an error what the server printed last.
+// Explain adds the last lines of the server's log to an error.
 func (s *Server) Explain(err error) error {
 	if err == nil {
 		return nil
@@ -154,7 +154,7 @@ func (s *Server) Explain(err error) error {
 	return fmt.Errorf("%w\n\nthe server's last lines:\n%s", err, strings.Join(lines[max(0, len(lines)-20):], "\n"))
 }
 
-// Log is what a server prints.
+// Log is the output of a server.
 type Log struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -172,7 +172,7 @@ func (l *Log) String() string {
 	return l.text.String()
 }
 
-// keepsSecrets is an error if there is a secret in the log.
+// keepsSecrets returns an error if the log has a secret.
 func (l *Log) keepsSecrets() error {
 	if secret := Secret(l.String()); secret != "" {
 		return fmt.Errorf("the server has logged the secret %q", secret)
@@ -180,20 +180,20 @@ func (l *Log) keepsSecrets() error {
 	return nil
 }
 
-// likeSecret is what tokens, signatures, signing secrets and the headers around them look like, and the lab's own
-// secret. Ids of requests and of applications look otherwise.
+// likeSecret matches tokens, signatures, signing secrets, headers with them, and the lab's own secret. It matches no id
+// of a request or of an application.
 var likeSecret = regexp.MustCompile(`\b[A-Z2-7]{30}\b|whsec_\S+|\bv1,\S+|(?i:bearer|basic) [A-Za-z0-9+/=]{8,}|` +
 	`\b[a-z_]*secret=\S+|` + regexp.QuoteMeta(OperatorSecret))
 
-var told sync.Map // secrets that have no look of their own
+var knownSecrets sync.Map // secrets that likeSecret does not match
 
-// Tell makes Secret look for a secret that has no look of its own.
-func Tell(secret string) { told.Store(secret, nil) }
+// AddSecret makes Secret find a secret that has no form of its own.
+func AddSecret(secret string) { knownSecrets.Store(secret, nil) }
 
-// Secret returns a secret in a server's log, or nothing.
+// Secret returns a secret in a server's log, or "".
 func Secret(log string) (found string) {
 	found = likeSecret.FindString(log)
-	told.Range(func(secret, _ any) bool {
+	knownSecrets.Range(func(secret, _ any) bool {
 		if strings.Contains(log, secret.(string)) {
 			found = secret.(string)
 		}

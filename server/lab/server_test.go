@@ -2,8 +2,8 @@ package lab
 
 import "testing"
 
-func TestSecret(t *testing.T) {
-	Tell("d41d8cd98f00b204e9800998ecf8427e")
+func TestSecretIsFoundInLog(t *testing.T) {
+	AddSecret("d41d8cd98f00b204e9800998ecf8427e")
 	const id = "request_id=7BJCTJSKS7FEY6FZPZN5OQTHM2 application=4f1c0c7f8f6a4d6e9f3b2a1d0c9e8f7a"
 	const line = `level=INFO msg=request path=/oauth/token ` + id + ` trace_id=4bf92f3577b34da6a3ce929d0e0e4736`
 	if found := Secret(line); found != "" {

@@ -65,19 +65,19 @@ func TestInvalidJSONIsRefusedWithItsPosition(t *testing.T) {
 	ls := newLiveServer(t)
 	const early = "the body must be valid JSON; it ends too early"
 	for body, want := range map[string]string{
-		`{"name":"x"`:                early,
-		` `:                          early,
-		`{"name":"x"}}`:              "the body must be valid JSON; line 1, column 13 is not",
-		`{"name":"x"} {}`:            "the body must be valid JSON; line 1, column 14 is not",
-		"{\n \"nämé\": x}":           "the body must be valid JSON; line 2, column 10 is not",
-		"{\"name\":\n\n\nNaN}":       "the body must be valid JSON; line 4, column 1 is not",
-		`name=x`:                     "the body must be valid JSON; line 1, column 2 is not",
-		`{'name':'x'}`:               "the body must be valid JSON; line 1, column 2 is not",
-		"\ufeff{}":                   "the body must not begin with a byte order mark",
-		"\xff\xfe{\x00}\x00":         "the body must be UTF-8, not UTF-16",
-		"\xfe\xff\x00{\x00}":         "the body must be UTF-8, not UTF-16",
-		strings.Repeat("[", 100_000): "the body must be valid JSON; line 1, column 10001 is not",
-		"{\"name\":\"\xff\"}":        "the body must be valid UTF-8",
+		`{"name":"x"`:           early,
+		` `:                     early,
+		`{"name":"x"}}`:         "the body must be valid JSON; line 1, column 13 is not",
+		`{"name":"x"} {}`:       "the body must be valid JSON; line 1, column 14 is not",
+		"{\n \"nämé\": x}":      "the body must be valid JSON; line 2, column 10 is not",
+		"{\"name\":\n\n\nNaN}":  "the body must be valid JSON; line 4, column 1 is not",
+		`name=x`:                "the body must be valid JSON; line 1, column 2 is not",
+		`{'name':'x'}`:          "the body must be valid JSON; line 1, column 2 is not",
+		"\ufeff{}":              "the body must not begin with a byte order mark",
+		"\xff\xfe{\x00}\x00":    "the body must be UTF-8, not UTF-16",
+		"\xfe\xff\x00{\x00}":    "the body must be UTF-8, not UTF-16",
+		strings.Repeat("[", 32): early,
+		"{\"name\":\"\xff\"}":   "the body must be valid UTF-8",
 	} {
 		g := ls.call("PUT", "/client/12", body)
 		if e := ls.errorOf(g); g.status != http.StatusBadRequest || e.Message != want {

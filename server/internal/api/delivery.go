@@ -44,6 +44,7 @@ func (h handlers) ListDeliveries(
 		deliveries[i] = redactDelivery(ctx, deliveries[i])
 	}
 	var page api.ListDeliveries200JSONResponse
+	limit = min(limit, fitting(deliveries, deliverySize))
 	page.Body, page.Headers.Link = pageBefore(ctx, deliveries, limit, func(d gen.Delivery) int64 { return d.ID })
 	return page, err
 }

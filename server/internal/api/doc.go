@@ -8,10 +8,12 @@
 //	slash_router.go    both forms of each path: with and without a trailing slash
 //	request_limits.go  limits of the head of a request
 //	admission.go       how many requests are in progress, and how many polls wait; client_limiter.go counts them
+//	body_room.go       room for the bodies in progress; fair_room.go gives each client a share
+//	fair_reads.go      the turn of a request that reads
 //	idempotency.go     Idempotency-Key
 //	client.go …        the handlers, a file for each noun: they call the store, and build the answer
 //	redact.go          removes from answers what access level read_only must not see
-//	pagination.go      page sizes, and the link to the next page
+//	pagination.go      limits of lists, and the link to the next page; page_size.go bounds the bytes of a page
 //	errors.go          converts errors of middlewares and handlers to answers
 //
 // Outside of openapi.yaml, docs.go serves the documentation, health.go the probes, and drain.go waits after a signal

@@ -9,36 +9,37 @@ import (
 )
 
 const (
-	pollWindow     = time.Minute // the longest interval between two polls of a load balancer
+	probeWindow    = time.Minute // the longest interval between two probes of a load balancer
 	enoughRefusals = 3           // answers 503 after which most load balancers, by default, send no requests
-	maxPollers     = 100         // tracked addresses; if more poll, the drain does not end early
+	maxProbers     = 100         // tracked addresses; if more probe, the drain does not end early
 )
 
 // Drain is the time between a signal and the close of the listener. During it, /readyz answers 503, so that load
-// balancers send requests elsewhere. The drain ends early when each address that polled /readyz before the signal got
-// enoughRefusals answers of 503. If no address polled, there is no drain.
+// balancers send requests elsewhere. A GET of /readyz is called a probe. The drain ends early when each address that
+// probed in the minute before the signal got three answers of 503. With more than 100 such addresses, it does not end
+// early. If no address probed in that minute, there is no drain.
 type Drain struct {
 	max      time.Duration
 	signal   <-chan struct{} // closed by the signal
-	complete chan struct{}   // closed when all pollers got enough 503s
+	complete chan struct{}   // closed when all probers got enough 503s
 	now      func() time.Time
 
 	mu       sync.Mutex
-	pollers  map[string]*poller // by address
-	overflow time.Time          // the last poll of an untracked address
-	fixed    bool               // the signal has come: pollers gets no new address
+	probers  map[string]*prober // by address
+	overflow time.Time          // the last probe of an untracked address
+	sealed   bool               // the signal has come: probers gets no new address
 }
 
-// poller is an address that polls /readyz.
-type poller struct {
-	last     time.Time // time of the last poll before the signal
+// prober is an address that probes /readyz.
+type prober struct {
+	last     time.Time // time of the last probe before the signal
 	refusals int       // answers 503 after the signal
 }
 
 // NewDrain returns a drain of a maximum duration that begins when signal is closed.
 func NewDrain(maximum time.Duration, signal <-chan struct{}) *Drain {
 	return &Drain{
-		max: maximum, signal: signal, complete: make(chan struct{}), now: time.Now, pollers: map[string]*poller{},
+		max: maximum, signal: signal, complete: make(chan struct{}), now: time.Now, probers: map[string]*prober{},
 	}
 }
 
@@ -46,16 +47,16 @@ func NewDrain(maximum time.Duration, signal <-chan struct{}) *Drain {
 // context at once.
 func (d *Drain) Context(signalled context.Context, log *slog.Logger) (context.Context, func()) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(signalled))
-	forget := context.AfterFunc(signalled, func() {
+	stopWaiting := context.AfterFunc(signalled, func() {
 		d.wait(ctx, log)
 		stop()
 	})
-	return ctx, func() { forget(); stop() }
+	return ctx, func() { stopWaiting(); stop() }
 }
 
 // wait returns when the drain is complete, its time is over, or ctx ends.
 func (d *Drain) wait(ctx context.Context, log *slog.Logger) {
-	if !d.polled() || d.max == 0 {
+	if !d.probed() || d.max == 0 {
 		return
 	}
 	log.Info("draining", "for_at_most", d.max)
@@ -68,9 +69,8 @@ func (d *Drain) wait(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// poll records a poll of /readyz by an address, and reports whether the server is draining. A nil Drain is never
-// draining.
-func (d *Drain) poll(address string) (draining bool) {
+// probe records a probe by an address, and reports whether the server is draining. A nil Drain is never draining.
+func (d *Drain) probe(address string) (draining bool) {
 	if d == nil {
 		return false
 	}
@@ -86,31 +86,31 @@ func (d *Drain) poll(address string) (draining bool) {
 	}
 }
 
-// polled reports whether an address polled within pollWindow before the signal.
-func (d *Drain) polled() bool {
+// probed reports whether an address probed within probeWindow before the signal.
+func (d *Drain) probed() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.fix()
-	return len(d.pollers) > 0
+	d.seal()
+	return len(d.probers) > 0
 }
 
-// track records a poll before the signal.
+// track records a probe before the signal.
 func (d *Drain) track(address string) {
 	now := d.now()
-	if d.pollers[address] == nil && len(d.pollers) >= maxPollers {
-		d.forget()
-		if len(d.pollers) >= maxPollers {
+	if d.probers[address] == nil && len(d.probers) >= maxProbers {
+		d.removeOld()
+		if len(d.probers) >= maxProbers {
 			d.overflow = now
 			return
 		}
 	}
-	d.pollers[address] = &poller{last: now}
+	d.probers[address] = &prober{last: now}
 }
 
-// refuse records a poll after the signal.
+// refuse records a probe after the signal.
 func (d *Drain) refuse(address string) {
-	d.fix()
-	p := d.pollers[address]
+	d.seal()
+	p := d.probers[address]
 	if p == nil {
 		return
 	}
@@ -120,23 +120,23 @@ func (d *Drain) refuse(address string) {
 	}
 }
 
-// fix removes outdated pollers once, at the signal.
-func (d *Drain) fix() {
-	if !d.fixed {
-		d.forget()
-		d.fixed = true
+// seal removes probers that are not recent. Only its first call, after the signal, has an effect.
+func (d *Drain) seal() {
+	if !d.sealed {
+		d.removeOld()
+		d.sealed = true
 	}
 }
 
-// forget removes addresses that have not polled within pollWindow.
-func (d *Drain) forget() {
-	maps.DeleteFunc(d.pollers, func(_ string, p *poller) bool { return !d.isRecent(p.last) })
+// removeOld removes addresses that have not probed within probeWindow.
+func (d *Drain) removeOld() {
+	maps.DeleteFunc(d.probers, func(_ string, p *prober) bool { return !d.isRecent(p.last) })
 }
 
-func (d *Drain) isRecent(at time.Time) bool { return d.now().Sub(at) < pollWindow }
+func (d *Drain) isRecent(at time.Time) bool { return d.now().Sub(at) < probeWindow }
 
 func (d *Drain) isComplete() bool {
-	for _, p := range d.pollers {
+	for _, p := range d.probers {
 		if p.refusals < enoughRefusals {
 			return false
 		}

@@ -58,7 +58,8 @@ func storeStatus(kind store.Kind) int {
 	return 0
 }
 
-// routingMessage returns the message of an error of Echo or of the generated binding. Their own messages may be Go's.
+// routingMessage returns the message of an error of Echo or of the generated binding. Their own messages may contain Go
+// types and parser errors.
 func routingMessage(status int) string {
 	switch status {
 	case http.StatusNotFound:

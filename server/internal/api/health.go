@@ -39,7 +39,7 @@ func addHealth(e *echo.Echo, o Options) {
 func readinessProblems(ctx context.Context, o Options, address string) (wrong []string) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if o.Drain.poll(address) {
+	if o.Drain.probe(address) {
 		wrong = append(wrong, "the server is stopping")
 	}
 	if err := o.Store.Ready(ctx); err != nil {
@@ -55,11 +55,11 @@ func readinessProblems(ctx context.Context, o Options, address string) (wrong []
 func storeProblem(err error) string {
 	switch {
 	case errors.Is(err, store.ErrLocked):
-		return "the signing secrets are encrypted, and this process lacks the key"
+		return "the encryption key is missing or wrong"
 	case errors.Is(err, store.ErrFile):
 		return "the database file was removed, replaced or truncated"
 	case errors.Is(err, store.ErrCheckpoint):
-		return "the checkpoint of the write-ahead log fails"
+		return "SQLite cannot copy its write-ahead log into the database file"
 	}
 	return "the store does not accept writes"
 }

@@ -33,10 +33,11 @@ type Options struct {
 	Metrics        *telemetry.Metrics // nil measures nothing
 	Traces         *telemetry.Traces  // nil traces nothing
 	Drain          *Drain             // nil drains nothing
-	Stopping       <-chan struct{}    // closed when polls must end; nil is never closed
+	Stopping       <-chan struct{}    // closed when long polls must end; nil is never closed
 	TrustedProxies []netip.Prefix     // proxies whose X-Forwarded-For is used
 	Requests       *Bounds            // of requests in progress; nil for the default
 	Polls          *Bounds            // of polls of the feed that wait; nil for the default
+	BodyRoom       int64              // bytes of all large bodies in progress; 0 means 32 MiB
 }
 
 // NewRouter returns the handler of the API, its documentation and the probes.
@@ -54,6 +55,8 @@ type handlers struct {
 	requests *clientLimiter
 	polls    *clientLimiter
 	tests    *clientLimiter
+	bodies   *fairRoom
+	readers  *fairRoom
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -66,6 +69,8 @@ func newHandlers(o Options) handlers {
 		requests: newClientLimiter(*cmp.Or(o.Requests, &defaultRequests)),
 		polls:    newClientLimiter(*cmp.Or(o.Polls, &defaultPolls)),
 		tests:    newClientLimiter(testBounds),
+		bodies:   newBodyRoom(cmp.Or(o.BodyRoom, defaultBodyRoom)),
+		readers:  newReaderRoom(o.Store.Readers()),
 	}
 }
 
@@ -89,12 +94,14 @@ func (h handlers) routes(o Options) (*echo.Echo, error) {
 	e := echo.New()
 	e.HTTPErrorHandler = errorHandler(o.Log)
 	e.IPExtractor = request.ClientIP(o.TrustedProxies)
+	// The chain is built once, for all requests. It does not need next: it ends in routedHandler, which takes the
+	// handler from the context.
 	every := wrap([]echo.MiddlewareFunc{
 		request.Identify, o.Metrics.Request, o.Traces.Request, telemetry.LogRequests(o.Log),
 		auth.SetLimitHeaders(o.Store), recoverPanics, limitHead,
 	}, routedHandler)
 	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return every })
-	api.RegisterHandlersWithOptions(slashRouter{e}, api.NewStrictHandler(h, nil),
+	api.RegisterHandlersWithOptions(slashRouter{e}, api.NewStrictHandler(h, []api.StrictMiddlewareFunc{h.readInTurn}),
 		api.RegisterHandlersOptions{BaseURL: contract.BasePath, OperationMiddlewares: middlewares})
 	addHealth(e, o)
 	return e, addDocs(e, document)
@@ -127,17 +134,21 @@ func (h handlers) middlewares(document *openapi3.T) (map[string][]echo.Middlewar
 	return all, nil
 }
 
-// middlewaresOf returns the middlewares of one operation, outermost first. A request is refused in this order.
+// middlewaresOf returns the middlewares of one operation, outermost first. If a request has several faults, the first
+// of these middlewares refuses it.
 func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []echo.MiddlewareFunc {
 	id := route.Operation.OperationID
 	if level == auth.NoToken {
-		return []echo.MiddlewareFunc{request.WithOperation(id), h.throttle.LimitFailures, auth.TokenForm}
+		return []echo.MiddlewareFunc{
+			request.WithOperation(id), h.throttle.LimitFailures,
+			takeBodyRoom(h.bodies, auth.MaxTokenBody), auth.TokenForm,
+		}
 	}
 	return []echo.MiddlewareFunc{
 		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,
 		auth.Authenticate(h.tokens, level), auth.Authorize(level), admit(h.requests), auth.LimitRequests(h.store),
-		auth.ResolveMe, contract.ParsePHPArrays, contract.Validate(route), auth.Reauthorize,
-		withIdempotencyKey(route),
+		auth.ResolveMe, contract.ParsePHPArrays, takeBodyRoom(h.bodies, contract.MaxBody), contract.Validate(route),
+		auth.Recheck, withIdempotencyKey(route),
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 const shutdownTimeout = 10 * time.Second
 
 // Serve serves a listener until ctx ends, and then waits for the requests in progress. If the listener fails, Serve
-// calls stop before it waits: polls end only then.
+// calls stop before it waits: long polls end only then.
 func Serve(
 	ctx context.Context, stop func(), h http.Handler, on net.Listener, log *slog.Logger, limits Limits,
 ) error {

@@ -46,8 +46,12 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 	if r.Params.After == nil {
 		epoch = "" // an epoch is meaningful only with a number
 	}
-	read := func() (store.Feed, error) {
-		return h.store.StatusChanges(ctx, r.ClientID, after, epoch, pageSize(r.Params.Limit))
+	read := func() (page store.Feed, err error) {
+		err = h.inTurn(ctx, func() error {
+			page, err = h.store.StatusChanges(ctx, r.ClientID, after, epoch, pageSize(r.Params.Limit))
+			return err
+		})
+		return page, err
 	}
 	wait := time.Duration(valueOf(r.Params.Wait)) * time.Second
 	timeout := time.After(wait)
@@ -60,7 +64,7 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 		next := h.store.NextChange(r.ClientID)
 		feed, err = read() // NextChange does not signal earlier changes
 		if err == nil && len(feed.Changes) > 0 {
-			err = request.StillAllowed(ctx) // the caller may have lost its access during the wait
+			err = request.Recheck(ctx) // the caller may have lost its access during the wait
 		}
 		if err != nil || len(feed.Changes) > 0 {
 			return feed, err
@@ -92,10 +96,12 @@ func (h handlers) feedStart(ctx context.Context, r api.ListStatusChangesRequestO
 func (h handlers) agentChanges(
 	ctx context.Context, k store.AgentKey, p gen.ListLocalAgentStatusChangesParams,
 ) (page api.AgentStatusChangesJSONResponse, err error) {
-	limit := pageSize(p.Limit)
-	changes, err := h.store.AgentStatusChanges(ctx, k, valueOf(p.Before), limit+1)
-	sequence := func(m gen.AgentStatusChange) int64 { return m.Change.Sequence }
-	page.Body, page.Headers.Link = pageBefore(ctx, changes, limit, sequence)
+	changes, more, err := h.store.AgentStatusChanges(ctx, k, valueOf(p.Before), pageSize(p.Limit))
+	page.Body = changes
+	if more {
+		oldest := changes[len(changes)-1].Change.Sequence
+		page.Headers.Link = linkTo(ctx, map[string]string{"before": strconv.FormatInt(oldest, 10)})
+	}
 	return page, err
 }
 

@@ -241,11 +241,15 @@ func TestIntegralNumbersAreIntegers(t *testing.T) {
 
 func TestFieldErrorsAreBounded(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
-	g := ls.call("PUT", "/client/12/status/", "["+strings.Repeat(`{},`, 200)+`{}]`)
-	if e := ls.errorOf(g); len(e.Errors) != 100 {
-		t.Errorf("%d errors", len(e.Errors))
+	const more = "the request is not valid, and these are the first 20 errors"
+	for n, message := range map[int]string{20: "the request is not valid", 21: more, 1000: more} {
+		items := strings.Repeat(`{"agent_id":1,"agent_type":"local"},`, n)
+		g := ls.call("PUT", "/client/12/status/", "["+strings.TrimSuffix(items, ",")+"]")
+		if e := ls.errorOf(g); len(e.Errors) != 20 || e.Message != message {
+			t.Errorf("%d errors: %d %s", n, len(e.Errors), e.Message)
+		}
 	}
-	g = ls.call("PUT", "/client/12", `{"`+strings.Repeat("ж", 1000)+`":1}`)
+	g := ls.call("PUT", "/client/12", `{"`+strings.Repeat("ж", 1000)+`":1}`)
 	if e := ls.errorOf(g); len(e.Errors) != 1 || e.Errors[0].Field != strings.Repeat("ж", 256) {
 		t.Errorf("%.300s", g.body)
 	}
@@ -254,7 +258,7 @@ func TestFieldErrorsAreBounded(t *testing.T) {
 		fmt.Fprintf(&many, `"field%d":0,`, i)
 	}
 	g = ls.call("PUT", "/client/12", "{"+many.String()+`"name":"x"}`)
-	if e := ls.errorOf(g); g.status != http.StatusBadRequest || len(e.Errors) != 100 {
-		t.Errorf("%d errors", len(e.Errors))
+	if e := ls.errorOf(g); g.status != http.StatusBadRequest || len(e.Errors) != 20 || e.Message != more {
+		t.Errorf("%d errors: %s", len(e.Errors), e.Message)
 	}
 }

@@ -63,10 +63,10 @@ func unauthorized(c echo.Context, err error) error {
 	return request.Refuse(http.StatusUnauthorized, "Unauthorized")
 }
 
-// Reauthorize checks the caller again after the whole request has arrived.
-func Reauthorize(next echo.HandlerFunc) echo.HandlerFunc {
+// Recheck checks the caller again after the whole request has arrived.
+func Recheck(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if err := request.StillAllowed(c.Request().Context()); err != nil {
+		if err := request.Recheck(c.Request().Context()); err != nil {
 			return err
 		}
 		return next(c)

@@ -14,8 +14,8 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// SetLimitHeaders adds X-RateLimit-* to every answer of the API that LimitRequests has not given them. The values are
-// those of the caller's client. If the caller is unknown, they mean no limit.
+// SetLimitHeaders adds X-RateLimit-* to each answer of the API that has none from LimitRequests. The values are those
+// of the caller's client. If the caller is unknown, they mean no limit.
 func SetLimitHeaders(st *store.Store) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {

@@ -26,13 +26,19 @@ func takeBody(c echo.Context, schema *openapi3.Schema) (value any, err error) {
 		return nil, nil
 	}
 	r := c.Request()
-	text, err := ReadBody(c, MaxBody)
+	typed := isJSON(r.Header.Get(echo.HeaderContentType))
+	text, err := readBody(c, MaxBody, func(body io.Reader) error {
+		if !typed {
+			return nil // it is refused for its type
+		}
+		return checkBounds(body, schema)
+	})
 	switch {
 	case err != nil:
 		return nil, err
 	case len(text) == 0:
 		return nil, request.Refuse(http.StatusBadRequest, "a JSON body is required")
-	case !isJSON(r.Header.Get(echo.HeaderContentType)):
+	case !typed:
 		return nil, request.Refuse(http.StatusUnsupportedMediaType, "the Content-Type must be application/json")
 	}
 	r.Header.Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
@@ -64,11 +70,21 @@ func BodyValue(r *http.Request) any {
 
 // ReadBody reads the body of a request. It refuses a body that is longer than limit, or compressed.
 func ReadBody(c echo.Context, limit int64) ([]byte, error) {
+	return readBody(c, limit, func(io.Reader) error { return nil })
+}
+
+// readBody is ReadBody with a check of the body while it arrives. The check may read a part of the body, and refuse it.
+func readBody(c echo.Context, limit int64, check func(body io.Reader) error) ([]byte, error) {
 	coding := c.Request().Header.Get(echo.HeaderContentEncoding)
 	if coding != "" && !strings.EqualFold(coding, identity) {
 		return nil, refuseCompressed(c)
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(c.Response().Writer, c.Request().Body, limit))
+	body := http.MaxBytesReader(c.Response().Writer, c.Request().Body, limit)
+	var text bytes.Buffer
+	if err := check(io.TeeReader(body, &text)); err != nil {
+		return nil, err
+	}
+	_, err := text.ReadFrom(body)
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		message := fmt.Sprintf("the body may have at most %d bytes", limit)
 		return nil, request.Refuse(http.StatusRequestEntityTooLarge, message)
@@ -78,10 +94,10 @@ func ReadBody(c echo.Context, limit int64) ([]byte, error) {
 		return nil, request.Refuse(http.StatusRequestTimeout, "the body did not arrive in time")
 	case err != nil:
 		return nil, request.Refuse(http.StatusBadRequest, "the body could not be read")
-	case bytes.HasPrefix(text, gzipMagic):
+	case bytes.HasPrefix(text.Bytes(), gzipMagic):
 		return nil, refuseCompressed(c)
 	}
-	return text, nil
+	return text.Bytes(), nil
 }
 
 // identity is the Content-Encoding of an uncompressed body.

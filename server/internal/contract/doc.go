@@ -4,6 +4,7 @@
 //	validate.go      Validate: path, query, headers and body of a request, against the schemas of its operation
 //	parameters.go    path and query in the form of openapi.yaml: unescaped, and without PHP's brackets
 //	body.go          ReadBody and takeBody: one body within its limit; json.go parses it strictly
+//	bounds.go        refuses a body of too many values while it arrives
 //	times.go         converts every form of RFC 3339 to one
 //	field_errors.go  lists the invalid fields; messages.go has the messages
 //

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,11 +11,12 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/request"
 )
 
 // The limits of an answer with field errors, as in openapi.yaml.
 const (
-	maxFieldErrors = 100
+	maxFieldErrors = 20
 	maxFieldName   = 256
 )
 
@@ -22,18 +24,34 @@ const (
 type fieldErrorList struct {
 	list []gen.FieldError
 	seen map[string]bool
+	more bool // there are others
 }
 
-// fieldErrors describes the errors of the validation. It uses none of their texts, which quote schemas and Go.
-func fieldErrors(err error) []gen.FieldError {
-	f := fieldErrorList{seen: map[string]bool{}}
+// invalid refuses a request for the errors of the validation. It uses none of their texts, which quote schemas and Go.
+func invalid(err error) *request.Refusal {
+	f := newFieldErrorList()
 	f.collect(err, nil, nil)
-	return f.list
+	return f.refusal()
+}
+
+func newFieldErrorList() fieldErrorList { return fieldErrorList{seen: map[string]bool{}} }
+
+// refusal refuses a request for the errors in the list.
+func (f *fieldErrorList) refusal() *request.Refusal {
+	refusal := request.Invalid(f.list...)
+	if f.more {
+		refusal.Body.Message += fmt.Sprintf(", and these are the first %d errors", maxFieldErrors)
+	}
+	return refusal
 }
 
 func (f *fieldErrorList) add(path []string, message string) {
 	e := fieldError(strings.Join(path, "."), message)
-	if !f.seen[e.Field] && len(f.list) < maxFieldErrors {
+	switch {
+	case f.seen[e.Field]:
+	case len(f.list) == maxFieldErrors:
+		f.more = true
+	default:
 		f.seen[e.Field] = true
 		f.list = append(f.list, e)
 	}
@@ -53,6 +71,9 @@ func fieldError(name, message string) gen.FieldError {
 // collect descends a tree of errors to the errors of single values. path is the path of the value, and schema its
 // schema, if known.
 func (f *fieldErrorList) collect(err error, path []string, schema *openapi3.Schema) {
+	if f.more {
+		return
+	}
 	switch e := err.(type) { //nolint:errorlint // each kind of node has its own case
 	case openapi3.MultiError:
 		for _, err := range e {

@@ -19,8 +19,7 @@ func schemaMessage(e *openapi3.SchemaError) string {
 	case "required":
 		return "is required"
 	case "properties":
-		return "is not a field of this request; allowed are: " +
-			strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", ")
+		return unknownMessage(s)
 	case "format":
 		return formatMessage(s.Format)
 	case "pattern":
@@ -28,9 +27,19 @@ func schemaMessage(e *openapi3.SchemaError) string {
 	case "minLength", "maxLength":
 		return lengthMessage(s)
 	case "maxItems":
-		return fmt.Sprintf("must have at most %d items", *s.MaxItems)
+		return maxItemsMessage(s)
 	}
 	return kindMessage(s)
+}
+
+// unknownMessage is about a field that an object may not have.
+func unknownMessage(s *openapi3.Schema) string {
+	return "is not a field of this request; allowed are: " +
+		strings.Join(slices.Sorted(maps.Keys(s.Properties)), ", ")
+}
+
+func maxItemsMessage(s *openapi3.Schema) string {
+	return fmt.Sprintf("must have at most %d items", *s.MaxItems)
 }
 
 // insteadOf returns what a value must be instead of null or empty.

@@ -31,7 +31,7 @@ func Validate(route *routers.Route) echo.MiddlewareFunc {
 			canonicalQuery(c, route.Operation)
 			wrong := slices.Concat(checkPath(c, route), checkParameters(c, route), checkBody(schema, body))
 			if len(wrong) > 0 {
-				return request.Invalid(fieldErrors(wrong)...)
+				return invalid(wrong)
 			}
 			if repeated := repeatedParameters(c, route); repeated != nil {
 				return request.Invalid(repeated...)

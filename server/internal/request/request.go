@@ -61,6 +61,6 @@ func ApplicationID(ctx context.Context) string {
 	return i.TokenApplication
 }
 
-// StillAllowed refuses a caller whose application was revoked, or whose client was blocked, after the request began: a
-// body may arrive late, and a poll may wait. The request must be authenticated.
-func StillAllowed(ctx context.Context) error { return From(ctx).Recheck() }
+// Recheck refuses a caller whose application was revoked, or whose client was blocked, after the request began: a body
+// may arrive late, and a long poll may wait. The request must be authenticated.
+func Recheck(ctx context.Context) error { return From(ctx).Recheck() }

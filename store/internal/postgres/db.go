@@ -14,6 +14,8 @@ import (
 )
 
 const (
+	// MaxReaders is the number of connections that read. Another one listens.
+	MaxReaders = 8
 	// MaxWriters is the number of connections that write.
 	MaxWriters = 8
 	// TransactionTimeout is the time limit of a transaction.
@@ -21,7 +23,6 @@ const (
 )
 
 const (
-	maxReaders     = 8               // connections that read; another one listens
 	lockTimeout    = 3 * time.Second // of a statement that waits for a lock: longer than the lock's holder may be idle
 	idleTimeout    = 2 * time.Second // of a transaction that sends nothing: its process is suspended or cut off
 	writeTimeout   = 8 * time.Second // of a statement that writes
@@ -144,7 +145,7 @@ func openReaders(databaseURL string) (*sql.DB, error) {
 	}
 	addCheck(c, checkPrimary)
 	c.DialFunc = withReadDeadline(c.DialFunc)
-	return openPool(c, maxReaders), nil
+	return openPool(c, MaxReaders), nil
 }
 
 func openPool(c *pgx.ConnConfig, connections int) *sql.DB {

@@ -76,7 +76,7 @@ func (s Schema) Check(ctx context.Context, db *sql.DB) error {
 	have, err := versions.GetLatestVersion(ctx, db)
 	switch {
 	case isForeign(err):
-		return fmt.Errorf("it is no database of this program: %w", err)
+		return fmt.Errorf("it is no database of agentevents: %w", err)
 	case err != nil:
 		return fmt.Errorf("read schema version: %w", err)
 	case have > newest:

@@ -40,7 +40,7 @@ func wantError(t *testing.T, err error, text string) {
 
 func TestMigrateIsRepeatable(t *testing.T) {
 	db, s := openEmpty(t)
-	wantError(t, s.Check(t.Context(), db), "no database of this program")
+	wantError(t, s.Check(t.Context(), db), "no database of agentevents")
 	for range 2 { // the second call has nothing to do
 		if err := s.Migrate(t.Context(), db); err != nil {
 			t.Fatal(err)

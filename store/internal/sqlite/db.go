@@ -19,10 +19,12 @@ import (
 	"github.com/agentevents/agentevents/store/internal/schema"
 )
 
+// MaxReaders is the number of connections that read.
+const MaxReaders = 4
+
 const (
 	busyTimeout = 5 * time.Second        // of a statement that waits for the lock of another connection
 	closeWait   = 500 * time.Millisecond // of the last checkpoint that waits for readers
-	maxReaders  = 4                      // connections
 )
 
 // Options configure Open. All fields are required.
@@ -225,7 +227,7 @@ func openWritePool(file string) (*sql.DB, error) {
 
 // OpenReaders returns a pool of connections that read. They do not create the file.
 func OpenReaders(file string) (*sql.DB, error) {
-	return openPool(dsn(file, "mode=rw", "_query_only=on"), maxReaders)
+	return openPool(dsn(file, "mode=rw", "_query_only=on"), MaxReaders)
 }
 
 // Use opens an existing file for a function. A process may serve the file meanwhile.

@@ -9,7 +9,7 @@ import (
 )
 
 // errServed is the error for a file that another process has locked.
-var errServed = errors.New("another process serves this database")
+var errServed = errors.New("another process serves this database: stop it first, or use another path")
 
 // lockFile locks a file for this process. Two processes would drop each other's leases.
 func lockFile(file string) (*flock.Flock, error) {

@@ -1,0 +1,141 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/server/internal/request"
+	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/webhook"
+)
+
+// reads are requests of callers to a handler that reads until end is closed.
+type reads struct {
+	handlers
+	reading chan string // gets the client of each request that reads
+	end     chan struct{}
+}
+
+// begin begins a request. Its error comes to the channel that it returns.
+func (r *reads) begin(ctx context.Context, caller store.Caller, method, operation string) <-chan error {
+	handler := r.readInTurn(func(c echo.Context, _ any) (any, error) {
+		r.reading <- request.Caller(c.Request().Context()).Client
+		<-r.end
+		return nil, nil
+	}, operation)
+	c := echo.New().NewContext(httptest.NewRequestWithContext(
+		request.NewContext(ctx, &request.Info{Caller: caller}), method, "/", http.NoBody), httptest.NewRecorder())
+	result := make(chan error, 1)
+	go func() {
+		_, err := handler(c, nil)
+		result <- err
+	}()
+	synctest.Wait()
+	return result
+}
+
+// A client has at most half of the readers. Its further requests wait, and those of others do not.
+func TestReadersAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &reads{
+			handlers: handlers{readers: newReaderRoom(8)}, reading: make(chan string, 20), end: make(chan struct{}),
+		}
+		gone, leave := context.WithCancel(t.Context())
+		results := []<-chan error{}
+		begin := func(caller store.Caller, method, operation string) {
+			results = append(results, r.begin(t.Context(), caller, method, operation))
+		}
+		for range 5 {
+			begin(ofClient("a"), http.MethodGet, "ListDeliveries")
+		}
+		left := r.begin(gone, ofClient("a"), http.MethodGet, "ListDeliveries")
+		begin(ofClient("a"), http.MethodPut, "PutStatuses")
+		begin(ofClient("a"), http.MethodGet, "ListStatusChanges")
+		for range 3 {
+			begin(ofClient("b"), http.MethodGet, "GetAgent")
+		}
+		begin(ofOperator, http.MethodGet, "GetAgent")
+		var order string
+		for len(r.reading) > 0 {
+			order += <-r.reading
+		}
+		if order != "aaaaaabbb" { // the fifth request waits, one that writes and a poll do not; the operator waits
+			t.Errorf("%q read", order)
+		}
+		leave()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		close(r.end)
+		for _, result := range results {
+			if err := <-result; err != nil {
+				t.Error(err)
+			}
+		}
+		if n := len(r.reading); n != 2 || len(r.readers.byClient) != 0 {
+			t.Errorf("%d requests read at last, and %d clients are kept", n, len(r.readers.byClient))
+		}
+	})
+}
+
+// The router has a GET wait for a reader, and a large body for room.
+func TestRequestsWaitForRoom(t *testing.T) {
+	ls := newLiveServer(t).withAgents()
+	o := Options{
+		Store: ls.store, Guard: webhook.NewGuard(nil), Log: slog.New(slog.DiscardHandler), Heartbeat: ls.heartbeat,
+	}
+	h := newHandlers(o)
+	router, err := h.router(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := ls.clientToken("12", gen.AccessLevelAll)
+	for _, c := range []struct {
+		room               *fairRoom
+		share              int64
+		method, path, body string
+	}{
+		{h.readers, h.readers.share, http.MethodGet, "/agent/local/136", ""},
+		{h.readers, h.readers.share, http.MethodGet, "/status_change/", ""},
+		{h.bodies, h.bodies.share, http.MethodPut, "/status/", "[" + strings.Repeat(" ", smallBody) + "]"},
+	} {
+		taken, err := c.room.take(t.Context(), "12", c.share)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := httptest.NewRecorder()
+		answered := make(chan struct{})
+		go func() {
+			defer close(answered)
+			r := httptest.NewRequestWithContext(t.Context(), c.method, "/api/ver1.0/client/12"+c.path,
+				strings.NewReader(c.body))
+			r.Header.Set("Authorization", token)
+			r.Header.Set("Content-Type", "application/json")
+			router.ServeHTTP(answer, r)
+		}()
+		for waits := false; !waits; runtime.Gosched() {
+			select {
+			case <-answered:
+				t.Fatalf("%s %s did not wait: %d %s", c.method, c.path, answer.Code, answer.Body)
+			default:
+			}
+			c.room.mu.Lock()
+			waits = c.room.byClient["12"].requests == 2
+			c.room.mu.Unlock()
+		}
+		taken.leave()
+		if <-answered; answer.Code != http.StatusOK {
+			t.Errorf("%s %s: %d %s", c.method, c.path, answer.Code, answer.Body)
+		}
+	}
+}
