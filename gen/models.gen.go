@@ -614,6 +614,16 @@ type ClientLimits struct {
 	// RequestsPerHour The limit on requests of the client's applications per hour of the clock. `used` is of this
 	// hour.
 	RequestsPerHour ClientLimit `json:"requests_per_hour"`
+
+	// StatusChange The number of status changes that are kept. `limit` is of all clients together. If the clients have more, the
+	// server removes the oldest changes of the clients that have the most. `used` is of this client, and is counted
+	// every second.
+	StatusChange ClientLimit `json:"status_change"`
+
+	// Delivery The number of deliveries that are kept. `limit` is of all clients together. If the clients have more, the server
+	// removes the oldest finished deliveries of the clients that have the most. `used` is of this client, and is
+	// counted every second.
+	Delivery ClientLimit `json:"delivery"`
 }
 
 // ClientLimitsUpdate The limits of a client that can be set.

@@ -35,7 +35,6 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	}
 	defer tr.Close(log)
 	log = tr.Logger(log)
-	limitMemory(log, memlimit.FromCgroup, memlimit.FromSystem)
 	on, err := listen(ctx, c)
 	if err != nil {
 		return err
@@ -51,6 +50,7 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	if err = bootstrap(ctx, c, st, stdout); err != nil {
 		return errors.Join(err, on.close(), st.Close())
 	}
+	limitMemory(log, memlimit.FromCgroup, memlimit.FromSystem)
 	announce(log, c, on)
 	err = serveAndDeliver(ctx, c, st, on, tr, log)
 	log.Info("stopped")

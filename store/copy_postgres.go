@@ -102,6 +102,8 @@ var copiedTables = []copiedTable{
 	{"tokens", ""},
 	{"idempotency_keys", ""},
 	{"requests", ""},
+	{"retained", ""},
+	{"retention", ""},
 	{"epochs", ""},
 }
 

@@ -42,8 +42,8 @@
 //   - Status changes as they are read: change_feed, change_explain.
 //   - Deliveries as they are read and moved: delivery_log, delivery_filter, delivery_move. Test deliveries:
 //     event_test_delivery. A disabled event parks its deliveries: event.
-//   - Jobs that keep the outbox right: outbox_repair, clock_step (a clock that steps back), retention. verify looks for
-//     rows that break a rule.
+//   - Jobs that keep the outbox right: outbox_repair, clock_step (a clock that steps back), retention, retention_share
+//     (its fairness among clients). verify looks for rows that break a rule.
 //   - Limits of requests: idempotency, quota. Failures: errors, log, availability (whether a change would be stored,
 //     and why not). Measurements: stats.
 //   - The two databases: engine, engine_sqlite and engine_postgres over internal/sqlite, internal/postgres and

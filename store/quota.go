@@ -190,17 +190,26 @@ var (
 )
 
 // Limits returns a client's limits and their use.
-func (s *Store) Limits(ctx context.Context, client string) (gen.ClientLimits, error) {
-	r, err := findClient(s.read(ctx), client)
-	return s.limits(r), err
+func (s *Store) Limits(ctx context.Context, client string) (m gen.ClientLimits, err error) {
+	q := s.read(ctx)
+	r, err := findClient(q, client)
+	if err != nil {
+		return m, err
+	}
+	m, err = s.limits(q, r)
+	return m, publicError(err)
 }
 
-func (s *Store) limits(r clientRow) gen.ClientLimits {
+func (s *Store) limits(q sqldb.Querier, r clientRow) (gen.ClientLimits, error) {
+	have, _, err := sqldb.Get[retainedRow](q,
+		"SELECT client_id, changes, deliveries FROM retained WHERE client_id = ?", r.ID)
 	return gen.ClientLimits{
+		StatusChange:    gen.ClientLimit{Limit: int64(s.KeepRows), Used: have.Changes},
+		Delivery:        gen.ClientLimit{Limit: int64(s.KeepRows), Used: have.Deliveries},
 		AgentEvent:      gen.ClientLimit{Limit: r.EventLimit, Used: r.Events},
 		Agent:           gen.ClientLimit{Limit: r.AgentLimit, Used: r.Agents},
 		RequestsPerHour: gen.ClientLimit{Limit: r.RequestLimit, Used: s.requestCounter.made(r.ID, s.hour())},
-	}
+	}, err
 }
 
 // SetLimits updates a client's limits. A nil limit stays as it is.
@@ -215,7 +224,9 @@ func (s *Store) SetLimits(
 		setLimit(&r.EventLimit, u.AgentEvent)
 		setLimit(&r.AgentLimit, u.Agent)
 		setLimit(&r.RequestLimit, u.RequestsPerHour)
-		m = s.limits(r)
+		if m, err = s.limits(tx, r); err != nil {
+			return err
+		}
 		return tx.Exec("UPDATE clients SET event_limit = ?, agent_limit = ?, request_limit = ? WHERE id = ?",
 			r.EventLimit, r.AgentLimit, r.RequestLimit, client)
 	})

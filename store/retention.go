@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -20,10 +21,16 @@ const (
 // pruner is the progress of pruning.
 type pruner struct {
 	next, nextFull      time.Time
-	deliveries, changes int64 // the last ids of the previous run
+	deliveries, changes pruneProgress
 }
 
-// prune deletes finished rows that are older than Keep or more than KeepRows, a few at a time: deliveries with their
+// pruneProgress is the last id of the previous run, of old rows and of each client's surplus rows.
+type pruneProgress struct {
+	old     int64
+	surplus map[string]int64
+}
+
+// prune deletes finished rows that are older than Keep or beyond KeepRows, a few at a time: deliveries with their
 // attempts, and then the changes that no row refers to. Pending and parked deliveries stay, and so does the last change
 // of each agent. Readers find the rows; the writer only deletes them.
 func (s *Store) prune(ctx context.Context) error {
@@ -33,12 +40,14 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	s.pruner.next = now.Add(pruneEvery)
 	steps := []func(context.Context) error{
-		s.pruneDeliveries, s.pruneChanges, s.pruneReplays, s.pruneTestDeliveries, s.pruneTokens, s.pruneKeys,
+		s.countRetained, s.pruneFinished, s.pruneReplays, s.pruneTestDeliveries, s.pruneTokens, s.pruneKeys,
 		s.engine.shrink,
 	}
 	if reached(now, s.pruner.nextFull, fullPruneEvery) {
-		s.pruner.nextFull, s.pruner.deliveries, s.pruner.changes = now.Add(fullPruneEvery), 0, 0
-		steps = append(steps, s.pruneClients)
+		s.pruner.nextFull = now.Add(fullPruneEvery)
+		s.pruner.deliveries, s.pruner.changes = newPruneProgress(), newPruneProgress()
+		steps = slices.Concat(steps[:1], []func(context.Context) error{s.recountRetained}, steps[1:],
+			[]func(context.Context) error{s.pruneClients})
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil || ctx.Err() != nil {
@@ -47,6 +56,8 @@ func (s *Store) prune(ctx context.Context) error {
 	}
 	return nil
 }
+
+func newPruneProgress() pruneProgress { return pruneProgress{0, map[string]int64{}} }
 
 // reached reports whether a time is reached, or was set by a clock that has been put back since.
 func reached(now, at time.Time, delay time.Duration) bool {
@@ -84,139 +95,177 @@ func (p *skippedRows) drain(to int64) (ids []int64) {
 // oldest is the time before which finished rows are old.
 func (s *Store) oldest() int64 { return s.now() - s.Keep.Milliseconds() }
 
-// span is the range of ids that may be prunable in a table.
-type span struct {
-	surplus int64 // the last row beyond KeepRows
-	end     int64 // the last row that is beyond KeepRows or old
-	oldest  int64 // the time before which rows are old
-}
-
-// deliverySpan also includes the deliveries of changes beyond KeepRows.
-func (s *Store) deliverySpan(q sqldb.Querier) (p span, err error) {
-	changes, err := s.surplus(q, "status_changes")
+// pruneFinished prunes deliveries and changes.
+func (s *Store) pruneFinished(ctx context.Context) error {
+	surplus, err := s.findSurplus(ctx)
 	if err != nil {
-		return p, err
+		return err
 	}
-	kept, err := sqldb.Value[int64](q,
-		"SELECT coalesce((SELECT id FROM deliveries WHERE change_id > ? ORDER BY change_id, id LIMIT 1), "+
-			"(SELECT max(id) + 1 FROM deliveries), 1)", changes)
-	if err != nil {
-		return p, err
+	deliveries := pruning{s, s.prunableDeliveries(), surplus.counted, surplus.deliveries, &s.pruner.deliveries}
+	if err := deliveries.run(ctx); err != nil || ctx.Err() != nil {
+		return err
 	}
-	return s.span(q, "deliveries", kept-1)
-}
-
-func (s *Store) changeSpan(q sqldb.Querier) (span, error) { return s.span(q, "status_changes", 0) }
-
-func (s *Store) span(q sqldb.Querier, table string, surplus int64) (p span, err error) {
-	p = span{surplus: surplus, oldest: s.oldest()}
-	tooMany, err := s.surplus(q, table)
-	if err != nil {
-		return p, err
-	}
-	kept, err := firstIn(q, table, millis(p.oldest))
-	p.surplus = max(p.surplus, tooMany)
-	p.end = max(p.surplus, kept-1)
-	return p, err
-}
-
-// surplus returns the newest row beyond KeepRows. Ids have gaps only where rows were deleted.
-func (s *Store) surplus(q sqldb.Querier, table string) (id int64, err error) {
-	return sqldb.Value[int64](q, "SELECT coalesce(max(id), 0) - ? FROM "+table, s.KeepRows)
+	return pruning{s, s.prunableChanges(), surplus.counted, surplus.changes, &s.pruner.changes}.run(ctx)
 }
 
 // prunableRow is a row to delete.
 type prunableRow struct {
 	ID       int64
 	ClientID string
+	Old      int   // 1 if the row is older than Keep
 	Attempts int   // of a delivery
 	ChangeID int64 // of a delivery
 }
 
 // prunableTable describes how the prunable rows of a table are found and deleted.
 type prunableTable struct {
-	span      func(q sqldb.Querier) (span, error)
-	rows      string // selects rows t that may be prunable
-	condition string // the condition that they are
-	remove    func(tx *sqldb.Tx, gone []prunableRow) error
-	skipped   *skippedRows
+	name    string
+	columns string // further columns of rows t
+	old     string // the condition that a row is old
+	free    string // the condition that it is counted, and that no other row needs it
+	remove  func(tx *sqldb.Tx, gone []prunableRow) error
+	skipped *skippedRows
 }
 
-// prune deletes prunable rows after the last row of the previous run, and advances that row. Then it looks again at the
-// skipped rows that have changed since.
-func (t prunableTable) prune(ctx context.Context, s *Store, last *int64) error {
-	var p span
-	err := s.snapshot(ctx, func(tx *sqldb.Reader) (err error) {
-		p, err = t.span(tx)
-		return err
-	})
-	for err == nil && *last < p.end && ctx.Err() == nil {
-		var gone []prunableRow
-		gone, err = t.find(ctx, s, p, "t.id > @from AND t.id <= @end AND "+t.condition+" ORDER BY t.id LIMIT @rows",
-			*last)
-		gone, all := firstBatch(gone)
-		if err == nil {
-			err = t.removeAll(ctx, s, gone)
-		}
-		if all && err == nil {
-			*last = p.end
-		} else if err == nil {
-			*last = gone[len(gone)-1].ID
-		}
+// pruning is a run over a table.
+type pruning struct {
+	store *Store
+	prunableTable
+	counted  int64            // the last change that is counted
+	surplus  map[string]int64 // the last row of each client that is beyond its share
+	progress *pruneProgress
+}
+
+// run prunes the surplus rows, and then the old ones, after the last rows of the previous run. Then it looks again at
+// the skipped rows that have changed since.
+func (p pruning) run(ctx context.Context) error {
+	err := p.pruneSurplus(ctx)
+	if err != nil {
+		clear(p.progress.surplus) // rows that were found may not be deleted
+	} else {
+		err = p.pruneOld(ctx)
 	}
-	for ids := range slices.Chunk(t.skipped.drain(*last), pruneRows) {
-		var gone []prunableRow
+	last := p.progress.old
+	for _, id := range p.progress.surplus {
+		last = max(last, id)
+	}
+	for ids := range slices.Chunk(p.skipped.drain(last), pruneRows) {
 		if err == nil && ctx.Err() == nil {
-			gone, err = t.find(ctx, s, p, "t.id IN @from AND "+t.condition, sqldb.Padded(ids))
-		}
-		if err == nil {
-			err = t.removeAll(ctx, s, gone)
+			err = p.pruneSkipped(ctx, ids)
 		}
 	}
 	return err
 }
 
-// find lists prunable rows after a row, or among ids.
-func (t prunableTable) find(
-	ctx context.Context, s *Store, p span, where string, from any,
-) (found []prunableRow, err error) {
-	found, err = sqldb.Select[prunableRow](s.read(ctx), t.rows+" WHERE "+where, map[string]any{
-		"from": from, "end": p.end, "surplus": p.surplus, "oldest": p.oldest, "rows": pruneRows,
-	})
-	return found, err
-}
-
-func (t prunableTable) removeAll(ctx context.Context, s *Store, gone []prunableRow) error {
-	if len(gone) == 0 {
-		return nil
+// pruneSurplus deletes surplus rows. The rows of several clients share a commit.
+func (p pruning) pruneSurplus(ctx context.Context) error {
+	var gone []prunableRow
+	for _, client := range slices.Sorted(maps.Keys(p.surplus)) {
+		for p.progress.surplus[client] < p.surplus[client] && ctx.Err() == nil {
+			found, err := p.find(ctx, surplusSQL[p.store.read(ctx).Dialect()], map[string]any{
+				"client": client, "after": p.progress.surplus[client], "to": p.surplus[client],
+			})
+			if err != nil {
+				return err
+			}
+			p.progress.surplus[client] = lastOf(found, p.surplus[client])
+			if gone, err = p.removeBatches(ctx, append(gone, found...), pruneRows); err != nil {
+				return err
+			}
+		}
 	}
-	return s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return t.remove(tx, gone) })
+	_, err := p.removeBatches(ctx, gone, 1)
+	return err
 }
 
-// firstBatch returns the rows that one commit deletes, and reports whether no further rows can follow.
-func firstBatch(found []prunableRow) (gone []prunableRow, all bool) {
+// surplusSQL finds the rows of a client between two ids. See indexScan for the reason why it depends on the engine.
+var surplusSQL = map[sqldb.Dialect]string{
+	sqldb.SQLite: "t.client_id = @client AND t.id > @after AND t.id <= @to AND %s ORDER BY t.id LIMIT @rows",
+	sqldb.Postgres: "(t.client_id, t.id) > (@client, @after) AND (t.client_id, t.id) <= (@client, @to) " +
+		"AND %s ORDER BY t.client_id, t.id LIMIT @rows",
+}
+
+// pruneOld deletes rows that are older than Keep.
+func (p pruning) pruneOld(ctx context.Context) error {
+	next, err := firstIn(p.store.read(ctx), p.name, millis(p.store.oldest()))
+	for err == nil && p.progress.old < next-1 && ctx.Err() == nil {
+		var found []prunableRow
+		found, err = p.find(ctx, "t.id > @after AND t.id <= @to AND "+p.old+" AND %s ORDER BY t.id LIMIT @rows",
+			map[string]any{"after": p.progress.old, "to": next - 1})
+		if err == nil {
+			_, err = p.removeBatches(ctx, found, 1)
+		}
+		if err == nil {
+			p.progress.old = lastOf(found, next-1)
+		}
+	}
+	return err
+}
+
+// pruneSkipped deletes those of the rows that are prunable by now.
+func (p pruning) pruneSkipped(ctx context.Context, ids []int64) error {
+	found, err := p.find(ctx, "t.id IN @ids AND %s", map[string]any{"ids": sqldb.Padded(ids)})
+	found = slices.DeleteFunc(found, func(r prunableRow) bool {
+		return r.Old == 0 && r.ID > p.progress.surplus[r.ClientID]
+	})
+	if err == nil {
+		_, err = p.removeBatches(ctx, found, 1)
+	}
+	return err
+}
+
+// find lists free rows by a condition, in which %s stands for the condition that they are free.
+func (p pruning) find(ctx context.Context, where string, values map[string]any) ([]prunableRow, error) {
+	maps.Copy(values, map[string]any{"counted": p.counted, "oldest": p.store.oldest(), "rows": pruneRows})
+	return sqldb.Select[prunableRow](p.store.read(ctx), "SELECT t.id, t.client_id, CASE WHEN "+p.old+
+		" THEN 1 ELSE 0 END AS old"+p.columns+" FROM "+p.name+" t WHERE "+fmt.Sprintf(where, p.free), values)
+}
+
+// lastOf returns the last id up to which a query has looked that was to look up to an id.
+func lastOf(found []prunableRow, to int64) int64 {
+	if len(found) < pruneRows {
+		return to
+	}
+	return found[len(found)-1].ID
+}
+
+// removeBatches deletes rows while there are at least a number of them, and returns the other rows.
+func (p pruning) removeBatches(ctx context.Context, found []prunableRow, least int) ([]prunableRow, error) {
+	for len(found) >= least {
+		n := firstBatch(found)
+		err := p.store.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return p.remove(tx, found[:n]) })
+		if err != nil {
+			return nil, err
+		}
+		found = found[n:]
+	}
+	return found, nil
+}
+
+// firstBatch returns the number of rows that one commit deletes.
+func firstBatch(found []prunableRow) (n int) {
 	attempts := 0
 	for i, r := range found {
 		if attempts += r.Attempts; i > 0 && attempts > pruneAttempts {
-			return found[:i], false
+			return i
 		}
 	}
-	return found, len(found) < pruneRows
+	return min(len(found), pruneRows)
 }
 
 func prunableIDs(rows []prunableRow) []int64 {
 	return each(rows, func(r prunableRow) int64 { return r.ID })
 }
 
-func (s *Store) pruneDeliveries(ctx context.Context) error {
+func (s *Store) prunableDeliveries() prunableTable {
 	return prunableTable{
-		span: s.deliverySpan,
-		rows: "SELECT t.id, t.change_id, " +
-			"(SELECT count(*) FROM attempts a WHERE a.delivery_id = t.id) AS attempts FROM deliveries t",
-		condition: "t.state NOT IN ('pending', 'parked') AND " +
-			"(t.id <= @surplus OR (t.created_at < @oldest AND t.finished_at < @oldest))",
+		name: "deliveries",
+		columns: ", t.change_id, " +
+			"(SELECT count(*) FROM attempts a WHERE a.delivery_id = t.id) AS attempts",
+		old:    "t.created_at < @oldest AND t.finished_at < @oldest",
+		free:   "t.state NOT IN ('pending', 'parked') AND t.change_id <= @counted",
 		remove: s.removeDeliveries, skipped: &s.skipped.deliveries,
-	}.prune(ctx, s, &s.pruner.deliveries)
+	}
 }
 
 // removeDeliveries deletes deliveries, unless they were redelivered meanwhile.
@@ -234,19 +283,23 @@ func (s *Store) removeDeliveries(tx *sqldb.Tx, gone []prunableRow) error {
 	for _, d := range gone {
 		s.skipped.changes.noteIn(tx, d.ChangeID)
 	}
-	return tx.Exec("DELETE FROM deliveries WHERE id IN ?", sqldb.Padded(ids))
+	deleted, err := sqldb.Select[string](tx, "DELETE FROM deliveries WHERE id IN ? RETURNING client_id",
+		sqldb.Padded(ids))
+	if err != nil {
+		return err
+	}
+	return subtractRetained(tx, deleted, retainedRow{Deliveries: 1})
 }
 
-func (s *Store) pruneChanges(ctx context.Context) error {
+func (s *Store) prunableChanges() prunableTable {
 	return prunableTable{
-		span: s.changeSpan,
-		rows: "SELECT t.id, t.client_id FROM status_changes t",
-		condition: "(t.id <= @surplus OR t.created_at < @oldest) " +
-			"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = t.id) " +
+		name: "status_changes",
+		old:  "t.created_at < @oldest",
+		free: "t.id <= @counted AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = t.id) " +
 			"AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.client_id = t.client_id AND a.kind = t.kind " +
 			"AND a.agent_id = t.agent_id AND a.sequence = t.id)",
 		remove: removeChanges, skipped: &s.skipped.changes,
-	}.prune(ctx, s, &s.pruner.changes)
+	}
 }
 
 // removeChanges deletes changes, and stores for each client the number up to which its changes are deleted.
@@ -263,19 +316,24 @@ func removeChanges(tx *sqldb.Tx, gone []prunableRow) error {
 			return err
 		}
 	}
-	return tx.Exec("DELETE FROM status_changes WHERE id IN ?", sqldb.Padded(prunableIDs(gone)))
+	deleted, err := sqldb.Select[string](tx, "DELETE FROM status_changes WHERE id IN ? RETURNING client_id",
+		sqldb.Padded(prunableIDs(gone)))
+	if err != nil {
+		return err
+	}
+	return subtractRetained(tx, deleted, retainedRow{Changes: 1})
 }
 
 func (s *Store) pruneReplays(ctx context.Context) error {
-	return s.pruneOld(ctx, "replays", "finished_at")
+	return s.pruneOldRows(ctx, "replays", "finished_at")
 }
 
 func (s *Store) pruneTestDeliveries(ctx context.Context) error {
-	return s.pruneOld(ctx, "samples", "started_at")
+	return s.pruneOldRows(ctx, "samples", "started_at")
 }
 
-// pruneOld deletes old rows of a table by a time column with an index.
-func (s *Store) pruneOld(ctx context.Context, table, column string) error {
+// pruneOldRows deletes old rows of a table by a time column with an index.
+func (s *Store) pruneOldRows(ctx context.Context, table, column string) error {
 	for more := true; more && ctx.Err() == nil; {
 		ids, err := sqldb.Select[int64](s.read(ctx),
 			"SELECT id FROM "+table+" WHERE "+column+" < ? ORDER BY "+column+" LIMIT ?", s.oldest(), pruneRows)

@@ -148,8 +148,8 @@ func TestPruningWithoutPrunableRowsDoesNotWrite(t *testing.T) {
 	f.createEvents(k, crm, both...)
 	f.changeStatus(k, 20)
 	f.login(k)
+	f.check(f.PruneAll(f.ctx)) // counts the changes
 	f.clock.add(20 * 24 * time.Hour)
-	f.changeStatus(k, 2)
 	if statements := f.pruneStatements(true); len(statements) > 0 {
 		t.Errorf("the writer executed %q", statements)
 	}
@@ -158,8 +158,11 @@ func TestPruningWithoutPrunableRowsDoesNotWrite(t *testing.T) {
 // Prunable rows are found by an index.
 func TestPruningScansNoTable(t *testing.T) {
 	pgtest.SQLiteOnly(t, "plans are the engine's")
+	scanned := []string{"SCAN t", "SCAN added", "SCAN retained"} // results, and one row of each client
 	for _, writes := range []bool{false, true} {
 		f := open(t)
+		f.keepRows = 100
+		f.restart()
 		k := f.agent()
 		f.createEvents(k, crm, both...)
 		f.changeStatus(k, 300)
@@ -178,7 +181,8 @@ func TestPruningScansNoTable(t *testing.T) {
 		}
 		for _, statement := range statements {
 			for _, step := range f.plan(statement) {
-				if strings.HasPrefix(step, "SCAN") && step != "SCAN t" && !strings.HasSuffix(step, " receivers_open") &&
+				if strings.HasPrefix(step, "SCAN") && !slices.Contains(scanned, step) &&
+					!strings.HasSuffix(step, " receivers_open") &&
 					!strings.Contains(step, "CONSTANT") && !strings.Contains(step, " pragma_") {
 					t.Errorf("%s: %s", statement, step)
 				}

@@ -34,6 +34,7 @@ type Options struct {
 	// Keep is the retention time of finished rows, from their end; 0 means 30 days.
 	Keep time.Duration
 	// KeepRows is the maximum number of deliveries, and of status changes, of all clients together; 0 means 1,000,000.
+	// Beyond it, the oldest rows of the clients that have the most are deleted.
 	KeepRows int
 	// Key encrypts signing secrets and has KeySize bytes. With nil, secrets are stored in plain text.
 	Key []byte

@@ -138,6 +138,19 @@ var invariants = []invariant{
 			FROM clients c) counted WHERE agents <> actual_agents OR events <> actual_events`,
 	},
 	{
+		"retention counts the changes and deliveries of a client",
+		`SELECT 'client ' || coalesce(k.client_id, x.client_id) || ': ' || coalesce(k.changes, 0) || ' changes and ' ||
+		coalesce(k.deliveries, 0) || ' deliveries are counted, ' || coalesce(x.changes, 0) || ' and ' ||
+		coalesce(x.deliveries, 0) || ' are there' FROM retained k FULL JOIN (
+			SELECT client_id, sum(changes) AS changes, sum(deliveries) AS deliveries FROM (
+				SELECT c.client_id, 1 AS changes, 0 AS deliveries FROM status_changes c
+					JOIN retention r ON c.id <= r.counted
+				UNION ALL SELECT d.client_id, 0, 1 FROM deliveries d JOIN retention r ON d.change_id <= r.counted
+			) rows_there GROUP BY client_id) x ON x.client_id = k.client_id
+		WHERE coalesce(k.changes, 0) <> coalesce(x.changes, 0)
+			OR coalesce(k.deliveries, 0) <> coalesce(x.deliveries, 0)`,
+	},
+	{
 		"a client with unfinished deliveries has a secret",
 		`SELECT DISTINCT 'client ' || r.client_id || ': no secret' FROM deliveries d
 		JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id LEFT

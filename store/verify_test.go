@@ -145,6 +145,10 @@ var faults = map[string]struct{ plant, want string }{
 	"an event counted too few": {
 		"UPDATE clients SET events = 4", "client 12: 1 agents and 4 events by its row, 1 and 5 are there",
 	},
+	"a change counted too many": {
+		"INSERT INTO retained (client_id, changes, deliveries) VALUES ('12', 1, 0)",
+		"client 12: 1 changes and 0 deliveries are counted, 0 and 0 are there",
+	},
 	"an invalid secret": {"UPDATE secrets SET secret = 'x'", "client 12: no secret"},
 	"no secret":         {"DELETE FROM secrets", "client 12: no secret"},
 	"a change of nothing": {

@@ -38,6 +38,9 @@ func (ts *testServer) setLimits(u gen.ClientLimitsUpdate) {
 	ts.must(err)
 }
 
+// emptyLog is the end of the limits of a client without status changes.
+const emptyLog = `,"status_change":{"limit":1000000,"used":0},"delivery":{"limit":1000000,"used":0}}`
+
 func limitOf(n int64) gen.ClientLimitUpdate { return gen.ClientLimitUpdate{Limit: &n} }
 
 // operationLimitScenario returns a request of a client whose limit is 0, with other errors. The answer is 429: the rate
@@ -84,13 +87,13 @@ func limitScenarios() []scenario {
 			name: "get", op: "getLimits", setup: (*testServer).withEvents, request: "GET /client/12/limit/",
 			status: 200,
 			wantBody: `{"agent_event":{"limit":1000,"used":2},"agent":{"limit":10000,"used":2},` +
-				`"requests_per_hour":{"limit":100000,"used":0}}`,
+				`"requests_per_hour":{"limit":100000,"used":0}` + emptyLog,
 			wantHeader: limitHeaders("2147483647", "2147483647"),
 		}, {
 			name: "a request of a client is counted", op: "getLimits", setup: (*testServer).withClient,
 			request: "GET /client/@me/limit", header: readOnlyToken.header(), status: 200,
 			wantBody: `{"agent_event":{"limit":1000,"used":0},"agent":{"limit":10000,"used":0},` +
-				`"requests_per_hour":{"limit":100000,"used":1}}`,
+				`"requests_per_hour":{"limit":100000,"used":1}` + emptyLog,
 			wantHeader: limitHeaders("100000", "99999"),
 		}, {
 			name: "a refused request is not counted", op: "putLimits", setup: (*testServer).withClient,
@@ -114,10 +117,10 @@ func limitScenarios() []scenario {
 			name: "set one", op: "putLimits", setup: (*testServer).withEvents, request: "PUT /client/12/limit/",
 			body: `{"agent_event":{"limit":0}}`, status: 200,
 			wantBody: `{"agent_event":{"limit":0,"used":2},"agent":{"limit":10000,"used":2},` +
-				`"requests_per_hour":{"limit":100000,"used":0}}`,
+				`"requests_per_hour":{"limit":100000,"used":0}` + emptyLog,
 			after: func(ts *testServer) {
 				ts.wantGet("/client/12/limit/", `{"agent_event":{"limit":0,"used":2},"agent":{"limit":10000,"used":2},`+
-					`"requests_per_hour":{"limit":100000,"used":0}}`)
+					`"requests_per_hour":{"limit":100000,"used":0}`+emptyLog)
 			},
 		}, {
 			name: "set all to the maximum", op: "putLimits", setup: (*testServer).withClient,
@@ -126,12 +129,12 @@ func limitScenarios() []scenario {
 				`"requests_per_hour":{"limit":2147483647}}`,
 			status: 200,
 			wantBody: `{"agent_event":{"limit":2147483647,"used":0},"agent":{"limit":2147483647,"used":0},` +
-				`"requests_per_hour":{"limit":2147483647,"used":0}}`,
+				`"requests_per_hour":{"limit":2147483647,"used":0}` + emptyLog,
 		}, {
 			name: "set nothing", op: "putLimits", setup: (*testServer).withClient, request: "PUT /client/12/limit/",
 			body: `{"agent":{}}`, status: 200,
 			wantBody: `{"agent_event":{"limit":1000,"used":0},"agent":{"limit":10000,"used":0},` +
-				`"requests_per_hour":{"limit":100000,"used":0}}`,
+				`"requests_per_hour":{"limit":100000,"used":0}` + emptyLog,
 		}, {
 			name: "numbers out of range are refused", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit/",
