@@ -935,7 +935,7 @@ type ClientInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
 	// `Retry-After`. Other applications are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
@@ -957,7 +957,7 @@ type ClientInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
 	// `Retry-After`. Other applications are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
@@ -2546,7 +2546,7 @@ func (c *HTTPClient) ListStatusChanges(ctx context.Context, clientID ClientID, p
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
 // `Retry-After`. Other applications are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
@@ -2578,7 +2578,7 @@ func (c *HTTPClient) RequestTokenWithBody(ctx context.Context, contentType strin
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
 // `Retry-After`. Other applications are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
@@ -6722,7 +6722,7 @@ type ClientWithResponsesInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
 	// `Retry-After`. Other applications are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
@@ -6744,7 +6744,7 @@ type ClientWithResponsesInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
 	// `Retry-After`. Other applications are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
@@ -18924,7 +18924,7 @@ func (c *ClientWithResponses) ListStatusChangesWithResponse(ctx context.Context,
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
 // `Retry-After`. Other applications are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
@@ -18952,7 +18952,7 @@ func (c *ClientWithResponses) RequestTokenWithBodyWithResponse(ctx context.Conte
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 40 at once. Above that, the response is 429 with
+// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
 // `Retry-After`. Other applications are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string

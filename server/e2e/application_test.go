@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"crypto/sha512"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -278,7 +280,7 @@ func TestConfigurationSetsTheOperatorsSecret(t *testing.T) {
 	equal(t, "exit code", p.stop(t), 0)
 
 	old := pbx
-	pbx.Secret = strings.Repeat("another-", 16)
+	pbx.Secret = fmt.Sprintf("%x", sha512.Sum512([]byte("another"))) // the longest, 128 characters
 	write(pbx.Secret)
 	p = serve(t, store, inFile...)
 	awaitAnswer(t, p, token, http.StatusUnauthorized, "")

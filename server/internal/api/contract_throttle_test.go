@@ -46,7 +46,7 @@ func TestTokenRate(t *testing.T) {
 	ts.withClient()
 	made, other := ts.application(gen.AccessLevelAll), ts.application(gen.AccessLevelAll)
 	ts.failTokenRequests(made.ID)
-	for range 40 {
+	for range 300 {
 		ts.token(made)
 	}
 	resp := ts.send(scenario{request: "POST /oauth/token", body: credentials(made).Encode(), header: formType})

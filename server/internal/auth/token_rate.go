@@ -13,8 +13,8 @@ import (
 const (
 	// tokenRate is how many tokens an application gets a second, on average. Each costs a commit.
 	tokenRate = 20
-	// maxTokenBurst is how many it gets at once.
-	maxTokenBurst = 40
+	// maxTokenBurst is how many it gets at once. Programs for the original API request one for each of their calls.
+	maxTokenBurst = 300
 	// maxTokenRates is for how many applications the server remembers this.
 	maxTokenRates = 10_000
 )

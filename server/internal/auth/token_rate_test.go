@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// An application gets 40 tokens at once, then 20 a second. Another application has its own limit.
+// An application gets 300 tokens at once, then 20 a second. Another application has its own limit.
 func TestTokenRate(t *testing.T) {
 	now := time.Now()
 	limit := NewTokenRate(func() time.Time { return now })
@@ -15,10 +15,10 @@ func TestTokenRate(t *testing.T) {
 		}
 		return n
 	}
-	if n := allowed("a"); n != 40 {
+	if n := allowed("a"); n != 300 {
 		t.Errorf("%d tokens at once", n)
 	}
-	if n := allowed("b"); n != 40 {
+	if n := allowed("b"); n != 300 {
 		t.Errorf("%d tokens at once of another application", n)
 	}
 	now = now.Add(time.Second)
