@@ -19,14 +19,15 @@
 //     inserts the rows of status_changes, whose ids are the sequence numbers, and updates the agents.
 //  5. enqueue (outbox_enqueue.go) inserts one delivery for each event and adds it to its lane (lane.go). handOff leases
 //     an empty lane immediately, if the dispatcher has room for it.
-//  6. The commit makes all of it durable. Only then does the caller get its answer. The commit wakes the dispatcher and
-//     the readers of the feed (change_feed.go), and notifies the peers (engine_postgres.go).
+//  6. The commit makes all of it durable. Then notifySet (status.go) wakes the dispatcher and the readers of the feed
+//     (change_feed.go), and notifies the peers (engine_postgres.go). Only then does the caller get its answer. No hook
+//     of the commit does this: every method that applies changes calls announce and wake itself.
 //  7. The dispatcher (webhook/dispatch.go) sends the deliveries that were handed off. For all others it calls Claim
 //     (outbox_claim.go), which finds due lanes, fairly among receivers, leases them, and returns their heads.
 //  8. A worker (webhook/lane.go) sends the delivery and calls Record (outbox_record.go), which batches, too. Plain
 //     results, nearly all, share their statements. laneStates.plain (outbox_record_batch.go) says which results are
-//     plain. The others are recorded one by one, and so are further results of their receivers in the wave. The worker
-//     then continues with the next delivery of the lane, or releases the lane.
+//     plain. The others are recorded one by one, and so are further results of their receivers in the wave. In the same
+//     transaction, Record renews the lane's lease and returns its next delivery to the worker, or releases the lane.
 //
 // # The concepts of a status change
 //

@@ -97,7 +97,8 @@ func (f *freshChanges) drain() (changes []int64, all bool) {
 // lanes and may find more is followed immediately.
 const retryLost = 50 * time.Millisecond
 
-// Claim implements webhook.Outbox. After a failure, or if lanes were left out, the next claim looks at all lanes.
+// Claim implements webhook.Outbox. The next claim looks at all lanes if this one failed, lost lanes to other
+// transactions, or returns 0 for next. Lanes that Take refused do not matter: the dispatcher claims again for them.
 func (s *Store) Claim(
 	ctx context.Context, limits webhook.ClaimLimits,
 ) (claimed []webhook.Delivery, next time.Duration, err error) {

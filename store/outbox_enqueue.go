@@ -36,7 +36,8 @@ func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 // targetLane is a locked lane before a change adds a delivery to it.
 type targetLane struct {
 	ID, ReceiverID, Claim int64
-	// the lane is empty and not leased, and its receiver neither waits nor has other due lanes
+	// the lane is empty and not leased, and no delivery must move to it; its receiver has a closed breaker, does not
+	// wait, and has no other due lanes
 	Free  bool
 	Epoch string
 	clientSecrets

@@ -91,7 +91,7 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 		err = recordAttempt(tx, r.Delivery, r.outcome)
 	}
 	if err != nil || lane.Claim != r.Claim {
-		return err // another process leased the lane meanwhile: the result is too late to count
+		return err // a later claim has leased the lane: the result is too late to count
 	}
 	receiver, changed, err := s.updateReceiver(tx, lane, r.outcome)
 	if err != nil {
@@ -109,8 +109,9 @@ func (s *Store) record(tx *sqldb.Tx, r *result, lane laneRow) error {
 // updateDelivery updates the delivery after an attempt, and reports whether another attempt follows and whether the
 // delivery moved.
 //
-// The statements check lane and state, so they do not change a delivery that was cancelled or moved meanwhile. A
-// failure at a URL that the event no longer has does not count, and neither does a result from before a redelivery.
+// A delivery that was cancelled meanwhile keeps its state; only its attempts, failures and due time change. A delivery
+// that moved to another lane stays unchanged. A failure at a URL that the event no longer has does not count, and
+// neither does a result from before a redelivery.
 func (s *Store) updateDelivery(
 	tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome, receiver receiverRow,
 ) (retry, moved bool, err error) {

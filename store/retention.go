@@ -122,7 +122,7 @@ type prunableTable struct {
 	name    string
 	columns string // further columns of rows t
 	old     string // the condition that a row is old
-	free    string // the condition that it is counted, and that no other row needs it
+	free    string // the condition that it is counted, and ended (a delivery) or needed by no other row (a change)
 	remove  func(tx *sqldb.Tx, gone []prunableRow) error
 	skipped *skippedRows
 }

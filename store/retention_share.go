@@ -18,7 +18,7 @@ import (
 const (
 	countedChanges  = 2000 // changes that one commit counts
 	recountedAtOnce = 20   // clients that one query counts again
-	surplusStep     = 128  // rows are pruned in steps of this part of KeepRows, so that there are few queries per row
+	surplusDivisor  = 128  // pruning goes KeepRows/128 below KeepRows, so that there are few queries per row
 )
 
 // retainedRow is the numbers of rows of a client, or a difference to them.
@@ -145,7 +145,7 @@ func (s *Store) fairShare(rows []retainedRow, number func(retainedRow) int64) in
 		return math.MaxInt64
 	}
 	slices.Sort(numbers)
-	left := int64(s.KeepRows - s.KeepRows/surplusStep)
+	left := int64(s.KeepRows - s.KeepRows/surplusDivisor)
 	for i, n := range numbers {
 		share := left / int64(len(numbers)-i)
 		if n > share {

@@ -83,8 +83,8 @@ func (s *Store) notifySet(u *statusUpdate) {
 // long for the writer.
 const statusesPerCommit = 25
 
-// SetStatuses sets the statuses of several agents of a client, in order. A refused entry affects no other. After an
-// error, earlier statuses may be set.
+// SetStatuses sets the statuses of several agents of a client, in order, statusesPerCommit of them in each transaction.
+// A refused entry affects no other. After an error, earlier statuses may be set.
 func (s *Store) SetStatuses(
 	ctx context.Context, client string, entries []gen.AgentStatusUpdateItem,
 ) (results []gen.AgentStatusResult, err error) {

@@ -19,7 +19,7 @@ type statusChange struct {
 	storeTime bool // only the time at is stored: the PBX reported it, and the status is the same
 
 	update *statusUpdate // gets the result; nil for the logout of a deleted agent
-	events []eventRow    // the events that the change fires, including disabled ones
+	events []eventRow    // the events of the change's type: enabled ones (row.Fired) and disabled ones (row.Parked)
 	row    changeRow
 }
 
@@ -107,7 +107,7 @@ type changeRow struct {
 	EventSource gen.EventSource      `json:"event_source"`
 	ChangedAt   int64                `json:"changed_at"`
 	CreatedAt   int64                `gorm:"autoCreateTime:false" json:"created_at"`
-	// the ids of the events that the change fired, separated by commas
+	// the ids of the enabled events of the change's type, separated by commas
 	Fired       string `json:"fired"`
 	Parked      string `json:"parked"`      // the ids of disabled events of that type
 	Skipped     string `json:"skipped"`     // the ids of events of the other type

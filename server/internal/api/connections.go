@@ -14,7 +14,8 @@ import (
 
 // connections are the open connections of a listener. If there are too many, idle ones are closed, so that a client
 // cannot keep others out by holding connections. A connection is idle unless a request with a valid token is in
-// progress on it. So a slow head, the slow body of a token request and an unread answer do not keep a connection open.
+// progress on it. So a slow head and the slow body of a token request do not keep a connection open. Neither does an
+// unread answer, unless the request had a valid token: that connection stays busy until the answer is written.
 type connections struct {
 	limits Limits
 
@@ -38,8 +39,9 @@ func newConnections(limits Limits) *connections {
 	return &connections{limits: limits, peers: map[netip.Prefix]*peer{}}
 }
 
-// add adds a new connection from an address. It is idle. If there are too many, add returns another one that must be
-// closed in its place. If no other one is idle, it does not add the connection.
+// add adds a new connection from an address. It is idle. If its address has too many, add returns another idle one of
+// that address, which must be closed in its place. If all addresses together have too many, it returns an idle one of
+// any address. If there is no such idle one, it does not add the connection.
 func (cs *connections) add(c *conn, from netip.Addr) (evicted *conn, ok bool) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

@@ -16,7 +16,8 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// statusClientClosedRequest is the status of a request whose client closed the connection. Only the log shows it.
+// statusClientClosedRequest is the status of a request whose client closed the connection. No client gets it: only log,
+// metrics and traces show it.
 const statusClientClosedRequest = 499
 
 // answerTo returns the answer to an error. The text of an unknown error does not reach the client.

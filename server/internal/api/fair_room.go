@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// fairRoom is a room of which each request in progress takes a part. No client has more than a share of the room, and
-// the clients together leave a part of it to operators. A request that finds no room waits for its turn.
+// fairRoom is a room of which each request in progress takes a part. No client has more than a share of the room. The
+// clients together have a bound, too: it leaves a part of the room for bodies to operators, but none of that for reads.
+// A request that finds no room waits for its turn.
 type fairRoom struct {
 	share        int64
 	all, clients *semaphore.Weighted

@@ -140,6 +140,8 @@ func (h handlers) middlewares(document *openapi3.T) (map[string][]echo.Middlewar
 // of these middlewares refuses it.
 func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []echo.MiddlewareFunc {
 	id := route.Operation.OperationID
+	// Only the operation that issues tokens requires none. These middlewares are for its form. Another operation
+	// without a token would need its own, with contract.Validate.
 	if level == auth.NoToken {
 		return []echo.MiddlewareFunc{
 			request.WithOperation(id), h.throttle.LimitFailures,

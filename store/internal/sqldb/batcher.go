@@ -29,8 +29,9 @@ type Task interface {
 // Batcher processes simultaneous tasks in one transaction, with as many statements for all of them as for one. Tasks
 // that arrive during a transaction wait for the next one.
 //
-// A task is contended if it needs a row that another transaction has locked for long. The contended tasks of one key,
-// and later tasks with that key, share transactions apart from all others. Other tasks do not wait for them.
+// A task is contended if it needs a row that another transaction has locked for long, or if its batch has failed. The
+// contended tasks of one key, and later tasks with that key, share transactions apart from all others. Other tasks do
+// not wait for them.
 type Batcher[T Task] struct {
 	BatcherOptions[T]
 
@@ -64,7 +65,7 @@ func NewBatcher[T Task](o BatcherOptions[T]) *Batcher[T] {
 // call is a caller that waits for its task.
 type call[T Task] struct {
 	task  T
-	tries int // transactions in which a row that it needs was locked
+	tries int // transactions in which a row that it needs was locked; maxTries after its batch has failed
 	done  chan struct{}
 }
 
@@ -140,7 +141,7 @@ func (b *Batcher[T]) transact(batch []*call[T], wait bool) (left []*call[T]) {
 }
 
 // finish ends the calls of a transaction, and returns those that must be retried. These are calls that need a locked
-// row, and calls of a batch that failed: they become contended, so that the failing task runs apart from the others.
+// row, and calls of a batch that failed: they become contended, so that the failing task fails only tasks of its key.
 func (b *Batcher[T]) finish(batch []*call[T], locked []T, err error, contended bool) (left []*call[T]) {
 	if err != nil && !contended && len(batch) > 1 && !b.Unavailable(err) {
 		for _, c := range batch {

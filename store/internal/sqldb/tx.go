@@ -56,9 +56,9 @@ func Snapshot(ctx context.Context, db *gorm.DB, fn func(tx *Reader) error) error
 // Tx is one unit of work in a transaction that writes. On SQLite, several units may share one transaction.
 //
 // It has three hooks for its end. The functions of WriterOnEnd and WriterOnCommit run before the writer takes other
-// work, so they must not block. The functions of CallerOnCommit run in the goroutine that called Writer.Do or Try, so
-// they may block that goroutine. On PostgreSQL, it runs the other hooks, too. For a batch, it is the Batcher's, whose
-// next batch then waits.
+// work, so they must not block. The functions of CallerOnCommit run in the goroutine that called Writer.Do or Try, and
+// may block it. For a batch, that is a goroutine of the Batcher, whose next batch then waits. On PostgreSQL, the
+// functions of WriterOnEnd and WriterOnCommit run in that goroutine, too.
 type Tx struct {
 	Reader
 	Begun time.Time // by the local clock
