@@ -186,7 +186,7 @@ func TestCopyRefusesUnsuitableDatabases(t *testing.T) {
 	target.agent()
 	refuse("a target that is served", "another process serves", source.url, target.url)
 	target.check(target.Close())
-	refuse("a target with rows", "must be empty", source.url, target.url)
+	refuse("a target with rows", "must have no client and no application", source.url, target.url)
 }
 
 func TestCompleteCopyIsNotRepeated(t *testing.T) {

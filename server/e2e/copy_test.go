@@ -30,7 +30,7 @@ func TestCopyToPostgresIsVerified(t *testing.T) {
 
 	_, stderr, code = command(t, nil, copying...)
 	equal(t, "exit code of a second copy", code, 1)
-	contains(t, "message", stderr, "a copy that was complete is done")
+	contains(t, "message", stderr, "if an earlier copy was complete, nothing is left to do")
 	_, stderr, code = command(t, databaseAt(to), "verify")
 	equal(t, "exit code of verify", code, 0)
 	equal(t, "standard error of verify", stderr, "")

@@ -65,7 +65,7 @@ func TestReplicaWithoutTheKeyIsNotReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "status of /readyz", resp.StatusCode, http.StatusServiceUnavailable)
-	contains(t, "reason", string(body), "the signing secrets are encrypted")
+	contains(t, "reason", string(body), "the encryption key is missing or wrong")
 	equal(t, "the replica with the key is ready", with.ready(), true)
 }
 
