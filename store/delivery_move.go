@@ -10,8 +10,8 @@ import (
 )
 
 // Conditions on deliveries of a lane: one delivery, or the unfinished ones of an event. Each has an index of its own.
-// Any other condition on state appends an empty string to the column, so that the planner cannot choose the index of
-// that state. Likewise, `event_id + 0` keeps it from the index of an event's deliveries.
+// In a statement with one of them, a further condition on state appends an empty string, so that the planner cannot
+// choose the index of that state. Likewise, `event_id + 0` keeps it from the index of an event's deliveries.
 const (
 	byID    = "id = ?"
 	byEvent = "event_id = ? AND state IN ('pending', 'parked')"

@@ -102,7 +102,8 @@ type newDelivery struct {
 	row    deliveryRow
 }
 
-// enqueue inserts one delivery for each event that the changes fire, and adds the deliveries to their lanes.
+// enqueue inserts one delivery for each event of the changes' types, enabled or disabled, and adds the pending ones to
+// their lanes.
 func (s *Store) enqueue(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes) error {
 	all := s.newDeliveries(changes)
 	if len(all) == 0 {

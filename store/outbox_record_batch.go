@@ -9,8 +9,8 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
-// recordBatch records results, in waves with one result of each lane. With wait false, it returns the results whose
-// lanes or receivers another transaction has locked.
+// recordBatch records results other than Gone, in waves with one result of each lane. With wait false, it returns the
+// results whose lanes or receivers another transaction has locked.
 func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (locked []*result, err error) {
 	for _, wave := range sqldb.Waves(results, (*result).lane) {
 		ofWave, err := s.recordWave(tx, wave, wait)
@@ -56,7 +56,7 @@ type laneState struct {
 	Waits, Probe              *int64
 	FailingSince, PausedUntil *int64
 	Outages, RecoveredAt      int64
-	DeliveryUnchanged         bool // the delivery is unchanged since its claim
+	DeliveryUnchanged         bool // the delivery is unchanged since its claim, and was never redelivered
 	DeliveryFailures          int  // failures of the delivery
 	DeliveryOutage            int64
 }

@@ -78,7 +78,9 @@ func (k clientSecrets) encrypted(s *secretCipher, client string) clientSecrets {
 // signers returns the secrets that sign at a time, the newest first.
 func (k clientSecrets) signers(now int64) []signer {
 	list := []signer{{Secret: k.Secret}}
-	if k.Previous == "" { // an earlier version, which does not know Older, gave the id to a new client
+	// Without Previous, Older is empty or belongs to an earlier client: an earlier version of the program, which does
+	// not know Older, gave the id to a new one.
+	if k.Previous == "" {
 		return list
 	}
 	if k.PreviousUntil > now {

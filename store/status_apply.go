@@ -16,7 +16,7 @@ type statusChange struct {
 	status    gen.AgentStatusValue
 	source    gen.EventSource
 	at        int64
-	storeTime bool // only the time at is stored: the PBX reported it, and the status is the same
+	storeTime bool // of this change, only `at` is stored: the PBX reported it, and the status is the same
 
 	update *statusUpdate // gets the result; nil for the logout of a deleted agent
 	events []eventRow    // the events of the change's type: enabled ones (row.Fired) and disabled ones (row.Parked)

@@ -62,7 +62,8 @@ func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 	return c, publicError(err)
 }
 
-// CheckCredentials returns ErrCredentials unless an application has this id and this secret. It uses no writer.
+// CheckCredentials returns ErrCredentials unless an application has this id and this secret, and its client is not
+// blocked. It uses no writer.
 func (s *Store) CheckCredentials(ctx context.Context, id, secret string) error {
 	return s.checkCredentials(s.read(ctx), id, secret)
 }

@@ -14,12 +14,12 @@ type Health int
 
 // The healths.
 const (
-	Unclear Health = iota // it asks for time (408, 425, 429, 503 with Retry-After), or no request was sent
+	Unclear Health = iota // it asks for time (408, 425, 429, 503 with Retry-After), or this server refused to send
 	Alive                 // it answered: 2xx, 3xx, 4xx
 	Down                  // it did not answer in time, completely or at all, or with a 5xx
 )
 
-// Health returns the state of the receiver by this attempt.
+// Health returns the state of the receiver by this attempt, which must not be CutOff.
 func (a Attempt) Health() Health {
 	switch {
 	case a.asksForTime(), a.Status == 0 && (a.Verdict != Retry || a.LeaseOver):

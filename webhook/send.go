@@ -121,7 +121,8 @@ func (s *Sender) exchange(ctx context.Context, d Delivery, attempt *Attempt) err
 	return err
 }
 
-// roundTrip resends a request once if its connection had been kept open and turned out to be closed.
+// roundTrip resends a request once if the kept connection that it was sent on gave no answer, or only one that was
+// there before the request.
 func (s *Sender) roundTrip(ctx context.Context, u *use, req *http.Request, lease time.Time) (*http.Response, error) {
 	resp, err := s.transport.RoundTrip(req)
 	err = u.reason(err)
@@ -137,7 +138,8 @@ func (s *Sender) roundTrip(ctx context.Context, u *use, req *http.Request, lease
 	return resp, again.reason(err)
 }
 
-// retryAfter returns the delay that the receiver asked for, 0 if no retry follows.
+// retryAfter returns the delay that the receiver asked for, 0 unless the status itself means Retry. An answer that only
+// Delivery.DeployingUntil makes a Retry sets no delay.
 func retryAfter(resp *http.Response) time.Duration {
 	if Judge(resp.StatusCode, nil) != Retry {
 		return 0

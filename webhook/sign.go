@@ -54,8 +54,8 @@ func sign(key []byte, id string, timestamp time.Time, content string) string {
 // Verify is for receivers. It returns nil if one of the secrets has signed the request, and its webhook-timestamp is
 // within 5 minutes of now. Any other error than ErrSecret means that the request is not genuine: answer 401.
 //
-// The content is the body of a POST, or the raw query of a GET, as it arrived. Secrets are as the API returns them.
-// Without any, or with a malformed one, the error is ErrSecret.
+// The content is the body of a POST, or the raw query of a GET, as it arrived. Secrets are as the API returns them,
+// and are tried in order. Without any, or at a malformed one, the error is ErrSecret.
 //
 // An attacker can resend a recorded request for 5 minutes. A receiver that drops each known webhook-id is safe from
 // that.

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// maxFailures is the number of consecutive token requests that may fail. After that, one request may fail each
-	// failureInterval.
+	// maxFailures is the number of token requests that may fail at once; a success in between resets nothing. After
+	// that, one request may fail each failureInterval.
 	maxFailures     = 10
 	failureInterval = 6 * time.Second
 	// maxAddresses is the number of addresses whose failures are counted. The one with the oldest failure is evicted.
@@ -35,8 +35,8 @@ type Throttle struct {
 }
 
 // addressFailures are the failures from one address, by the hash of the id that was sent. Whether there is such an
-// application makes no difference, so that the answers do not reveal it. A count is never dropped while it matters.
-// When an address has failed with too many ids, further ones share a count.
+// application makes no difference, so that the answers do not reveal it. Until the address is evicted, no count is
+// dropped while it matters. When an address has failed with too many ids, further ones share a count.
 type addressFailures struct {
 	byID   map[[sha256.Size]byte]failureCount
 	others failureCount

@@ -20,7 +20,7 @@ type TokenRefusal struct {
 	Status        int // HTTP status
 	code, message string
 
-	application string // id of the application if only its secret is wrong, otherwise empty
+	application string // id of an application that exists, for the log; otherwise empty
 	claimedID   string // client_id of the request, which may be any text
 }
 

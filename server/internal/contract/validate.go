@@ -18,8 +18,9 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// Validate refuses requests that violate the rules of openapi.yaml for their operation. The refusal names all invalid
-// fields. The handler gets the validated value itself.
+// Validate refuses requests that violate the rules of openapi.yaml for their operation. The refusal names the invalid
+// fields, up to maxFieldErrors. It names repeated parameters only if nothing else is wrong. The generated binding uses
+// the value that was validated.
 func Validate(route *routers.Route) echo.MiddlewareFunc {
 	schema := bodySchema(route.Operation)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {

@@ -24,7 +24,7 @@ type prepareFunc = func(ctx context.Context, copied *sql.DB) error
 // meanwhile: neither its readers nor its writer wait, only its write-ahead log grows.
 //
 // prepare may modify the copy. Backup then reads the copy to its last page before the copy gets its name. After an
-// error, or if ctx ends, Backup removes the copy.
+// error, or if ctx ends, Backup removes the copy. Only if the final sync of its directory fails does the copy stay.
 func Backup(ctx context.Context, from, to string, prepare prepareFunc) (Saved, error) {
 	err := checkSingle(from)
 	if err == nil {

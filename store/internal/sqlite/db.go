@@ -30,7 +30,7 @@ const (
 // Options configure Open. All fields are required.
 type Options struct {
 	File      string           // the result of Path
-	Alongside bool             // another process may serve the file; its schema must be up to date
+	Alongside bool             // another process may serve the file; if one does, its schema must be up to date
 	Log       *slog.Logger     // for the state of the file; it is written with locks held, so it must not block
 	Now       func() time.Time // a monotonic clock: it never steps
 	ORMLog    logger.Interface // for failed statements
@@ -177,7 +177,7 @@ func (db *DB) TransactionEnded() (ended bool) {
 }
 
 // CloseWriter closes the connection that writes, after a checkpoint. The checkpoint moves all commits to the file
-// itself, unless a reader needs old pages: it does not wait for readers.
+// itself, unless a reader needs old pages for longer than closeWait.
 func (db *DB) CloseWriter() error {
 	if db.conn == nil {
 		return nil

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	keptPages   = 1000 // pages that stay free for reuse, and
-	keptPart    = 10   // the divisor of their minimum share of all pages
+	keptPages   = 1000 // at least so many pages stay free for reuse,
+	keptPart    = 10   // and at least one page in so many
 	vacuumPages = "100"
 )
 

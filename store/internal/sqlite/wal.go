@@ -16,8 +16,8 @@ const (
 	lockByte    = 1 << 30 // the page with this byte is never written
 )
 
-// walLacks reports whether the log lacks one of the pages after the first ones. A page of a later transaction does not
-// matter.
+// walLacks reports whether the log lacks one of the pages from first+1 to pages. A copy of a page that a later
+// transaction wrote counts, too.
 func walLacks(log string, first, pages, pageBytes int64) (bool, error) {
 	has, err := walPages(log, pageBytes)
 	if err != nil {

@@ -77,7 +77,7 @@ func (w *watch) lostFile() error {
 }
 
 // check compares the files with those that were opened, and logs a change. With a reader, it also checks the size of
-// the database file. The reader must have no transaction, since uncommitted pages are in neither file.
+// the database file. The reader must not be in a transaction that writes: its uncommitted pages are in neither file.
 func (w *watch) check(reader *gorm.DB) error {
 	var err error
 	for i := 0; err == nil && i < len(w.files); i++ {
