@@ -77,7 +77,7 @@ func each(parts, others []string) (all []string) {
 }
 
 // resultLine is the form of a result.
-var resultLine = regexp.MustCompile(`(?m)^Benchmark(\w+)/(\S+)\s+(\d+)((?:\s+[0-9.]+ \S+)+)$`)
+var resultLine = regexp.MustCompile(`(?m)^Benchmark(\w+)/(\S+)\s+(\d+)((?:\s+-?[0-9.]+ \S+)+)$`)
 
 // checkLines looks whether a workload has these names, once each, and n deliveries under each unless that is 0.
 func checkLines(t *testing.T, out, name string, n int, names []string) {
