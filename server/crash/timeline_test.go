@@ -210,12 +210,17 @@ func TestWatchFindsWhenServersCanSend(t *testing.T) {
 		l := &timeline{servers: 2}
 		ctx, end := context.WithCancel(t.Context())
 		go l.watch(ctx)
+		recorded := func() int {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(l.serving)
+		}
 		expect := func(want bool, when string) {
 			t.Helper()
-			before := len(l.serving)
+			before := recorded()
 			time.Sleep(10 * watchInterval)
 			synctest.Wait()
-			if serving := len(l.serving) > before; serving != want {
+			if serving := recorded() > before; serving != want {
 				t.Errorf("%s: %t", when, serving)
 			}
 		}
