@@ -19,7 +19,7 @@ const (
 	// MaxOutcomes is the number of outcomes that a page of an agent's status changes may have in all. They are about
 	// 400 KiB of JSON. A page with one change may have more: one for each event that the agent had then.
 	MaxOutcomes = 2000
-	// changesPerRead is the number of changes that one query reads for a page. The default page needs one query.
+	// changesPerRead is the most changes that one query reads for a page. The default page needs one query.
 	changesPerRead = 101
 )
 
@@ -51,14 +51,15 @@ func (s *Store) AgentStatusChanges(
 	return m, more, err
 }
 
-// changesPage reads the changes of a page, and whether there are older ones. It reads few more than the page has: each
-// of them may have a long list of events.
+// changesPage reads the changes of a page, and whether there are older ones. A query reads at most one change more than
+// the page may still have: each change may have a long list of events.
 func changesPage(
 	q sqldb.Querier, k AgentKey, after, upTo int64, limit int,
 ) (page []changeRow, more bool, err error) {
 	scan := indexScan{columns: []string{"client_id", "kind", "agent_id"}, values: []any{k.Client, k.Type, k.ID}}
 	for outcomes := 0; ; {
-		rows, err := changesBy(q, scan, after, upTo, " DESC", changesPerRead)
+		n := min(limit-len(page)+1, changesPerRead)
+		rows, err := changesBy(q, scan, after, upTo, " DESC", n)
 		for _, r := range rows {
 			outcomes += r.outcomes()
 			if len(page) == limit || len(page) > 0 && outcomes > MaxOutcomes {
@@ -66,7 +67,7 @@ func changesPage(
 			}
 			page = append(page, r)
 		}
-		if err != nil || len(rows) < changesPerRead {
+		if err != nil || len(rows) < n {
 			return page, false, err
 		}
 		upTo = rows[len(rows)-1].ID - 1

@@ -137,7 +137,7 @@ func (s *Store) decryptAll(client string, secrets ...*string) error {
 	for _, secret := range secrets {
 		plain, err := s.cipher.decrypt(*secret, client)
 		if err != nil {
-			return s.lock(err)
+			return s.lock(ofClient(client, err))
 		}
 		*secret = plain
 	}
@@ -174,7 +174,8 @@ func (r headRow) decrypted(s *Store) (h headRow, err error) {
 }
 
 // encryptSecrets checks the key. With the first key that a store has, it encrypts the secrets that are there. From then
-// on each of them must be encrypted.
+// on each of them must be encrypted. A process that was killed before it erased the overwritten secrets leaves that to
+// the next start.
 func (s *Store) encryptSecrets(ctx context.Context) error {
 	id, err := storeKeyID(s.read(ctx))
 	if err != nil {
@@ -183,12 +184,14 @@ func (s *Store) encryptSecrets(ctx context.Context) error {
 	switch {
 	case id != "" && id != s.cipher.keyID():
 		return errWrongKey
-	case id != "":
-		return s.findSecrets(ctx, "secret NOT LIKE ?", encryptedPrefix+id+":%", errForeign)
 	case s.cipher == nil:
 		return s.findSecrets(ctx, "secret LIKE ?", encryptedPrefix+"%", errWrongKey)
+	case id == "":
+		err = s.write(ctx, s.encryptPlain)
+	default:
+		err = s.findSecrets(ctx, "secret NOT LIKE ?", encryptedPrefix+id+":%", errForeign)
 	}
-	if err := s.write(ctx, s.encryptPlain); err != nil {
+	if err != nil {
 		return err
 	}
 	return s.engine.eraseOverwritten(ctx)
@@ -199,9 +202,14 @@ func (s *Store) findSecrets(ctx context.Context, kind, pattern string, found err
 	client, is, err := sqldb.Get[string](s.read(ctx),
 		"SELECT client_id FROM secrets WHERE "+kind+" ORDER BY client_id LIMIT 1", pattern)
 	if err == nil && is {
-		err = fmt.Errorf("client %s: %w", secretOwner(client), found)
+		err = ofClient(client, found)
 	}
 	return err
+}
+
+// ofClient is an error of a client's secrets.
+func ofClient(client string, err error) error {
+	return fmt.Errorf("client %s: %w", secretOwner(client), err)
 }
 
 // encryptPlain encrypts all secrets of a store without a key, and overwrites them. Another process may be quicker.
@@ -233,7 +241,10 @@ func (s *Store) reseal(
 			}
 			err = k.encrypted(key, k.Owner).save(tx, k.Owner)
 		}
-		return errors.Join(err, tx.Exec("UPDATE epochs SET key_id = ?", key.id))
+		if err != nil {
+			return err
+		}
+		return tx.Exec("UPDATE epochs SET key_id = ?", key.id)
 	})
 	return clients, err
 }

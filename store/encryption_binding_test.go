@@ -7,11 +7,15 @@ import (
 	"crypto/cipher"
 	"encoding/base64"
 	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 var (
@@ -63,9 +67,15 @@ func TestSecretIsBoundToItsClient(t *testing.T) {
 // Once a store has a key, a secret that is not encrypted is refused, also at the next start.
 func TestPlainSecretIsRefused(t *testing.T) {
 	f := encrypted(t)
+	var log bytes.Buffer
+	f.log = slog.New(slog.NewTextHandler(&log, nil))
+	f.restart()
 	f.exec("UPDATE secrets SET secret = 'whsec_planted' WHERE client_id = '12'")
 	f.isLocked("12")
 	f.check(f.Close())
+	if !strings.Contains(log.String(), "client 12: a signing secret in the database is not encrypted") {
+		t.Errorf("the log does not name the client: %s", &log)
+	}
 	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Key: oneKey})
 	if err == nil {
 		f.check(s.Close())
@@ -75,6 +85,29 @@ func TestPlainSecretIsRefused(t *testing.T) {
 	}
 	f.exec("DELETE FROM secrets")
 	f.open()
+}
+
+// A process may be killed after its commit overwrote secrets, and before it erased them from SQLite's log. The next
+// start erases them.
+func TestStartErasesOverwrittenSecrets(t *testing.T) {
+	pgtest.SQLiteOnly(t, "it looks into the log")
+	f := encrypted(t)
+	f.exec("UPDATE secrets SET previous = 'whsec_overwritten' WHERE client_id = '12'")
+	f.exec("UPDATE secrets SET previous = '' WHERE client_id = '12'")
+	copied := filepath.Join(t.TempDir(), "killed.db")
+	for _, suffix := range []string{"", "-wal"} {
+		data := readFile(t, strings.TrimPrefix(f.url, "sqlite:")+suffix)
+		f.check(os.WriteFile(copied+suffix, data, 0o600))
+	}
+	if !bytes.Contains(readFile(t, copied+"-wal"), []byte("whsec_overwritten")) {
+		t.Fatal("the log has no overwritten secret")
+	}
+	s, err := store.Open(f.ctx, store.Options{URL: "sqlite:" + copied, Now: f.clock.Now, Key: oneKey})
+	f.check(err)
+	defer func() { f.check(s.Close()) }()
+	if bytes.Contains(readFile(t, copied+"-wal"), []byte("whsec_overwritten")) {
+		t.Error("the log still has the overwritten secret")
+	}
 }
 
 // Secrets that an earlier version has encrypted are encrypted again at the start. From then on none is taken.

@@ -36,8 +36,18 @@ func TestStatementsReadByIndex(t *testing.T) {
 	f.sql(backlog)
 	seen := f.watch()
 	f.everyday(size)
+	f.lookAt(seen, "")
+}
+
+// lookAt explains the statements that contain a text.
+func (f *fixture) lookAt(seen *statements, text string) {
+	f.t.Helper()
 	p := f.planner()
 	all := seen.all()
+	maps.DeleteFunc(all, func(s sent, _ []any) bool { return !strings.Contains(s.text, text) })
+	if len(all) == 0 {
+		f.t.Errorf("no statement contains %q", text)
+	}
 	for _, statement := range slices.SortedFunc(maps.Keys(all), func(a, b sent) int {
 		return cmp.Compare(a.text, b.text)
 	}) {

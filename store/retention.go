@@ -117,7 +117,8 @@ type prunableRow struct {
 	ChangeID int64 // of a delivery
 }
 
-// prunableTable describes how the prunable rows of a table are found and deleted.
+// prunableTable describes how the prunable rows of a table are found and deleted. In free, "+ 0" keeps PostgreSQL from
+// scanning all counted rows by the index of that column, instead of the few between two ids.
 type prunableTable struct {
 	name    string
 	columns string // further columns of rows t
@@ -263,7 +264,7 @@ func (s *Store) prunableDeliveries() prunableTable {
 		columns: ", t.change_id, " +
 			"(SELECT count(*) FROM attempts a WHERE a.delivery_id = t.id) AS attempts",
 		old:    "t.created_at < @oldest AND t.finished_at < @oldest",
-		free:   "t.state NOT IN ('pending', 'parked') AND t.change_id <= @counted",
+		free:   "t.state NOT IN ('pending', 'parked') AND t.change_id + 0 <= @counted",
 		remove: s.removeDeliveries, skipped: &s.skipped.deliveries,
 	}
 }
@@ -295,7 +296,7 @@ func (s *Store) prunableChanges() prunableTable {
 	return prunableTable{
 		name: "status_changes",
 		old:  "t.created_at < @oldest",
-		free: "t.id <= @counted AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = t.id) " +
+		free: "t.id + 0 <= @counted AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.change_id = t.id) " +
 			"AND NOT EXISTS (SELECT 1 FROM agents a WHERE a.client_id = t.client_id AND a.kind = t.kind " +
 			"AND a.agent_id = t.agent_id AND a.sequence = t.id)",
 		remove: removeChanges, skipped: &s.skipped.changes,

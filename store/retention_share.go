@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
@@ -74,15 +75,15 @@ const nextCountedSQL = "SELECT r.counted, coalesce((SELECT c.id FROM status_chan
 
 const newRetainedSQL = "SELECT client_id, sum(changes) AS changes, sum(deliveries) AS deliveries FROM (" +
 	"SELECT client_id, 1 AS changes, 0 AS deliveries FROM status_changes WHERE id > @after AND id <= @to UNION ALL " +
-	"SELECT client_id, 0, 1 FROM deliveries WHERE change_id > @after AND change_id <= @to) added " +
-	"GROUP BY client_id ORDER BY client_id"
+	"SELECT client_id, 0, 1 FROM deliveries WHERE change_id > @after AND change_id <= @to) added GROUP BY client_id"
 
-// addRetained adds to the numbers of clients. The rows are in the order of clients, so that two transactions lock them
-// in the same order.
+// addRetained adds to the numbers of clients. It sorts the rows, since two transactions must lock clients in the same
+// order, and PostgreSQL's own order depends on the collation of the database.
 func addRetained(tx *sqldb.Tx, rows []retainedRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
+	slices.SortFunc(rows, func(a, b retainedRow) int { return strings.Compare(a.ClientID, b.ClientID) })
 	return tx.Exec("INSERT INTO retained (client_id, changes, deliveries) SELECT client_id, changes, deliveries "+
 		"FROM ? AS x WHERE true ORDER BY x.ordinal ON CONFLICT (client_id) DO UPDATE SET "+
 		"changes = retained.changes + excluded.changes, deliveries = retained.deliveries + excluded.deliveries",
@@ -96,7 +97,7 @@ func subtractRetained(tx *sqldb.Tx, clients []string, one retainedRow) error {
 		r := of[c]
 		of[c] = retainedRow{c, r.Changes - one.Changes, r.Deliveries - one.Deliveries}
 	}
-	return addRetained(tx, each(slices.Sorted(maps.Keys(of)), func(c string) retainedRow { return of[c] }))
+	return addRetained(tx, slices.Collect(maps.Values(of)))
 }
 
 // surplusRows are, for each client with too many rows, the last ones that are too many.
@@ -131,8 +132,9 @@ func (s *Store) findSurplus(ctx context.Context) (found surplusRows, err error) 
 	return found, err
 }
 
-const allRetainedSQL = "SELECT counted, (SELECT CAST(coalesce(sum(changes), 0) AS BIGINT) FROM retained) AS changes, " +
-	"(SELECT CAST(coalesce(sum(deliveries), 0) AS BIGINT) FROM retained) AS deliveries FROM retention WHERE id = 1"
+const allRetainedSQL = "SELECT r.counted, retained.changes, retained.deliveries FROM retention r, (SELECT " +
+	"CAST(coalesce(sum(changes), 0) AS BIGINT) AS changes, CAST(coalesce(sum(deliveries), 0) AS BIGINT) AS deliveries " +
+	"FROM retained) AS retained WHERE r.id = 1"
 
 // fairShare returns the number of rows that each client may keep. All clients have the same share, and what a client
 // does not need of its share is shared by the others. If no row is too many, the share is unlimited.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/benchfill"
 	"github.com/agentevents/agentevents/store/pgtest"
 	"github.com/agentevents/agentevents/webhook"
 )
@@ -182,4 +183,18 @@ func TestProcessesShareRetention(t *testing.T) {
 		f.wantKept("13", 80, 80)
 		f.verify()
 	}
+}
+
+// PostgreSQL finds a batch of rows to delete by the index of their ids, or by that of a client and their ids.
+func TestPruningReadsByIndex(t *testing.T) {
+	pgtest.PostgresOnly(t, "SQLite's plans do not depend on row estimates")
+	f := open(t)
+	f.keepRows = 15_000
+	f.restart()
+	size := benchfill.Size{Agents: 10_000, Events: 10_000, Deliveries: 20_000}
+	f.check(benchfill.Fill(f.ctx, f.url, size, f.clock.Now(), func(int, int) {}))
+	f.sql("VACUUM (ANALYZE)")
+	seen := f.watch()
+	f.pruneNow()
+	f.lookAt(seen, " AS old")
 }
