@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/gen/api"
 	"github.com/agentevents/agentevents/server/internal/request"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/webhook"
@@ -86,6 +87,39 @@ func TestReadersAreShared(t *testing.T) {
 			t.Errorf("%d requests read at last, and %d clients are kept", n, len(r.readers.byClient))
 		}
 	})
+}
+
+// A poll that begins with the newest change waits for a reader before it looks for that change.
+func TestStartOfFeedWaitsForReader(t *testing.T) {
+	ls := newLiveServer(t).withAgents()
+	h := handlers{store: ls.store, readers: newReaderRoom(ls.store.Readers())}
+	taken, err := h.readers.take(t.Context(), "12", h.readers.share)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := request.NewContext(t.Context(), &request.Info{Caller: ofClient("12")})
+	newest := gen.FeedStartNewest
+	started := make(chan error, 1)
+	go func() {
+		_, err := h.feedStart(ctx, api.ListStatusChangesRequestObject{
+			ClientID: "12", Params: gen.ListStatusChangesParams{Start: &newest},
+		})
+		started <- err
+	}()
+	for waits := false; !waits; runtime.Gosched() {
+		select {
+		case err := <-started:
+			t.Fatalf("it did not wait: %v", err)
+		default:
+		}
+		h.readers.mu.Lock()
+		waits = h.readers.byClient["12"].requests == 2
+		h.readers.mu.Unlock()
+	}
+	taken.leave()
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
 }
 
 // The router has a GET wait for a reader, and a large body for room.
