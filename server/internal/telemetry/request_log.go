@@ -28,8 +28,7 @@ func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 				c.Error(err)
 			}
 			r, w := c.Request(), c.Response()
-			switch {
-			case isStranger(c) && !strangers.Allow(), isRefused(c) && !refused.Allow():
+			if isStranger(c) && !strangers.Allow() || isRefused(c) && !refused.Allow() {
 				return nil
 			}
 			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
