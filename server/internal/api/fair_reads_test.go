@@ -99,26 +99,32 @@ func TestStartOfFeedWaitsForReader(t *testing.T) {
 	}
 	ctx := request.NewContext(t.Context(), &request.Info{Caller: ofClient("12")})
 	newest := gen.FeedStartNewest
-	started := make(chan error, 1)
+	found := make(chan struct{})
 	go func() {
-		_, err := h.feedStart(ctx, api.ListStatusChangesRequestObject{
+		defer close(found)
+		_, err = h.feedStart(ctx, api.ListStatusChangesRequestObject{
 			ClientID: "12", Params: gen.ListStatusChangesParams{Start: &newest},
 		})
-		started <- err
 	}()
+	h.readers.awaitSecond(t, "start=newest", found)
+	taken.leave()
+	if <-found; err != nil {
+		t.Error(err)
+	}
+}
+
+// awaitSecond returns when a second request of client 12 waits for room. The test fails if that request ends before.
+func (r *fairRoom) awaitSecond(t *testing.T, request string, ended <-chan struct{}) {
+	t.Helper()
 	for waits := false; !waits; runtime.Gosched() {
 		select {
-		case err := <-started:
-			t.Fatalf("it did not wait: %v", err)
+		case <-ended:
+			t.Fatalf("%s did not wait", request)
 		default:
 		}
-		h.readers.mu.Lock()
-		waits = h.readers.byClient["12"].requests == 2
-		h.readers.mu.Unlock()
-	}
-	taken.leave()
-	if err := <-started; err != nil {
-		t.Error(err)
+		r.mu.Lock()
+		waits = r.byClient["12"].requests == 2
+		r.mu.Unlock()
 	}
 }
 
@@ -158,16 +164,7 @@ func TestRequestsWaitForRoom(t *testing.T) {
 			r.Header.Set("Content-Type", "application/json")
 			router.ServeHTTP(answer, r)
 		}()
-		for waits := false; !waits; runtime.Gosched() {
-			select {
-			case <-answered:
-				t.Fatalf("%s %s did not wait: %d %s", c.method, c.path, answer.Code, answer.Body)
-			default:
-			}
-			c.room.mu.Lock()
-			waits = c.room.byClient["12"].requests == 2
-			c.room.mu.Unlock()
-		}
+		c.room.awaitSecond(t, c.method+" "+c.path, answered)
 		taken.leave()
 		if <-answered; answer.Code != http.StatusOK {
 			t.Errorf("%s %s: %d %s", c.method, c.path, answer.Code, answer.Body)
