@@ -215,7 +215,7 @@ func checkOperator(id, secret string) error {
 		return fmt.Errorf("needs a secret in %s of 16 to 128 characters of A-Z a-z 0-9 . _ ~ -",
 			variable(operatorSecret))
 	case isGuessable(secret):
-		return fmt.Errorf("has a secret in %s that is easy to guess: it must have %d different characters, and be "+
+		return fmt.Errorf("has a secret in %s that is easy to guess: it must have at least %d different characters, and be "+
 			"neither repeated nor a series, such as what `openssl rand -hex 32` prints", variable(operatorSecret),
 			minDistinct)
 	}

@@ -17,14 +17,21 @@ import (
 )
 
 // withBounds has the server keep other bounds, of requests in progress and of polls. Nil stands for the default.
-func (ls *liveServer) withBounds(requests, polls *Bounds) *liveServer {
+func (ls *liveServer) withBounds(requests, polls *requestBounds) *liveServer {
 	ls.Helper()
 	guard := webhook.NewGuard(webhook.GuardOptions{})
-	router, err := NewRouter(Options{
+	o := Options{
 		Store: ls.store, Guard: guard, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}),
 		Log: telemetry.NewLog(ls.log, slog.LevelInfo, false), Heartbeat: ls.heartbeat,
-		Requests: requests, Polls: polls,
-	})
+	}
+	h := newHandlers(o)
+	if requests != nil {
+		h.requests = newClientLimiter(*requests)
+	}
+	if polls != nil {
+		h.polls = newClientLimiter(*polls)
+	}
+	router, err := h.router(o)
 	if err != nil {
 		ls.Fatal(err)
 	}
@@ -66,7 +73,7 @@ func TestRequestsInProgressAreBounded(t *testing.T) {
 	const all = `{"message":"too many requests are in progress; try again","status":"server_busy"}`
 	ls := newLiveServer(t)
 	tokens := ls.withClients("12", "13", "14")
-	address := ls.withBounds(&Bounds{All: 3, Clients: 2, PerClient: 1}, nil).serveWith(patientLimits())
+	address := ls.withBounds(&requestBounds{all: 3, clients: 2, perClient: 1}, nil).serveWith(patientLimits())
 	begin := func(token, client string) *rawConn {
 		return ls.dial(address).begin("PUT "+contract.BasePath+agentOf(client), tokens[token])
 	}
@@ -96,9 +103,9 @@ func TestRequestsInProgressAreBounded(t *testing.T) {
 func TestRefusedInProgressIsNotCounted(t *testing.T) {
 	ls := newLiveServer(t)
 	tokens := ls.withClients("12")
-	for status, bounds := range map[int]Bounds{
-		http.StatusTooManyRequests:    {All: 9, Clients: 9, PerClient: 0},
-		http.StatusServiceUnavailable: {All: 9, Clients: 0, PerClient: 9},
+	for status, bounds := range map[int]requestBounds{
+		http.StatusTooManyRequests:    {all: 9, clients: 9, perClient: 0},
+		http.StatusServiceUnavailable: {all: 9, clients: 0, perClient: 9},
 	} {
 		ls.withBounds(&bounds, nil)
 		g := ls.callAs(tokens["12"], "GET", agentOf("12"), "")
@@ -113,8 +120,8 @@ func TestRefusedInProgressIsNotCounted(t *testing.T) {
 func TestWaitingPollsAreBounded(t *testing.T) {
 	ls := newLiveServer(t)
 	tokens := ls.withClients("12", "13", "14")
-	one := Bounds{All: 1, Clients: 1, PerClient: 1} // polls that wait are no requests in progress
-	address := ls.withBounds(&one, &Bounds{All: 3, Clients: 2, PerClient: 1}).serveWith(patientLimits())
+	one := requestBounds{all: 1, clients: 1, perClient: 1} // polls that wait are no requests in progress
+	address := ls.withBounds(&one, &requestBounds{all: 3, clients: 2, perClient: 1}).serveWith(patientLimits())
 	poll := func(token, client string) *rawConn {
 		return ls.dial(address).send("GET %s/client/%s/status_change/?wait=30 HTTP/1.1\r\nHost: x\r\n"+
 			"Authorization: %s\r\n\r\n", contract.BasePath, client, tokens[token])
