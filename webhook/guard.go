@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"code.dny.dev/ssrf"
 )
@@ -40,7 +42,7 @@ type Guard struct {
 	allow, deny []netip.Prefix
 	ownPorts    []uint16
 	public      *ssrf.Guardian
-	interfaces  func() ([]net.Addr, error)
+	own         ownAddresses
 }
 
 // wellKnownNAT64 is the prefix that stands for the whole public IPv4 internet (RFC 6052, section 2.1).
@@ -51,7 +53,7 @@ var wellKnownNAT64 = netip.MustParsePrefix("64:ff9b::/96")
 func NewGuard(o GuardOptions) *Guard {
 	return &Guard{
 		allow: unmapped(o.Allow), deny: unmapped(o.Deny), ownPorts: o.OwnPorts, public: ssrf.New(),
-		interfaces: net.InterfaceAddrs,
+		own: ownAddresses{read: net.InterfaceAddrs},
 	}
 }
 
@@ -122,17 +124,42 @@ func within(networks []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(a) })
 }
 
-// isOwn reports whether an address is the machine's own. The interfaces are read each time, because they may get other
-// addresses. An address that a router translates to the machine's is unknown here.
-func (g *Guard) isOwn(a netip.Addr) bool {
-	if a.IsLoopback() || a.IsUnspecified() {
-		return true
+// isOwn reports whether an address is the machine's own. An address that a router translates to the machine's is
+// unknown here.
+func (g *Guard) isOwn(a netip.Addr) bool { return a.IsLoopback() || a.IsUnspecified() || g.own.has(a) }
+
+// ownAddressesAge is the longest time for which the addresses of the interfaces are not read again.
+const ownAddressesAge = time.Second
+
+// ownAddresses are the addresses of the machine's interfaces, which may change. To read them takes some 10 µs, and more
+// with many interfaces; each dial of a public address checks it twice.
+type ownAddresses struct {
+	read func() ([]net.Addr, error)
+
+	mu    sync.Mutex
+	until time.Time // from then on addrs are read again
+	addrs []netip.Addr
+}
+
+// has reports whether an address is one of them. If they cannot be read, the last ones count.
+func (o *ownAddresses) has(a netip.Addr) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if now := time.Now(); !now.Before(o.until) {
+		if interfaces, err := o.read(); err == nil {
+			o.addrs, o.until = addrsOfInterfaces(interfaces), now.Add(ownAddressesAge)
+		}
 	}
-	interfaces, err := g.interfaces()
-	return err == nil && slices.ContainsFunc(interfaces, func(i net.Addr) bool {
-		own, err := netip.ParsePrefix(i.String())
-		return err == nil && own.Addr().WithZone("").Unmap() == a
-	})
+	return slices.Contains(o.addrs, a)
+}
+
+func addrsOfInterfaces(interfaces []net.Addr) (addrs []netip.Addr) {
+	for _, i := range interfaces {
+		if own, err := netip.ParsePrefix(i.String()); err == nil {
+			addrs = append(addrs, own.Addr().WithZone("").Unmap())
+		}
+	}
+	return addrs
 }
 
 // allowed returns the allowed addresses of a name. If there is none, its error is the *RefusedError of the first.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -14,11 +15,7 @@ import (
 )
 
 func guardOf(prefixes ...string) *Guard {
-	var allow []netip.Prefix
-	for _, p := range prefixes {
-		allow = append(allow, netip.MustParsePrefix(p))
-	}
-	return NewGuard(GuardOptions{Allow: allow})
+	return NewGuard(GuardOptions{Allow: prefixesOf(prefixes...)})
 }
 
 // dial calls the guard as net.Dialer does.
@@ -173,7 +170,7 @@ func TestGuardAllowedNetworkAndNoMore(t *testing.T) {
 // ownGuard has an interface of the machine with two public addresses.
 func ownGuard(o GuardOptions) *Guard {
 	g := NewGuard(o)
-	g.interfaces = func() ([]net.Addr, error) {
+	g.own.read = func() ([]net.Addr, error) {
 		_, v6, _ := net.ParseCIDR("2606:4700::1111/64")
 		v6.IP = net.ParseIP("2606:4700::1111")
 		return []net.Addr{&net.IPNet{IP: net.IPv4(8, 8, 8, 8), Mask: net.CIDRMask(24, 32)}, v6}, nil
@@ -186,6 +183,37 @@ func prefixesOf(texts ...string) (prefixes []netip.Prefix) {
 		prefixes = append(prefixes, netip.MustParsePrefix(text))
 	}
 	return prefixes
+}
+
+// The addresses of the interfaces are read at most once a second. If that fails, the last ones count.
+func TestOwnAddressesAreReadOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, to, reads := NewGuard(GuardOptions{}), netip.MustParseAddrPort("8.8.8.8:443"), 0
+		var own []net.Addr
+		var failure error
+		g.own.read = func() ([]net.Addr, error) {
+			reads++
+			return own, failure
+		}
+		want := func(why string, times int) {
+			t.Helper()
+			if got := g.forbids(to); got != why || reads != times {
+				t.Errorf("got %q after %d reads, want %q after %d", got, reads, why, times)
+			}
+		}
+		want("", 1)
+		own = []net.Addr{&net.IPNet{IP: net.IPv4(8, 8, 8, 8), Mask: net.CIDRMask(24, 32)}}
+		time.Sleep(ownAddressesAge - 1)
+		want("", 1)
+		time.Sleep(time.Nanosecond)
+		want("is this machine", 2)
+		want("is this machine", 2)
+		own, failure = nil, errors.New("no socket is left")
+		time.Sleep(ownAddressesAge)
+		want("is this machine", 3)
+		failure = nil
+		want("", 4)
+	})
 }
 
 // The machine's own addresses are forbidden unless they are allowed, denied networks are forbidden in any case, and the

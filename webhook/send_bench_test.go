@@ -76,3 +76,14 @@ func (instant) RoundTrip(r *http.Request) (*http.Response, error) {
 type forgetful struct{ Outbox }
 
 func (forgetful) Record(context.Context, Delivery, Outcome, bool) (*Delivery, error) { return nil, nil }
+
+// A check of the address before a dial, which is made twice.
+func BenchmarkGuardControl(b *testing.B) {
+	g := NewGuard(GuardOptions{OwnPorts: []uint16{443}})
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := g.Control("tcp4", "93.184.216.34:443", nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
