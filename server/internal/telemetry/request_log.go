@@ -17,8 +17,8 @@ const (
 )
 
 // LogRequests logs one line for every request that reaches the router. It calls Echo's error handler first, since the
-// line has the status of the answer. The line never has a body, a header or a query: they may contain secrets. The lines
-// of strangers and of refusals are limited.
+// line has the status of the answer. The line never has a body, a header or a query: they may contain secrets. Lines of
+// strangers and of refusals are limited.
 func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 	strangers, refused := NewLineLimiter(log, "without a token"), NewLineLimiter(log, "refused")
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -51,8 +51,8 @@ func isStranger(c echo.Context) bool {
 		(request.Operation(c) == "" || c.Response().Status >= http.StatusBadRequest)
 }
 
-// isRefused reports whether a request of a known caller has a status of refusals. The limit of its client does not count
-// most of them.
+// isRefused reports whether the answer to a known caller has a status of refusals. The limit of its client does not
+// count most of them.
 func isRefused(c echo.Context) bool {
 	switch c.Response().Status {
 	case http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable:
