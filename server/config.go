@@ -215,8 +215,8 @@ func checkOperator(id, secret string) error {
 		return fmt.Errorf("needs a secret in %s of 16 to 128 characters of A-Z a-z 0-9 . _ ~ -",
 			variable(operatorSecret))
 	case isGuessable(secret):
-		return fmt.Errorf("has a secret in %s that is easy to guess: it must have %d different characters, and be "+
-			"neither repeated nor a series, such as what `openssl rand -hex 32` prints", variable(operatorSecret),
+		return fmt.Errorf("has a secret in %s that is easy to guess: it must have at least %d different characters, "+
+			"and be neither repeated nor a series, such as what `openssl rand -hex 32` prints", variable(operatorSecret),
 			minDistinct)
 	}
 	return nil

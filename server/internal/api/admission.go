@@ -15,8 +15,8 @@ import (
 // How many requests with a valid token may be in progress, and how many polls of the feed may wait. Together they are
 // fewer than the connections of a listener.
 var (
-	defaultRequests = Bounds{All: 1000, Clients: 800, PerClient: 100}
-	defaultPolls    = Bounds{All: 2500, Clients: 2200, PerClient: 100}
+	maxRequests = requestBounds{all: 1000, clients: 800, perClient: 100}
+	maxPolls    = requestBounds{all: 2500, clients: 2200, perClient: 100}
 )
 
 // admit refuses an authorized request if too many are in progress, of its client or of all. Otherwise the request's

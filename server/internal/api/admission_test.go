@@ -17,14 +17,21 @@ import (
 )
 
 // withBounds has the server keep other bounds, of requests in progress and of polls. Nil stands for the default.
-func (ls *liveServer) withBounds(requests, polls *Bounds) *liveServer {
+func (ls *liveServer) withBounds(requests, polls *requestBounds) *liveServer {
 	ls.Helper()
 	guard := webhook.NewGuard(webhook.GuardOptions{})
-	router, err := NewRouter(Options{
+	o := Options{
 		Store: ls.store, Guard: guard, Sender: webhook.NewSender(webhook.SenderOptions{Guard: guard}),
 		Log: telemetry.NewLog(ls.log, slog.LevelInfo, false), Heartbeat: ls.heartbeat,
-		Requests: requests, Polls: polls,
-	})
+	}
+	h := newHandlers(o)
+	if requests != nil {
+		h.requests = newClientLimiter(*requests)
+	}
+	if polls != nil {
+		h.polls = newClientLimiter(*polls)
+	}
+	router, err := h.router(o)
 	if err != nil {
 		ls.Fatal(err)
 	}
@@ -66,7 +73,7 @@ func TestRequestsInProgressAreBounded(t *testing.T) {
 	const all = `{"message":"too many requests are in progress; try again","status":"server_busy"}`
 	ls := newLiveServer(t)
 	tokens := ls.withClients("12", "13", "14")
-	address := ls.withBounds(&Bounds{All: 3, Clients: 2, PerClient: 1}, nil).serveWith(patientLimits())
+	address := ls.withBounds(&requestBounds{all: 3, clients: 2, perClient: 1}, nil).serveWith(patientLimits())
 	begin := func(token, client string) *rawConn {
 		return ls.dial(address).begin("PUT "+contract.BasePath+agentOf(client), tokens[token])
 	}
@@ -84,7 +91,7 @@ func TestRequestsInProgressAreBounded(t *testing.T) {
 	get("an operator's, if all is used", "", "14", http.StatusServiceUnavailable, all)
 	for _, raw := range inProgress {
 		raw.send("{}").wantAnswer("a request in progress", http.StatusOK, "")
-		raw.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").wantAnswer("the next one", http.StatusOK, "")
+		raw.send(healthy).wantAnswer("the next one", http.StatusOK, "")
 	}
 	get("one after the others", "14", "14", http.StatusOK, "")
 	if ls.logs("level=ERROR") {
@@ -96,9 +103,9 @@ func TestRequestsInProgressAreBounded(t *testing.T) {
 func TestRefusedInProgressIsNotCounted(t *testing.T) {
 	ls := newLiveServer(t)
 	tokens := ls.withClients("12")
-	for status, bounds := range map[int]Bounds{
-		http.StatusTooManyRequests:    {All: 9, Clients: 9, PerClient: 0},
-		http.StatusServiceUnavailable: {All: 9, Clients: 0, PerClient: 9},
+	for status, bounds := range map[int]requestBounds{
+		http.StatusTooManyRequests:    {all: 9, clients: 9, perClient: 0},
+		http.StatusServiceUnavailable: {all: 9, clients: 0, perClient: 9},
 	} {
 		ls.withBounds(&bounds, nil)
 		g := ls.callAs(tokens["12"], "GET", agentOf("12"), "")
@@ -113,8 +120,8 @@ func TestRefusedInProgressIsNotCounted(t *testing.T) {
 func TestWaitingPollsAreBounded(t *testing.T) {
 	ls := newLiveServer(t)
 	tokens := ls.withClients("12", "13", "14")
-	one := Bounds{All: 1, Clients: 1, PerClient: 1} // polls that wait are no requests in progress
-	address := ls.withBounds(&one, &Bounds{All: 3, Clients: 2, PerClient: 1}).serveWith(patientLimits())
+	one := requestBounds{all: 1, clients: 1, perClient: 1} // polls that wait are no requests in progress
+	address := ls.withBounds(&one, &requestBounds{all: 3, clients: 2, perClient: 1}).serveWith(patientLimits())
 	poll := func(token, client string) *rawConn {
 		return ls.dial(address).send("GET %s/client/%s/status_change/?wait=30 HTTP/1.1\r\nHost: x\r\n"+
 			"Authorization: %s\r\n\r\n", contract.BasePath, client, tokens[token])
@@ -147,15 +154,23 @@ func TestWaitingPollsAreBounded(t *testing.T) {
 	poll("12", "12").wantAnswer("one with an unknown token", http.StatusUnauthorized, "")
 }
 
+// healthy is a request without a token.
+const healthy = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+// serveConnections is serveWith with a limit of open connections, which holds in all and for one address.
+func (ls *liveServer) serveConnections(limit int) string {
+	ls.Helper()
+	limits := patientLimits()
+	limits.Connections, limits.ConnectionsPerAddress = limit, limit
+	return ls.serveWith(limits)
+}
+
 // Requests in progress keep their connections, whatever else connects.
 func TestIdleConnectionsGiveWay(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	tokens := ls.withClients("12")
-	limits := patientLimits()
-	limits.Connections, limits.ConnectionsPerAddress = 3, 3
-	address := ls.serveWith(limits)
-	const healthy = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	address := ls.serveConnections(3)
 	busy := ls.dial(address).begin("PUT "+contract.BasePath+agentOf("12"), tokens["12"])
 	idle := ls.dial(address).send(healthy)
 	idle.wantAnswer("one that is idle then", http.StatusOK, "")
@@ -172,21 +187,19 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 func TestStrangersKeepNoConnection(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
-	limits := patientLimits()
-	limits.Connections, limits.ConnectionsPerAddress = 1, 1
-	address := ls.serveWith(limits)
-	const healthy = "GET /healthz HTTP/1.1\r\nHost: x\r\n"
+	address := ls.serveConnections(1)
+	head := strings.TrimSuffix(healthy, "\r\n")
 	agentPath := contract.BasePath + agentOf("12")
 	for what, text := range map[string]string{
 		"nothing":                 "",
-		"a head that stops":       healthy,
+		"a head that stops":       head,
 		"a form that stops":       "POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\ngrant",
 		"a body without a token":  "PUT " + agentPath + " HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
-		"a request after another": healthy + "\r\n" + healthy,
+		"a request after another": healthy + head,
 		"a malformed head":        "GET\r\n\r\n",
 	} {
 		raw := ls.dial(address).send("%s", text)
-		ls.dial(address).send("%s\r\n", healthy).wantAnswer("after "+what, http.StatusOK, "")
+		ls.dial(address).send(healthy).wantAnswer("after "+what, http.StatusOK, "")
 		_, _ = io.Copy(io.Discard, raw.in) // ends when the server has closed the connection
 	}
 }
@@ -196,14 +209,12 @@ func TestConnectionsAreRefused(t *testing.T) {
 	t.Parallel()
 	ls := newLiveServer(t)
 	tokens := ls.withClients("12")
-	limits := patientLimits()
-	limits.Connections, limits.ConnectionsPerAddress = 1, 1
-	address := ls.serveWith(limits)
+	address := ls.serveConnections(1)
 	first := ls.dial(address).begin("PUT "+contract.BasePath+agentOf("12"), tokens["12"])
 	ls.dial(address).wantClose("the second")
 	first.send("{}").wantAnswer("the first", http.StatusOK, "")
-	first.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").wantAnswer("the first, idle since", http.StatusOK, "")
-	ls.dial(address).send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").wantAnswer("the third", http.StatusOK, "")
+	first.send(healthy).wantAnswer("the first, idle since", http.StatusOK, "")
+	ls.dial(address).send(healthy).wantAnswer("the third", http.StatusOK, "")
 }
 
 // A trusted proxy has the connections of many clients.
@@ -218,6 +229,6 @@ func TestProxyHasNoBoundOfItsOwn(t *testing.T) {
 		open = append(open, ls.dial(address))
 	}
 	for _, raw := range open {
-		raw.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").wantAnswer("one of the proxy's", http.StatusOK, "")
+		raw.send(healthy).wantAnswer("one of the proxy's", http.StatusOK, "")
 	}
 }

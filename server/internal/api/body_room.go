@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// defaultBodyRoom is the room for the bodies in progress, in bytes. While a request is processed, it takes up to
+	// maxBodyRoom is the room for the bodies in progress, in bytes. While a request is processed, it takes up to
 	// eight times as much as its body.
-	defaultBodyRoom = 32 << 20
+	maxBodyRoom = 32 << 20
 	// smallBody is the size up to which a body takes no room: it costs less than the connection that it arrives on. So
 	// the status of one agent and a request for a token never wait for larger bodies.
 	smallBody = 4 << 10

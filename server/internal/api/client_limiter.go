@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// Bounds are how many requests of a kind may be in progress at a time.
-type Bounds struct {
-	All       int
-	Clients   int // of these, those of all clients together; the others are left to operators
-	PerClient int
+// requestBounds are how many requests of a kind may be in progress at a time.
+type requestBounds struct {
+	all       int
+	clients   int // of these, those of all clients together; the others are left to operators
+	perClient int
 }
 
 // The reasons why a request may not begin.
@@ -21,7 +21,7 @@ var (
 // clientLimiter keeps requests of a kind within their bounds, so that one client leaves room for the others, and all
 // clients leave room for operators.
 type clientLimiter struct {
-	bounds Bounds
+	bounds requestBounds
 
 	mu       sync.Mutex
 	all      int
@@ -29,7 +29,7 @@ type clientLimiter struct {
 	byClient map[string]int
 }
 
-func newClientLimiter(b Bounds) *clientLimiter {
+func newClientLimiter(b requestBounds) *clientLimiter {
 	return &clientLimiter{bounds: b, byClient: map[string]int{}}
 }
 
@@ -39,9 +39,9 @@ func (l *clientLimiter) acquire(client string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case client != "" && l.byClient[client] >= l.bounds.PerClient:
+	case client != "" && l.byClient[client] >= l.bounds.perClient:
 		return errClientBound
-	case l.all >= l.bounds.All, client != "" && l.clients >= l.bounds.Clients:
+	case l.all >= l.bounds.all, client != "" && l.clients >= l.bounds.clients:
 		return errCommonBound
 	}
 	l.all++

@@ -6,7 +6,7 @@ import (
 )
 
 func TestClientLimiter(t *testing.T) {
-	l := newClientLimiter(Bounds{All: 5, Clients: 3, PerClient: 2})
+	l := newClientLimiter(requestBounds{all: 5, clients: 3, perClient: 2})
 	acquires := func(client string, want error) {
 		t.Helper()
 		if err := l.acquire(client); !errors.Is(err, want) {
@@ -37,7 +37,7 @@ func TestClientLimiter(t *testing.T) {
 
 // Operators that use more than what is left to them take it from the clients.
 func TestOperatorsMayUseAll(t *testing.T) {
-	l := newClientLimiter(Bounds{All: 3, Clients: 2, PerClient: 2})
+	l := newClientLimiter(requestBounds{all: 3, clients: 2, perClient: 2})
 	for i, want := range []error{nil, nil, nil, errCommonBound} {
 		if err := l.acquire(""); !errors.Is(err, want) {
 			t.Errorf("the operator's request %d: %v, want %v", i+1, err, want)

@@ -72,7 +72,6 @@ func (cs *connections) setIdle(c *conn) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if c.peer != nil {
-		cs.take(c)
 		cs.append(c)
 	}
 }
@@ -104,7 +103,11 @@ func (cs *connections) forget(c *conn) {
 func (cs *connections) append(c *conn) {
 	cs.clock++
 	c.idleSince = cs.clock
-	c.place = c.peer.idle.PushBack(c)
+	if c.place == nil {
+		c.place = c.peer.idle.PushBack(c)
+	} else {
+		c.peer.idle.MoveToBack(c.place)
+	}
 	cs.idle.update(c.peer)
 }
 

@@ -92,7 +92,7 @@ func TestContractTestDeliveryReportsClosedPort(t *testing.T) {
 	}
 }
 
-// A test delivery above a client's limit gets 429 until another one has finished.
+// A test delivery above a client's limit gets 429 until another one has finished. It counts for the hour.
 func TestContractTestDeliveriesAreLimited(t *testing.T) {
 	t.Parallel()
 	reached, release := make(chan struct{}), make(chan struct{})
@@ -107,11 +107,14 @@ func TestContractTestDeliveriesAreLimited(t *testing.T) {
 		tests.Go(func() { ls.expect(ls.call("POST", testEventPath, ""), http.StatusOK, "") })
 		<-reached
 	}
-	refused := ls.call("POST", testEventPath, "")
+	refused := ls.callAs(ls.clientToken("12", gen.AccessLevelAll), "POST", testEventPath, "")
 	ls.expect(refused, http.StatusTooManyRequests, `{"message":"too many test deliveries are in progress; try again",`+
 		`"status":"too_many_tests"}`)
 	if refused.header.Get("Retry-After") == "" {
 		t.Error("there is no Retry-After")
+	}
+	if left := refused.header.Get("X-RateLimit-Remaining"); left != "99999" {
+		t.Errorf("%s requests are left", left)
 	}
 	close(release)
 	tests.Wait()

@@ -23,13 +23,10 @@ func (h handlers) readInTurn(next api.StrictHandlerFunc, operation string) api.S
 		if c.Request().Method != http.MethodGet || operation == "ListStatusChanges" {
 			return next(c, r)
 		}
-		turn := h.inTurn(c.Request().Context(), func() error {
+		err = h.inTurn(c.Request().Context(), func() (err error) {
 			answer, err = next(c, r)
-			return nil
+			return err
 		})
-		if turn != nil {
-			return nil, turn
-		}
 		return answer, err
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/gen/api"
 	"github.com/agentevents/agentevents/server/internal/request"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/webhook"
@@ -88,6 +89,45 @@ func TestReadersAreShared(t *testing.T) {
 	})
 }
 
+// A poll that begins with the newest change waits for a reader before it looks for that change.
+func TestStartOfFeedWaitsForReader(t *testing.T) {
+	ls := newLiveServer(t).withAgents()
+	h := handlers{store: ls.store, readers: newReaderRoom(ls.store.Readers())}
+	taken, err := h.readers.take(t.Context(), "12", h.readers.share)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := request.NewContext(t.Context(), &request.Info{Caller: ofClient("12")})
+	newest := gen.FeedStartNewest
+	found := make(chan struct{})
+	go func() {
+		defer close(found)
+		_, err = h.feedStart(ctx, api.ListStatusChangesRequestObject{
+			ClientID: "12", Params: gen.ListStatusChangesParams{Start: &newest},
+		})
+	}()
+	h.readers.awaitSecond(t, "start=newest", found)
+	taken.leave()
+	if <-found; err != nil {
+		t.Error(err)
+	}
+}
+
+// awaitSecond returns when a second request of client 12 waits for room. The test fails if that request ends before.
+func (r *fairRoom) awaitSecond(t *testing.T, request string, ended <-chan struct{}) {
+	t.Helper()
+	for waits := false; !waits; runtime.Gosched() {
+		select {
+		case <-ended:
+			t.Fatalf("%s did not wait", request)
+		default:
+		}
+		r.mu.Lock()
+		waits = r.byClient["12"].requests == 2
+		r.mu.Unlock()
+	}
+}
+
 // The router has a GET wait for a reader, and a large body for room.
 func TestRequestsWaitForRoom(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
@@ -124,16 +164,7 @@ func TestRequestsWaitForRoom(t *testing.T) {
 			r.Header.Set("Content-Type", "application/json")
 			router.ServeHTTP(answer, r)
 		}()
-		for waits := false; !waits; runtime.Gosched() {
-			select {
-			case <-answered:
-				t.Fatalf("%s %s did not wait: %d %s", c.method, c.path, answer.Code, answer.Body)
-			default:
-			}
-			c.room.mu.Lock()
-			waits = c.room.byClient["12"].requests == 2
-			c.room.mu.Unlock()
-		}
+		c.room.awaitSecond(t, c.method+" "+c.path, answered)
 		taken.leave()
 		if <-answered; answer.Code != http.StatusOK {
 			t.Errorf("%s %s: %d %s", c.method, c.path, answer.Code, answer.Body)

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -35,9 +34,6 @@ type Options struct {
 	Drain          *Drain             // nil drains nothing
 	Stopping       <-chan struct{}    // closed when long polls must end; nil is never closed
 	TrustedProxies []netip.Prefix     // proxies whose X-Forwarded-For is used
-	Requests       *Bounds            // of requests in progress; nil for the default
-	Polls          *Bounds            // of polls of the feed that wait; nil for the default
-	BodyRoom       int64              // bytes of all large bodies in progress; 0 means 32 MiB
 }
 
 // NewRouter returns the handler of the API, its documentation and the probes.
@@ -68,10 +64,10 @@ func newHandlers(o Options) handlers {
 		store: o.Store, guard: o.Guard, sender: o.Sender, traces: o.Traces, stopping: o.Stopping,
 		tokens:   auth.NewTokenCache(o.Store, auth.TokenCacheLife),
 		throttle: auth.NewThrottle(o.Store.Now), tokenRate: auth.NewTokenRate(o.Store.Now), log: o.Log,
-		requests: newClientLimiter(*cmp.Or(o.Requests, &defaultRequests)),
-		polls:    newClientLimiter(*cmp.Or(o.Polls, &defaultPolls)),
+		requests: newClientLimiter(maxRequests),
+		polls:    newClientLimiter(maxPolls),
 		tests:    newTestDeliveryLimiter(),
-		bodies:   newBodyRoom(cmp.Or(o.BodyRoom, defaultBodyRoom)),
+		bodies:   newBodyRoom(maxBodyRoom),
 		readers:  newReaderRoom(o.Store.Readers()),
 	}
 }

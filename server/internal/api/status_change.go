@@ -87,7 +87,11 @@ func (h handlers) feedStart(ctx context.Context, r api.ListStatusChangesRequestO
 	case start != "" && r.Params.After != nil:
 		return nil, request.Invalid(gen.FieldError{Field: "start", Message: "must not be given together with after"})
 	case start == gen.FeedStartNewest:
-		newest, err := h.store.NewestChange(ctx, r.ClientID)
+		var newest int64
+		err = h.inTurn(ctx, func() (err error) {
+			newest, err = h.store.NewestChange(ctx, r.ClientID)
+			return err
+		})
 		return &newest, err
 	}
 	return r.Params.After, nil

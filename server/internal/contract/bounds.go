@@ -26,7 +26,7 @@ const (
 func checkBounds(body io.Reader, schema *openapi3.Schema) error {
 	d := json.NewDecoder(body)
 	d.UseNumber()
-	_, err := (&boundsCheck{decoder: d, unknown: newFieldErrorList()}).value(schema)
+	_, err := (&boundsCheck{decoder: d}).value(schema)
 	if _, refused := errors.AsType[*request.Refusal](err); refused {
 		return err
 	}

@@ -23,18 +23,15 @@ const (
 // fieldErrorList collects one error for each field.
 type fieldErrorList struct {
 	list []gen.FieldError
-	seen map[string]bool
 	more bool // there are others
 }
 
 // invalid refuses a request for the errors of the validation. It uses none of their texts, which quote schemas and Go.
 func invalid(err error) *request.Refusal {
-	f := newFieldErrorList()
+	var f fieldErrorList
 	f.collect(err, nil, nil)
 	return f.refusal()
 }
-
-func newFieldErrorList() fieldErrorList { return fieldErrorList{seen: map[string]bool{}} }
 
 // refusal refuses a request for the errors in the list.
 func (f *fieldErrorList) refusal() *request.Refusal {
@@ -48,11 +45,10 @@ func (f *fieldErrorList) refusal() *request.Refusal {
 func (f *fieldErrorList) add(path []string, message string) {
 	e := fieldError(strings.Join(path, "."), message)
 	switch {
-	case f.seen[e.Field]:
+	case slices.ContainsFunc(f.list, func(named gen.FieldError) bool { return named.Field == e.Field }):
 	case len(f.list) == maxFieldErrors:
 		f.more = true
 	default:
-		f.seen[e.Field] = true
 		f.list = append(f.list, e)
 	}
 }

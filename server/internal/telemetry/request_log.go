@@ -18,7 +18,7 @@ const (
 
 // LogRequests logs one line for every request that reaches the router. It calls Echo's error handler first, since the
 // line has the status of the answer. The line never has a body, a header or a query: they may contain secrets. Lines of
-// requests that no limit of a client counts are limited.
+// strangers and of refusals are limited.
 func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 	strangers, refused := NewLineLimiter(log, "without a token"), NewLineLimiter(log, "refused")
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -28,8 +28,7 @@ func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 				c.Error(err)
 			}
 			r, w := c.Request(), c.Response()
-			switch {
-			case isStranger(c) && !strangers.Allow(), isRefused(c) && !refused.Allow():
+			if isStranger(c) && !strangers.Allow() || isRefused(c) && !refused.Allow() {
 				return nil
 			}
 			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
@@ -52,7 +51,8 @@ func isStranger(c echo.Context) bool {
 		(request.Operation(c) == "" || c.Response().Status >= http.StatusBadRequest)
 }
 
-// isRefused reports whether a request of a known caller was refused before the limit of its client counted it.
+// isRefused reports whether the answer to a known caller has a status of refusals. The limit of its client does not
+// count most of them.
 func isRefused(c echo.Context) bool {
 	switch c.Response().Status {
 	case http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable:
