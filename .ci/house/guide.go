@@ -20,16 +20,8 @@ type paragraph struct {
 
 // guides returns the documents in Markdown.
 func (t *tree) guides() (found []document) {
-	for _, pattern := range []string{"*.md", "*/*.md", "*/*/*.md", ".github/*/*.md"} {
-		names, err := filepath.Glob(filepath.Join(t.root, pattern))
-		if err != nil {
-			panic(err) // the pattern is malformed
-		}
-		for _, name := range names {
-			if relative, err := filepath.Rel(t.root, name); err == nil {
-				found = append(found, t.document(filepath.ToSlash(relative)))
-			}
-		}
+	for _, name := range t.markdown {
+		found = append(found, t.document(name))
 	}
 	return found
 }

@@ -170,7 +170,7 @@ func (l *timeline) judge(h lab.History) (late []*lab.Expected) {
 			l.held = append(l.held, a)
 		}
 	}
-	end, outages := latest(l.serving...), l.joinOutages(h)
+	end, joined := latest(l.serving...), l.joinOutages(h)
 	for lane, left := range pending {
 		slices.SortFunc(left, func(a, b *lab.Expected) int { return cmp.Compare(a.Sequence, b.Sequence) })
 		var before lab.Arrival
@@ -179,7 +179,7 @@ func (l *timeline) judge(h lab.History) (late []*lab.Expected) {
 			for len(left) > 0 && confirmed[left[0].Key] {
 				left = left[1:]
 			}
-			if len(left) > 0 && l.late(left[0], &before, a.At, outages[left[0].Receiver]) {
+			if len(left) > 0 && l.late(left[0], &before, a.At, joined[left[0].Receiver]) {
 				late = append(late, left[0])
 			}
 			before = *a
@@ -196,8 +196,8 @@ func latest(times ...time.Time) time.Time {
 // joinOutages returns the outages of each receiver. The breaker that opened in one may still be open in the next one,
 // with its longer delays, unless the servers recorded a success between them. They did if they never repeated a
 // confirmed delivery of a plain agent, which is never cancelled.
-func (l *timeline) joinOutages(h lab.History) map[int][]*incident {
-	last, confirmed, outages := map[lab.Key]*lab.Arrival{}, map[int][]time.Time{}, map[int][]*incident{}
+func (l *timeline) joinOutages(h lab.History) (joined map[int][]*incident) {
+	last, confirmed := map[lab.Key]*lab.Arrival{}, map[int][]time.Time{}
 	for _, a := range h.Arrivals {
 		last[a.Key] = a
 	}
@@ -206,29 +206,30 @@ func (l *timeline) joinOutages(h lab.History) map[int][]*incident {
 			confirmed[a.Receiver] = append(confirmed[a.Receiver], a.Ended)
 		}
 	}
+	joined = map[int][]*incident{}
 	for _, o := range l.incidents {
 		if o.outage == "" {
 			continue
 		}
-		earlier := outages[o.number]
+		earlier := joined[o.number]
 		if o.since = o.from; len(earlier) > 0 {
 			before := earlier[len(earlier)-1]
-			between := func(t time.Time) bool { return t.After(before.to) && t.Before(o.from) }
-			if o.to = latest(o.to, before.to); !slices.ContainsFunc(confirmed[o.number], between) {
+			separates := func(t time.Time) bool { return t.After(before.to) && t.Before(o.from) }
+			if o.to = latest(o.to, before.to); !slices.ContainsFunc(confirmed[o.number], separates) {
 				o.since = before.since
 			}
 		}
-		outages[o.number] = append(earlier, o)
+		joined[o.number] = append(earlier, o)
 	}
-	return outages
+	return joined
 }
 
 // late reports whether a delivery waited too long between two arrivals. The wait begins again at the end of each
 // outage. A wait after a refusal or a timeout outside an outage does not count: it follows the retry schedule.
-func (l *timeline) late(e *lab.Expected, before *lab.Arrival, next time.Time, outages []*incident) (late bool) {
+func (l *timeline) late(e *lab.Expected, before *lab.Arrival, next time.Time, all []*incident) (late bool) {
 	var last incident // the previous outage; zero for none
 	slow := before.Status == 0 && before.Ended.Sub(before.At) >= attemptTimeout
-	for _, o := range append(slices.Clone(outages), &incident{from: next}) {
+	for _, o := range append(slices.Clone(all), &incident{from: next}) {
 		if o.from.After(next) {
 			continue
 		}
