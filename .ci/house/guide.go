@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// document is a guide or openapi.yaml. Its path is relative to the repository, with slashes.
+// document is a guide, openapi.yaml or store/doc.go. Its path is relative to the repository, with slashes.
 type document struct{ path, text string }
 
 // paragraph is a text between blank lines, an item of a list, or a cell of a table.
