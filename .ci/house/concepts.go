@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -13,11 +11,7 @@ var remark = regexp.MustCompile(`\([^)]*\)`)
 // concepts counts the concepts that store/doc.go lists in its section about them, as in "Of the API: client, agent. Of
 // the outbox: lane."
 func concepts(t *tree) (n int, places []string) {
-	text, err := os.ReadFile(filepath.Join(t.root, "store", "doc.go"))
-	if err != nil {
-		return 0, nil
-	}
-	_, section, _ := strings.Cut(string(text), "# The concepts of a status change")
+	_, section, _ := strings.Cut(t.document("store/doc.go").text, "# The concepts of a status change")
 	section, _, _ = strings.Cut(section, "\n// #")
 	section = remark.ReplaceAllString(strings.ReplaceAll(section, "//", " "), "")
 	for sentence := range strings.SplitSeq(strings.Join(strings.Fields(section), " "), ".") {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// document is a guide or openapi.yaml. Its path is relative to the repository, with slashes.
+// document is a guide, openapi.yaml or store/doc.go. Its path is relative to the repository, with slashes.
 type document struct{ path, text string }
 
 // paragraph is a text between blank lines, an item of a list, or a cell of a table.
@@ -20,16 +20,8 @@ type paragraph struct {
 
 // guides returns the documents in Markdown.
 func (t *tree) guides() (found []document) {
-	for _, pattern := range []string{"*.md", "*/*.md", "*/*/*.md", ".github/*/*.md"} {
-		names, err := filepath.Glob(filepath.Join(t.root, pattern))
-		if err != nil {
-			panic(err) // the pattern is malformed
-		}
-		for _, name := range names {
-			if relative, err := filepath.Rel(t.root, name); err == nil {
-				found = append(found, t.document(filepath.ToSlash(relative)))
-			}
-		}
+	for _, name := range t.markdown {
+		found = append(found, t.document(name))
 	}
 	return found
 }

@@ -30,13 +30,13 @@ var figures = []figure{
 	{"store", "Go files directly in store, except tests", 40, filesIn("store")},
 	{"server", "Go files directly in server, except tests", 20, filesIn("server")},
 	{"concepts", "concepts of a status change that store/doc.go lists", 28, concepts},
-	{"harness", "lines of server/{bench,crash,demo,lab}, except tests", 4800, linesIn(
+	{"harness", "lines of server/{bench,crash,demo,lab}, except tests", 4850, linesIn(
 		"server/bench", "server/crash", "server/demo", "server/lab")},
 	{"paths", "paths in the guides of .github that do not exist", 0, missingPaths},
 	{"links", "links of the guides to files or headings that do not exist", 0, brokenLinks},
 	{"sentences", "sentences of the guides with more than 30 words", 0, longSentences},
-	{"words", "banned words in the guides and openapi.yaml", 20, wordsOfDocuments},
-	{"comments", "banned words in comments and messages of the code", 60, wordsOfCode},
+	{"words", "banned words in the guides and openapi.yaml", 0, wordsOfDocuments},
+	{"comments", "banned words in comments and messages of the code", 4, wordsOfCode},
 	{"c", "lines of C that the server links", 350, linesOfC},
 }
 

@@ -13,11 +13,12 @@ import (
 	"strings"
 )
 
-// tree is the source of the repository.
+// tree is the source of the repository, with its guides.
 type tree struct {
-	root  string
-	fset  *token.FileSet
-	files []*file
+	root     string
+	fset     *token.FileSet
+	files    []*file
+	markdown []string // paths of all guides
 }
 
 // file is a source file that is not generated. Its path is relative to the repository, with slashes.
@@ -37,7 +38,7 @@ func (f *file) program() bool {
 	return !f.isC() && !f.isTest() && !strings.Contains(f.path, "/testdata/")
 }
 
-// readTree reads all source files below root that are not generated or built.
+// readTree reads all source files below root that are not generated or built, and finds the guides.
 func readTree(root string) (*tree, error) {
 	t := &tree{root: root, fset: token.NewFileSet()}
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
@@ -52,6 +53,10 @@ func readTree(root string) (*tree, error) {
 		switch filepath.Ext(name) {
 		case ".go", ".c", ".h":
 			return t.read(root, name)
+		case ".md":
+			relative, err := filepath.Rel(root, name)
+			t.markdown = append(t.markdown, filepath.ToSlash(relative))
+			return err
 		}
 		return nil
 	})
@@ -71,7 +76,7 @@ func (t *tree) read(root, name string) error {
 		return err
 	}
 	if filepath.Ext(name) == ".go" {
-		f.syntax, err = parser.ParseFile(t.fset, f.path, f.text, parser.SkipObjectResolution)
+		f.syntax, err = parser.ParseFile(t.fset, f.path, f.text, parser.ParseComments|parser.SkipObjectResolution)
 	}
 	t.files = append(t.files, f)
 	return err

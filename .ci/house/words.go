@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// banned matches words that replace a term or an actor's name.
-var banned = regexp.MustCompile(`(?i)\b(whoever|somebody|nobody|anew|owed|astray|(is|are|was|were) told|` +
-	`who (may|has|is|asks|sends|makes|fails|gets))\b`)
+// banned matches words that replace a term or an actor's name, also at the start of a sentence. It does not match
+// identifiers such as http.NoBody.
+var banned = regexp.MustCompile(`\b([Ww]hoever|[Ss]omebody|[Nn]obody|[Aa]new|[Oo]wed|[Aa]stray|` +
+	`([Ii]s|[Aa]re|[Ww]as|[Ww]ere) told|[Ww]ho (may|has|is|asks|sends|makes|fails|gets))\b`)
 
 // wordsOfDocuments lists banned words in the guides and in openapi.yaml.
 func wordsOfDocuments(t *tree) (n int, places []string) {

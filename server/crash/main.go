@@ -123,8 +123,8 @@ type crash struct {
 	over      atomic.Bool             // loaders must end
 	complete  atomic.Bool             // the feed gets no further changes
 
-	startTook time.Duration              // duration of the first start
-	timeouts  map[benchfill.Attempt]bool // attempts that timed out, by the delivery log
+	startTook time.Duration                            // duration of the first start
+	timeouts  map[benchfill.Attempt]benchfill.Exchange // attempts that timed out, by the delivery log
 }
 
 func newCrash(o options, dir string, out *lab.Progress) *crash {
@@ -242,6 +242,10 @@ func (c *crash) finish(ctx context.Context) error {
 	}
 	if err == nil {
 		c.timeouts, err = benchfill.TimedOut(ctx, c.database.DB)
+	}
+	for _, x := range c.timeouts {
+		to := slices.IndexFunc(c.receivers, func(r *receiver) bool { return strings.HasPrefix(x.URL, r.URL+"/") })
+		c.timeline.addTimeout(to, x.From, x.To)
 	}
 	return errors.Join(context.Cause(ctx), err, c.settle(ctx), c.verify(ctx, c.database.url))
 }
@@ -361,8 +365,8 @@ func (c *crash) rules() lab.Rules {
 	return lab.Rules{
 		Permitted: func(before, again *lab.Arrival) bool {
 			failed := benchfill.Attempt{WebhookID: before.ID, Number: before.Attempt}
-			late := c.timeouts[failed] && again.Attempt == before.Attempt+1
-			return late || c.timeline.permits(before, again)
+			_, late := c.timeouts[failed]
+			return late && again.Attempt == before.Attempt+1 || c.timeline.permits(before, again)
 		},
 		Recounted: !c.single(),
 		Unseen: func(before, again *lab.Arrival) bool {

@@ -149,12 +149,13 @@ func (r *receiver) lagging(back time.Time) (is bool) {
 	return is
 }
 
-// inFlight lists the plain agents' lanes of the reliable receiver whose last request has no answer, and arrived before
-// began, or after it. Outages of other receivers may delay a repetition.
+// inFlight lists the order keys of the reliable receiver whose last request has no answer, and arrived before began, or
+// after it. From before began it leaves out those of busy agents: an event may have moved to a receiver with an outage.
 func (c *crash) inFlight(began time.Time, before bool) (lanes []string) {
 	c.record.View(func(last map[string]*lab.Arrival, _ map[lab.Key]*lab.Expected) {
-		for key, a := range last { // the key of a busy agent is a path
-			if a.Receiver == reliable && key != a.Path && a.Status == 0 && a.At.Before(began) == before {
+		for key, a := range last {
+			plain := key != a.Path // the key of a busy agent is a path
+			if a.Receiver == reliable && (plain || !before) && a.Status == 0 && a.At.Before(began) == before {
 				lanes = append(lanes, key)
 			}
 		}

@@ -117,7 +117,9 @@ func TestRulesPermitDuplicates(t *testing.T) {
 		number.Store(server)
 		c := newCrash(options{replicas: 3}, "", nil)
 		c.timeline.incidents = []*incident{{duplicates: anyRequest, number: 1, from: now, to: now.Add(time.Second)}}
-		c.timeouts = map[benchfill.Attempt]bool{{WebhookID: first.ID, Number: 1}: again.Attempt == 2}
+		if again.Attempt == 2 {
+			c.timeouts = map[benchfill.Attempt]benchfill.Exchange{{WebhookID: first.ID, Number: 1}: {}}
+		}
 		v := lab.Check(lab.History{
 			Expected: []*lab.Expected{expected(1, 1), expected(1, 2)}, Arrivals: arrivals, OrderKey: orderKeyOf,
 		}, c.rules())

@@ -16,8 +16,9 @@ import (
 // incident is the period of a fault of a server or of the database, or of an outage of a receiver.
 type incident struct {
 	name       string
-	number     int  // of the server, or everyServer; for an outage, of the receiver
-	outage     mode // empty for a fault
+	number     int       // of the server, or everyServer; for an outage, of the receiver
+	outage     mode      // empty for a fault
+	since      time.Time // the breaker may be open from this outage on, or an earlier one; set by joinOutages
 	duplicates duplicates
 	from, to   time.Time // to is zero until the end
 	back       time.Time // when the server could send again; zero until then
@@ -49,6 +50,15 @@ func (l *timeline) begin(i incident) *incident {
 	i.from = time.Now()
 	l.incidents = append(l.incidents, &i)
 	return &i
+}
+
+// addTimeout adds an attempt that timed out. To the breaker it is an outage, even if only the server was suspended.
+func (l *timeline) addTimeout(receiver int, from, to time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := incident{name: "an attempt timed out", number: receiver, outage: hanging, from: from, to: to}
+	l.incidents = append(l.incidents, &o)
+	slices.SortFunc(l.incidents, func(a, b *incident) int { return a.from.Compare(b.from) })
 }
 
 // mark sets times to now, except those that are set.
@@ -160,7 +170,7 @@ func (l *timeline) judge(h lab.History) (late []*lab.Expected) {
 			l.held = append(l.held, a)
 		}
 	}
-	end := latest(l.serving...)
+	end, joined := latest(l.serving...), l.joinOutages(h)
 	for lane, left := range pending {
 		slices.SortFunc(left, func(a, b *lab.Expected) int { return cmp.Compare(a.Sequence, b.Sequence) })
 		var before lab.Arrival
@@ -169,7 +179,7 @@ func (l *timeline) judge(h lab.History) (late []*lab.Expected) {
 			for len(left) > 0 && confirmed[left[0].Key] {
 				left = left[1:]
 			}
-			if len(left) > 0 && l.late(left[0], &before, a.At) {
+			if len(left) > 0 && l.late(left[0], &before, a.At, joined[left[0].Receiver]) {
 				late = append(late, left[0])
 			}
 			before = *a
@@ -183,19 +193,50 @@ func latest(times ...time.Time) time.Time {
 	return slices.MaxFunc(append(times, time.Time{}), time.Time.Compare)
 }
 
+// joinOutages returns the outages of each receiver. The breaker that opened in one may still be open in the next one,
+// with its longer delays, unless the servers recorded a success between them. They did if they never repeated a
+// confirmed delivery of a plain agent, which is never cancelled.
+func (l *timeline) joinOutages(h lab.History) (joined map[int][]*incident) {
+	last, confirmed := map[lab.Key]*lab.Arrival{}, map[int][]time.Time{}
+	for _, a := range h.Arrivals {
+		last[a.Key] = a
+	}
+	for _, a := range last {
+		if a.Confirmed() && h.OrderKey(a) != a.Path {
+			confirmed[a.Receiver] = append(confirmed[a.Receiver], a.Ended)
+		}
+	}
+	joined = map[int][]*incident{}
+	for _, o := range l.incidents {
+		if o.outage == "" {
+			continue
+		}
+		earlier := joined[o.number]
+		if o.since = o.from; len(earlier) > 0 {
+			before := earlier[len(earlier)-1]
+			separates := func(t time.Time) bool { return t.After(before.to) && t.Before(o.from) }
+			if o.to = latest(o.to, before.to); !slices.ContainsFunc(confirmed[o.number], separates) {
+				o.since = before.since
+			}
+		}
+		joined[o.number] = append(earlier, o)
+	}
+	return joined
+}
+
 // late reports whether a delivery waited too long between two arrivals. The wait begins again at the end of each
 // outage. A wait after a refusal or a timeout outside an outage does not count: it follows the retry schedule.
-func (l *timeline) late(e *lab.Expected, before *lab.Arrival, next time.Time) (late bool) {
+func (l *timeline) late(e *lab.Expected, before *lab.Arrival, next time.Time, all []*incident) (late bool) {
 	var last incident // the previous outage; zero for none
 	slow := before.Status == 0 && before.Ended.Sub(before.At) >= attemptTimeout
-	for _, o := range append(slices.Clone(l.incidents), &incident{number: e.Receiver, outage: healthy, from: next}) {
-		if o.outage == "" || o.number != e.Receiver || o.from.After(next) {
+	for _, o := range append(slices.Clone(all), &incident{from: next}) {
+		if o.from.After(next) {
 			continue
 		}
 		begin := latest(e.Since, before.Ended, last.to)
 		refused := (before.Status >= 300 || slow) && before.At.After(last.to)
 		if begin.Before(o.from) && !refused {
-			due := begin.Add(bound(last.to.Sub(last.from)))
+			due := begin.Add(bound(last.to.Sub(last.since)))
 			late = late || due.Before(o.from) && l.sendable(e.Receiver, due, o.from) > l.grace(begin, o.from)
 			if begin.Equal(last.to) && o.from.Equal(next) {
 				l.count, l.longest = l.count+1, max(l.longest, next.Sub(begin))

@@ -48,6 +48,7 @@ type story struct {
 	expected []*lab.Expected
 	arrivals []*lab.Arrival
 	outages  [][2]float64
+	timeouts [][2]float64
 	away     [][2]float64 // periods in which the only server cannot send
 	faults   int          // number of faults of one of two servers; the other one can send
 }
@@ -76,6 +77,9 @@ func (s *story) judge() (l *timeline, late bool) {
 	for _, o := range s.outages {
 		l.incidents = append(l.incidents, &incident{outage: failing, from: second(o[0]), to: second(o[1])})
 	}
+	for _, o := range s.timeouts {
+		l.addTimeout(0, second(o[0]), second(o[1]))
+	}
 	for at := 1.0; at < 91; at += watchInterval.Seconds() {
 		if !slices.ContainsFunc(s.away, func(a [2]float64) bool { return at >= a[0] && at < a[1] }) {
 			l.serving = append(l.serving, second(at))
@@ -87,6 +91,24 @@ func (s *story) judge() (l *timeline, late bool) {
 
 func (s *story) outage(from, to float64) *story {
 	s.outages = append(s.outages, [2]float64{from, to})
+	return s
+}
+
+// confirmed adds a delivery of another lane of the receiver, which is confirmed at each of some times.
+func (s *story) confirmed(times ...float64) *story {
+	e := expected(3, 1)
+	e.Since, s.expected = second(times[0]), append(s.expected, e)
+	for _, at := range times {
+		a := got(3, 1, 1, 200)
+		a.At, a.Ended = second(at), second(at)
+		s.arrivals = append(s.arrivals, a)
+	}
+	return s
+}
+
+// timeout adds an attempt at another lane of the receiver that timed out at the server.
+func (s *story) timeout(from, to float64) *story {
+	s.timeouts = append(s.timeouts, [2]float64{from, to})
 	return s
 }
 
@@ -154,7 +176,13 @@ func TestJudgeFindsLateDeliveries(t *testing.T) {
 		"after the bound":                             {newStory(32.2), true},
 		"never":                                       {newStory(90).never(), true},
 		"within the bound of a shorter outage":        {newStory(29.9).outage(17.5, 21), false},
-		"after the bound of a shorter outage":         {newStory(30.1).outage(17.5, 21), true},
+		"after the bound of a shorter outage":         {newStory(30.1).confirmed(17.2).outage(17.5, 21), true},
+		"the breaker is open since the first outage":  {newStory(64.9).outage(19, 26), false},
+		"after the bound of both outages":             {newStory(65.1).outage(19, 26), true},
+		"the breaker has closed between them":         {newStory(41.1).confirmed(18).outage(19, 26), true},
+		"the success between them was not recorded":   {newStory(64.9).confirmed(18, 80).outage(19, 26), false},
+		"a probe timed out at the server":             {newStory(65.9).timeout(25, 27), false},
+		"after the bound of that probe":               {newStory(66.1).timeout(25, 27), true},
 		"after a long outage":                         {newStory(91).longer(), false},
 		"no outage":                                   {newStory(25).healthy(), true},
 		"no server could send when it was due":        {newStory(40).unserved(30, 39), false},
@@ -370,8 +398,9 @@ func TestReceiverLags(t *testing.T) {
 	}
 }
 
-// Requests that the reliable receiver holds count as in flight, except those of busy agents.
-func TestInFlightListsPlainLanesOfReliable(t *testing.T) {
+// Requests that the reliable receiver holds count as in flight. Of the requests of an earlier process, those of busy
+// agents do not: their events may have been moved or deleted.
+func TestInFlightListsRequestsAtReliable(t *testing.T) {
 	c := newCrash(options{}, "", nil)
 	began := time.Now()
 	r, end := hold(t, c, reliable, pathOf(1), pathOf(firstBusy))
@@ -384,11 +413,11 @@ func TestInFlightListsPlainLanesOfReliable(t *testing.T) {
 	for _, server := range []struct {
 		began       time.Time
 		before, now []string
-	}{{began, nil, lane}, {time.Now(), lane, nil}} {
+	}{{began, nil, append([]string{pathOf(firstBusy)}, lane...)}, {time.Now(), lane, nil}} {
 		if got := c.inFlight(server.began, true); !slices.Equal(got, server.before) {
 			t.Errorf("from before: %v, want %v", got, server.before)
 		}
-		if got := c.inFlight(server.began, false); !slices.Equal(got, server.now) {
+		if got := slices.Sorted(slices.Values(c.inFlight(server.began, false))); !slices.Equal(got, server.now) {
 			t.Errorf("from now: %v, want %v", got, server.now)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/agentevents/agentevents/store/pgtest"
@@ -241,7 +240,7 @@ func newGuideShell(t *testing.T, receiver string) *guideShell {
 		installed(t, program, program)
 	}
 	s := &guideShell{dir: t.TempDir()}
-	printed := s.makeRun(t)
+	printed := makeRun(t, s.dir).out.String()
 	for _, m := range regexp.MustCompile(`(?m)^ +((?:export )?\w+=\S+)$`).FindAllStringSubmatch(printed, -1) {
 		s.variables += m[1] + "\n"
 	}
@@ -251,28 +250,6 @@ func newGuideShell(t *testing.T, receiver string) *guideShell {
 	}
 	s.addresses = strings.NewReplacer("127.0.0.1:8080", server[1], "127.0.0.1:9000", receiver)
 	return s
-}
-
-// makeRun starts what make run starts, and returns what it prints.
-func (s *guideShell) makeRun(t *testing.T) string {
-	t.Helper()
-	if err := os.Mkdir(filepath.Join(s.dir, "bin"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(binary(serverBinary), filepath.Join(s.dir, "bin", "agentevents")); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(binary(demoBinary), "-binary", "bin/agentevents", "-serve")
-	cmd.Dir, cmd.Env = s.dir, append(environment(), "AGENTEVENTS_ADDR=127.0.0.1:0")
-	p := background(t, cmd)
-	t.Cleanup(func() { // a kill would leave the server behind
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-p.exited
-	})
-	eventually(t, "it says how to try it out", func() bool {
-		return p.ended() || strings.Contains(p.out.String(), "A new token")
-	})
-	return p.out.String()
 }
 
 // run runs blocks in one shell, in which a request that is answered with 400 or more fails.

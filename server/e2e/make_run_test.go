@@ -61,15 +61,40 @@ func TestMakeRunIgnoresSettingsOfAnotherServer(t *testing.T) {
 	pgtest.SQLiteOnly(t, "make run serves a file")
 	t.Parallel()
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(binary(demoBinary), "-binary", binary(serverBinary), "-serve")
-	cmd.Dir = dir
-	cmd.Env = append(environment(), "AGENTEVENTS_ADDR=127.0.0.1:0", "AGENTEVENTS_DATABASE_URL=sqlite:other.db",
+	p := makeRun(t, dir, "AGENTEVENTS_DATABASE_URL=sqlite:other.db",
 		"AGENTEVENTS_ALLOW_NETWORKS=10.0.0.0/8", "AGENTEVENTS_OPERATOR_ID=other",
 		"AGENTEVENTS_OPERATOR_SECRET_FILE=missing", "AGENTEVENTS_ENCRYPTION_KEY_FILE=missing",
 		"AGENTEVENTS_ENCRYPTION_KEY="+strings.Repeat("0f", 32))
+	printed := p.out.String()
+	contains(t, "output", printed, "export AGENTEVENTS_DATABASE_URL=sqlite:bin/agentevents.db\n",
+		`networks="[127.0.0.0/8 ::1/128]"`)
+	checkLists(t, printed, "application of client 12", "read_only")
+	checkLists(t, printed, "application of the operator", "operator")
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "make run ends", p.ended)
+	equal(t, "exit code", p.cmd.ProcessState.ExitCode(), 0)
+	list, _, _ := command(t, databaseAt("sqlite:"+filepath.Join(dir, "bin", "agentevents.db")), "application", "list")
+	contains(t, "applications", list, "make run")
+	if _, err := os.Stat(filepath.Join(dir, "other.db")); err == nil {
+		t.Error("make run served the database of the other server")
+	}
+}
+
+// makeRun starts in a directory what make run starts, with further variables, and returns it when it has printed its
+// instructions. The directory gets bin/agentevents.
+func makeRun(t *testing.T, dir string, env ...string) *other {
+	t.Helper()
+	bin := filepath.Join(dir, "bin")
+	if err := os.Mkdir(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(binary(serverBinary), filepath.Join(bin, "agentevents")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary(demoBinary), "-binary", "bin/agentevents", "-serve")
+	cmd.Dir, cmd.Env = dir, append(append(environment(), "AGENTEVENTS_ADDR=127.0.0.1:0"), env...)
 	p := background(t, cmd)
 	t.Cleanup(func() { // a kill would not stop the server
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -78,21 +103,7 @@ func TestMakeRunIgnoresSettingsOfAnotherServer(t *testing.T) {
 	eventually(t, "make run prints its instructions", func() bool {
 		return p.ended() || strings.Contains(p.out.String(), "A new token")
 	})
-	printed := p.out.String()
-	contains(t, "output", printed, "export AGENTEVENTS_DATABASE_URL=sqlite:bin/agentevents.db\n",
-		`networks="[127.0.0.0/8 ::1/128]"`)
-	checkLists(t, printed, "application of client 12", "read_only")
-	checkLists(t, printed, "application of the operator", "operator")
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "make run ends", p.ended)
-	equal(t, "exit code", cmd.ProcessState.ExitCode(), 0)
-	list, _, _ := command(t, databaseAt("sqlite:"+filepath.Join(dir, "bin", "agentevents.db")), "application", "list")
-	contains(t, "applications", list, "make run")
-	if _, err := os.Stat(filepath.Join(dir, "other.db")); err == nil {
-		t.Error("make run served the database of the other server")
-	}
+	return p
 }
 
 // checkLists signs in as an application that make run has printed. It checks that every list that requires its access

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 )
 
 // CountRows returns the number of deliveries and status changes in a store, by its URL. A server may have it open.
@@ -35,16 +36,29 @@ type Attempt struct {
 	Number    int // from 1 on
 }
 
-// TimedOut returns the attempts without a complete answer in time.
-func TimedOut(ctx context.Context, db *sql.DB) (map[Attempt]bool, error) {
-	all := map[Attempt]bool{}
-	err := eachRow(ctx, db, "SELECT d.webhook_id, a.number FROM attempts a JOIN deliveries d ON d.id = a.delivery_id "+
-		"WHERE a.status = 0 AND a.error LIKE 'there was no complete answer within %'", func(rows *sql.Rows) error {
-		var a Attempt
-		err := rows.Scan(&a.WebhookID, &a.Number)
-		all[a] = true
-		return err
-	})
+// Exchange is the URL and the period of an attempt.
+type Exchange struct {
+	URL      string
+	From, To time.Time
+}
+
+// TimedOut returns the attempts without a complete answer in time. They include attempts that sent nothing, because the
+// server was suspended.
+func TimedOut(ctx context.Context, db *sql.DB) (map[Attempt]Exchange, error) {
+	all := map[Attempt]Exchange{}
+	err := eachRow(ctx, db, "SELECT d.webhook_id, a.number, CASE WHEN a.url = '' THEN d.url ELSE a.url END, "+
+		"a.started_at, a.duration FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE a.status = 0 AND "+
+		"(a.error LIKE 'there was no complete answer within %' OR a.error LIKE 'the server was suspended %')",
+		func(rows *sql.Rows) error {
+			var a Attempt
+			var x Exchange
+			var milliseconds, microseconds int64
+			err := rows.Scan(&a.WebhookID, &a.Number, &x.URL, &milliseconds, &microseconds)
+			x.From = time.UnixMilli(milliseconds)
+			x.To = x.From.Add(time.Duration(microseconds) * time.Microsecond)
+			all[a] = x
+			return err
+		})
 	return all, err
 }
 
