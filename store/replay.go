@@ -184,8 +184,8 @@ func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 }
 
 // destination returns a delivery's event. For a deleted event, it returns an event with the delivery's version and a
-// lane for it, which may not be the delivery's last lane: the delivery may have been cancelled before it could follow its
-// event.
+// lane for it, which may not be the delivery's last lane: the delivery may have been cancelled before it could follow
+// its event.
 func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 	e, err := gorm.G[eventRow](tx.GORM()).Where("id = ?", d.EventID).Take(tx.Context())
 	if !errors.Is(err, gorm.ErrRecordNotFound) {
