@@ -106,8 +106,8 @@ func (d *downtimes) succeeded() {
 	for name, x := range d.all {
 		if now.Sub(x.last) >= recoveredAfter {
 			delete(d.all, name)
-			d.log.Info("store available again", "error", x.cause, "failed", x.failed, "seconds",
-				int(x.last.Sub(x.first).Seconds()))
+			d.log.Info("store available again", "error", x.cause, "failed", x.failed, "down_for",
+				x.last.Sub(x.first).Round(time.Millisecond))
 		}
 	}
 	d.open.Store(int32(len(d.all))) //nolint:gosec // a handful

@@ -36,7 +36,7 @@ func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 				slog.String("path", cut(r.URL.EscapedPath(), maxPath)),
 				slog.String("operation", request.Operation(c)),
 				slog.Int("status", w.Status), slog.Int64("bytes", w.Size),
-				slog.Float64("ms", milliseconds(time.Since(start))),
+				slog.Float64("duration_ms", milliseconds(time.Since(start))),
 				slog.String("application", request.ApplicationID(r.Context())),
 				slog.String("client", request.Caller(r.Context()).Client),
 				slog.String("address", c.RealIP()), slog.String("request_id", request.ID(c)))
