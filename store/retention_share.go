@@ -134,7 +134,8 @@ func (s *Store) findSurplus(ctx context.Context) (found surplusRows, err error) 
 
 const allRetainedSQL = "SELECT r.counted, retained.changes, retained.deliveries FROM retention r, (SELECT " +
 	"CAST(coalesce(sum(changes), 0) AS BIGINT) AS changes, " +
-	"CAST(coalesce(sum(deliveries), 0) AS BIGINT) AS deliveries FROM retained) AS retained WHERE r.id = 1"
+	"CAST(coalesce(sum(deliveries), 0) AS BIGINT) AS deliveries " +
+	"FROM retained) AS retained WHERE r.id = 1"
 
 // fairShare returns the number of rows that each client may keep. All clients have the same share, and what a client
 // does not need of its share is shared by the others. If no row is too many, the share is unlimited.
