@@ -78,7 +78,8 @@ func TestGuideHasLogLinesOfTheProgram(t *testing.T) {
 // The guide has each line that needs attention: those of level WARN and ERROR.
 func TestGuideHasEachWarning(t *testing.T) {
 	rows := guideRows(t, "\\| `[^`]+` \\| `(?:WARN|ERROR)` \\|")
-	logged := regexp.MustCompile(`(?:\.(?:Warn|Error(?:Context)?)\((?:[a-z][\w.()]*, )?|\.Level(?:Warn|Error), )"([^"]+)"`)
+	logged := regexp.MustCompile(
+		`(?:\.(?:Warn|Error(?:Context)?)\((?:[a-z][\w.()]*, )?|\.Level(?:Warn|Error), )"([^"]+)"`)
 	found := logged.FindAllStringSubmatch(sourceOf(t, ".", "../store", "../webhook"), -1)
 	if len(found) < len(rows) {
 		t.Errorf("found %d lines in the source, for %d rows", len(found), len(rows))

@@ -20,7 +20,7 @@ const KeySize = 32
 
 // encryptedPrefix is what an encrypted secret in the database begins with. Behind it are the id of the key, a colon
 // and, in base64, nonce and ciphertext of AES-256 in Galois counter mode. The client's id is authenticated with them:
-// the secret of one client is none in the row of another. Earlier versions wrote neither of the two ids.
+// in the row of another client, the secret cannot be decrypted. Earlier versions wrote neither of the two ids.
 const encryptedPrefix = "sealed:"
 
 // secretCipher encrypts secrets at rest. A nil cipher leaves them in plain text.

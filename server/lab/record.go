@@ -225,7 +225,8 @@ type Fault struct {
 type Rules struct {
 	// Permitted reports whether a request may be repeated that was confirmed or got no answer; nil permits none.
 	Permitted func(before, again *Arrival) bool
-	// Recounted permits the next attempt's number in such a repetition, since its sender may still run.
+	// Recounted permits such a repetition to have the next number of an attempt, and not the same: the sender of the
+	// first request may still run, and record its attempt before the repetition.
 	Recounted bool
 	// Unseen reports whether attempts between two arrivals may have reached no receiver; nil means that none have.
 	Unseen func(before, again *Arrival) bool
