@@ -21,8 +21,8 @@ type Arrival struct {
 	Key
 	Receiver            int // number of the receiver
 	Method, Query, Body string
-	ID                  string // webhook-id
-	Attempt             int
+	ID                  string      // webhook-id
+	Attempt             int         // number of the attempt, from its header
 	Peer                any         // what Receiver.Peer returned for its connection
 	Header              http.Header // nil unless the record keeps headers
 
@@ -257,8 +257,8 @@ func (v *Verdict) Wrong(k Kind, format string, args ...any) {
 // History is the content of a closed record.
 type History struct {
 	Expected []*Expected
-	Arrivals []*Arrival // in order of time
-	OrderKey func(*Arrival) string
+	Arrivals []*Arrival            // in order of time
+	OrderKey func(*Arrival) string // see NewRecord
 }
 
 // Close returns the history of a record, and the faults that Wrong recorded. No request may arrive after it.
