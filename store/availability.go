@@ -189,8 +189,8 @@ func (s *Store) Ready(ctx context.Context) error {
 	switch {
 	case s.closed.Load():
 		return publicError(sqlite.ErrClosed)
-	case s.locked.Load():
-		return ErrLocked
+	case s.keyMissing.Load():
+		return ErrKeyMissing
 	}
 	if err := s.engine.checkWritable(); err != nil {
 		return unavailableError(err)
