@@ -35,7 +35,9 @@
 // head (the first pending delivery of a lane), due time, lease, claim (its number identifies a late result), handoff,
 // result, verdict, breaker, probe, outage, deploy window, sweep. Of the database: transaction, batch, wave, contended
 // task, writer, queued statement, lock order, engine. The table of terms in README.md explains most of the concepts of
-// the API and the outbox. webhook/doc.go explains handoff and verdict, event_sweep.go a sweep.
+// the API and the outbox. webhook/doc.go explains handoff and verdict, event_sweep.go a sweep. A batch is the tasks of
+// one transaction, such as status updates. A task is contended if another transaction has locked one of its rows for
+// long (batcher.go). A queued statement is sent together with the next one whose answer is needed (queue.go).
 //
 // # Where the rest is
 //

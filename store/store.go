@@ -99,7 +99,7 @@ type Store struct {
 
 	requestCounter requestCounter
 	handoff        atomic.Pointer[webhook.HandoffFuncs]
-	locked         atomic.Bool // another process encrypted a secret with a key that this process lacks
+	keyMissing     atomic.Bool // another process encrypted a secret with a key that this process lacks
 	statusUpdates  *sqldb.Batcher[*statusUpdate]
 	results        *sqldb.Batcher[*result]
 	counts         totalCounts

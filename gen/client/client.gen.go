@@ -367,9 +367,10 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatusWithBody Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent.
 	//
 	// Requires access level `all`.
 	//
@@ -380,9 +381,10 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatus Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent.
 	//
 	// Requires access level `all`.
 	//
@@ -623,9 +625,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatusWithBody Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent.
 	//
 	// Requires access level `all`.
 	//
@@ -636,9 +639,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatus Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent.
 	//
 	// Requires access level `all`.
 	//
@@ -1508,9 +1512,10 @@ func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID,
 
 // PutLocalAgentStatusWithBody Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent.
 //
 // Requires access level `all`.
 //
@@ -1531,9 +1536,10 @@ func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID C
 
 // PutLocalAgentStatus Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent.
 //
 // Requires access level `all`.
 //
@@ -1994,9 +2000,10 @@ func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID
 
 // PutRemoteAgentStatusWithBody Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent.
 //
 // Requires access level `all`.
 //
@@ -2017,9 +2024,10 @@ func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID 
 
 // PutRemoteAgentStatus Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent.
 //
 // Requires access level `all`.
 //
@@ -6104,9 +6112,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent.
 	//
 	// Requires access level `all`.
 	//
@@ -6117,9 +6126,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent.
 	//
 	// Requires access level `all`.
 	//
@@ -6382,9 +6392,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent.
 	//
 	// Requires access level `all`.
 	//
@@ -6395,9 +6406,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent.
 	//
 	// Requires access level `all`.
 	//
@@ -9662,7 +9674,7 @@ type PutLocalAgentEventStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEventState
+	JSON200 *AgentEventStateSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -9714,7 +9726,7 @@ type PutLocalAgentEventStateResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventState {
+func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventStateSet {
 	return r.JSON200
 }
 
@@ -10396,7 +10408,7 @@ type PutLocalAgentStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentStatus
+	JSON200 *AgentStatusSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -10448,7 +10460,7 @@ type PutLocalAgentStatusResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLocalAgentStatusResponse) GetJSON200() *AgentStatus {
+func (r PutLocalAgentStatusResponse) GetJSON200() *AgentStatusSet {
 	return r.JSON200
 }
 
@@ -12939,7 +12951,7 @@ type PutRemoteAgentEventStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEventState
+	JSON200 *AgentEventStateSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -12991,7 +13003,7 @@ type PutRemoteAgentEventStateResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventState {
+func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventStateSet {
 	return r.JSON200
 }
 
@@ -13673,7 +13685,7 @@ type PutRemoteAgentStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentStatus
+	JSON200 *AgentStatusSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -13725,7 +13737,7 @@ type PutRemoteAgentStatusResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutRemoteAgentStatusResponse) GetJSON200() *AgentStatus {
+func (r PutRemoteAgentStatusResponse) GetJSON200() *AgentStatusSet {
 	return r.JSON200
 }
 
@@ -15777,7 +15789,7 @@ type PutLimitsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ClientLimits
+	JSON200 *ClientLimitsSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -15825,7 +15837,7 @@ type PutLimitsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLimitsResponse) GetJSON200() *ClientLimits {
+func (r PutLimitsResponse) GetJSON200() *ClientLimitsSet {
 	return r.JSON200
 }
 
@@ -16504,7 +16516,7 @@ type RollBackSecretResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Secret
+	JSON200 *SecretRolledBack
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -16552,7 +16564,7 @@ type RollBackSecretResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RollBackSecretResponse) GetJSON200() *Secret {
+func (r RollBackSecretResponse) GetJSON200() *SecretRolledBack {
 	return r.JSON200
 }
 
@@ -18024,9 +18036,10 @@ func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Contex
 
 // PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent.
 //
 // Requires access level `all`.
 //
@@ -18043,9 +18056,10 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx contex
 
 // PutLocalAgentStatusWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent.
 //
 // Requires access level `all`.
 //
@@ -18440,9 +18454,10 @@ func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Conte
 
 // PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent.
 //
 // Requires access level `all`.
 //
@@ -18459,9 +18474,10 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx conte
 
 // PutRemoteAgentStatusWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent.
 //
 // Requires access level `all`.
 //
@@ -22585,7 +22601,7 @@ func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEve
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEventState
+		var dest AgentEventStateSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -23532,7 +23548,7 @@ func ParsePutLocalAgentStatusResponse(rsp *http.Response) (*PutLocalAgentStatusR
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentStatus
+		var dest AgentStatusSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -26813,7 +26829,7 @@ func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentE
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEventState
+		var dest AgentEventStateSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -27760,7 +27776,7 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentStatus
+		var dest AgentStatusSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -30488,7 +30504,7 @@ func ParsePutLimitsResponse(rsp *http.Response) (*PutLimitsResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ClientLimits
+		var dest ClientLimitsSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -31400,7 +31416,7 @@ func ParseRollBackSecretResponse(rsp *http.Response) (*RollBackSecretResponse, e
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest Secret
+		var dest SecretRolledBack
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
