@@ -608,6 +608,9 @@ type ClientLimits struct {
 	// AgentEvent The limit on events, of all agents together.
 	AgentEvent ClientLimit `json:"agent_event"`
 
+	// EventsPerAgent The limit on events of one agent. `used` is of the agent that has the most.
+	EventsPerAgent ClientLimit `json:"events_per_agent"`
+
 	// Agent The limit on agents, local and remote together.
 	Agent ClientLimit `json:"agent"`
 
@@ -633,6 +636,9 @@ type ClientLimitsUpdate struct {
 
 	// AgentEvent A limit to set.
 	AgentEvent ClientLimitUpdate `json:"agent_event,omitempty"`
+
+	// EventsPerAgent A limit to set.
+	EventsPerAgent ClientLimitUpdate `json:"events_per_agent,omitempty"`
 
 	// RequestsPerHour A limit to set.
 	RequestsPerHour ClientLimitUpdate `json:"requests_per_hour,omitempty"`

@@ -23,6 +23,7 @@ type clientRow struct {
 	// Rows up to these ids belong to an earlier client with the same id.
 	ChangesBefore, DeliveriesBefore                      int64
 	Events, EventLimit, Agents, AgentLimit, RequestLimit int64
+	EventsPerAgentLimit                                  int64
 }
 
 func (clientRow) TableName() string { return "clients" }

@@ -203,16 +203,26 @@ func (s *Store) Limits(ctx context.Context, client string) (m gen.ClientLimits, 
 func (s *Store) limits(q sqldb.Querier, r clientRow) (gen.ClientLimits, error) {
 	have, _, err := sqldb.Get[retainedRow](q,
 		"SELECT client_id, changes, deliveries FROM retained WHERE client_id = ?", r.ID)
+	if err != nil {
+		return gen.ClientLimits{}, err
+	}
+	most, err := sqldb.Value[int64](q, mostEventsSQL, r.ID)
 	return gen.ClientLimits{
 		StatusChange:    gen.ClientLimit{Limit: int64(s.KeepRows), Used: have.Changes},
 		Delivery:        gen.ClientLimit{Limit: int64(s.KeepRows), Used: have.Deliveries},
 		AgentEvent:      gen.ClientLimit{Limit: r.EventLimit, Used: r.Events},
+		EventsPerAgent:  gen.ClientLimit{Limit: r.EventsPerAgentLimit, Used: most},
 		Agent:           gen.ClientLimit{Limit: r.AgentLimit, Used: r.Agents},
 		RequestsPerHour: gen.ClientLimit{Limit: r.RequestLimit, Used: s.requestCounter.made(r.ID, s.hour())},
 	}, err
 }
 
-// SetLimits updates a client's limits. A nil limit stays as it is.
+// mostEventsSQL reads the events of the client's agent that has the most.
+const mostEventsSQL = "SELECT coalesce(max((SELECT count(*) FROM agent_events e WHERE e.agent = a.id)), 0) " +
+	"FROM agents a WHERE a.client_id = ?"
+
+// SetLimits updates a client's limits. A nil limit stays as it is. It reads the use after the commit, so that many
+// agents do not occupy the writer.
 func (s *Store) SetLimits(
 	ctx context.Context, client string, u gen.ClientLimitsUpdate,
 ) (m gen.ClientLimits, err error) {
@@ -222,15 +232,16 @@ func (s *Store) SetLimits(
 			return err
 		}
 		setLimit(&r.EventLimit, u.AgentEvent)
+		setLimit(&r.EventsPerAgentLimit, u.EventsPerAgent)
 		setLimit(&r.AgentLimit, u.Agent)
 		setLimit(&r.RequestLimit, u.RequestsPerHour)
-		if m, err = s.limits(tx, r); err != nil {
-			return err
-		}
-		return tx.Exec("UPDATE clients SET event_limit = ?, agent_limit = ?, request_limit = ? WHERE id = ?",
-			r.EventLimit, r.AgentLimit, r.RequestLimit, client)
+		return tx.Exec("UPDATE clients SET event_limit = ?, events_per_agent_limit = ?, agent_limit = ?, "+
+			"request_limit = ? WHERE id = ?", r.EventLimit, r.EventsPerAgentLimit, r.AgentLimit, r.RequestLimit, client)
 	})
-	return m, err
+	if err != nil {
+		return m, err
+	}
+	return s.Limits(ctx, client)
 }
 
 func setLimit(limit *int64, u gen.ClientLimitUpdate) {
@@ -249,18 +260,37 @@ func (l quota) add(tx *sqldb.Tx, client string) error {
 	if err != nil || counted == 1 {
 		return err
 	}
-	is, err := sqldb.Value[struct {
-		Have int64
-		May  int64
-	}](tx, "SELECT "+l.count+" AS have, "+l.limit+" AS may FROM clients WHERE id = ?", client)
+	is, err := sqldb.Value[use](tx, "SELECT "+l.count+" AS have, "+l.limit+" AS may FROM clients WHERE id = ?", client)
 	if err != nil {
 		return err
 	}
+	return limitError(is, l.noun, l.status, "client "+client, client)
+}
+
+// use is a limit and the number of rows that count.
+type use struct{ Have, May int64 }
+
+// limitError is the refusal of one more row.
+func limitError(is use, noun, status, owner, client string) error {
 	return &Error{
-		Kind: Conflict, Status: l.status,
-		Message: fmt.Sprintf("client %s may have %d %s and has %d; GET /api/ver1.0/client/%s/limit/ shows its limits",
-			client, is.May, l.noun, is.Have, client),
+		Kind: Conflict, Status: status,
+		Message: fmt.Sprintf("%s may have %d %s and has %d; GET /api/ver1.0/client/%s/limit/ shows its limits",
+			owner, is.May, noun, is.Have, client),
 	}
+}
+
+// addEvent counts one more event of an agent, which must be locked, or returns an error if the agent or its client has
+// reached its limit.
+func addEvent(tx *sqldb.Tx, k AgentKey, agent int64) error {
+	is, err := sqldb.Value[use](tx, "SELECT (SELECT count(*) FROM agent_events WHERE agent = ?) AS have, "+
+		"events_per_agent_limit AS may FROM clients WHERE id = ?", agent, k.Client)
+	if err != nil {
+		return err
+	}
+	if is.Have >= is.May {
+		return limitError(is, "events", "events_per_agent_limit_exceeded", k.String(), k.Client)
+	}
+	return eventQuota.add(tx, k.Client)
 }
 
 // remove counts one row less.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
@@ -38,8 +39,19 @@ func (ts *testServer) setLimits(u gen.ClientLimitsUpdate) {
 	ts.must(err)
 }
 
-// emptyLog is the end of the limits of a client without status changes.
-const emptyLog = `,"status_change":{"limit":1000000,"used":0},"delivery":{"limit":1000000,"used":0}}`
+// limitsBody returns the limits of a client without status changes. Each argument is a limit and its use, such as
+// "1000 2".
+func limitsBody(events, eventsPerAgent, agents, requests string) string {
+	const kept = "1000000 0"
+	return fmt.Sprintf(`{"agent_event":%s,"events_per_agent":%s,"agent":%s,"requests_per_hour":%s,`+
+		`"status_change":%s,"delivery":%s}`, limitBody(events), limitBody(eventsPerAgent), limitBody(agents),
+		limitBody(requests), limitBody(kept), limitBody(kept))
+}
+
+func limitBody(limitAndUse string) string {
+	limit, used, _ := strings.Cut(limitAndUse, " ")
+	return fmt.Sprintf(`{"limit":%s,"used":%s}`, limit, used)
+}
 
 func limitOf(n int64) gen.ClientLimitUpdate { return gen.ClientLimitUpdate{Limit: &n} }
 
@@ -85,15 +97,13 @@ func limitScenarios() []scenario {
 			body:    `{"agent_event":{"limit":5}}`, status: 200,
 		}, {
 			name: "get", op: "getLimits", setup: (*testServer).withEvents, request: "GET /client/12/limit/",
-			status: 200,
-			wantBody: `{"agent_event":{"limit":1000,"used":2},"agent":{"limit":10000,"used":2},` +
-				`"requests_per_hour":{"limit":100000,"used":0}` + emptyLog,
+			status:     200,
+			wantBody:   limitsBody("1000 2", "100 1", "10000 2", "100000 0"),
 			wantHeader: limitHeaders("2147483647", "2147483647"),
 		}, {
 			name: "a request of a client is counted", op: "getLimits", setup: (*testServer).withClient,
 			request: "GET /client/@me/limit", header: readOnlyToken.header(), status: 200,
-			wantBody: `{"agent_event":{"limit":1000,"used":0},"agent":{"limit":10000,"used":0},` +
-				`"requests_per_hour":{"limit":100000,"used":1}` + emptyLog,
+			wantBody:   limitsBody("1000 0", "100 0", "10000 0", "100000 1"),
 			wantHeader: limitHeaders("100000", "99999"),
 		}, {
 			name: "a refused request is not counted", op: "putLimits", setup: (*testServer).withClient,
@@ -116,30 +126,29 @@ func limitScenarios() []scenario {
 		}, {
 			name: "set one", op: "putLimits", setup: (*testServer).withEvents, request: "PUT /client/12/limit/",
 			body: `{"agent_event":{"limit":0}}`, status: 200,
-			wantBody: `{"agent_event":{"limit":0,"used":2},"agent":{"limit":10000,"used":2},` +
-				`"requests_per_hour":{"limit":100000,"used":0}` + emptyLog,
+			wantBody: limitsBody("0 2", "100 1", "10000 2", "100000 0"),
 			after: func(ts *testServer) {
-				ts.wantGet("/client/12/limit/", `{"agent_event":{"limit":0,"used":2},"agent":{"limit":10000,"used":2},`+
-					`"requests_per_hour":{"limit":100000,"used":0}`+emptyLog)
+				ts.wantGet("/client/12/limit/", limitsBody("0 2", "100 1", "10000 2", "100000 0"))
 			},
 		}, {
 			name: "set all to the maximum", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit",
-			body: `{"agent_event":{"limit":2147483647},"agent":{"limit":2147483647},` +
-				`"requests_per_hour":{"limit":2147483647}}`,
-			status: 200,
-			wantBody: `{"agent_event":{"limit":2147483647,"used":0},"agent":{"limit":2147483647,"used":0},` +
-				`"requests_per_hour":{"limit":2147483647,"used":0}` + emptyLog,
+			body: `{"agent_event":{"limit":2147483647},"events_per_agent":{"limit":2147483647},` +
+				`"agent":{"limit":2147483647},"requests_per_hour":{"limit":2147483647}}`,
+			status:   200,
+			wantBody: limitsBody("2147483647 0", "2147483647 0", "2147483647 0", "2147483647 0"),
 		}, {
 			name: "set nothing", op: "putLimits", setup: (*testServer).withClient, request: "PUT /client/12/limit/",
 			body: `{"agent":{}}`, status: 200,
-			wantBody: `{"agent_event":{"limit":1000,"used":0},"agent":{"limit":10000,"used":0},` +
-				`"requests_per_hour":{"limit":100000,"used":0}` + emptyLog,
+			wantBody: limitsBody("1000 0", "100 0", "10000 0", "100000 0"),
 		}, {
 			name: "numbers out of range are refused", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit/",
-			body:    `{"agent_event":{"limit":2147483648},"agent":{"limit":-1},"requests_per_hour":{"limit":1.5}}`,
-			status:  400, wantFields: []string{"agent_event.limit", "agent.limit", "requests_per_hour.limit"},
+			body: `{"agent_event":{"limit":2147483648},"events_per_agent":{"limit":2147483648},"agent":{"limit":-1},` +
+				`"requests_per_hour":{"limit":1.5}}`,
+			status: 400, wantFields: []string{
+				"agent_event.limit", "events_per_agent.limit", "agent.limit", "requests_per_hour.limit",
+			},
 		}, {
 			name: "null and strings are refused", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit/",
@@ -183,6 +192,15 @@ func exhaustedLimitScenarios() []scenario {
 			wantBody: `{"message":"client 12 may have 2 events and has 2; GET /api/ver1.0/client/12/limit/ shows its ` +
 				`limits",` +
 				`"status":"agent_event_limit_exceeded"}`,
+		}, {
+			name: "POST of an event beyond the limit of its agent", op: "create{Kind}AgentEvent",
+			setup: func(ts *testServer) {
+				ts.withEvents()
+				ts.setLimits(gen.ClientLimitsUpdate{EventsPerAgent: limitOf(1)})
+			},
+			request: "POST /client/12/agent/{kind}/{id}/event/", body: event, status: 409,
+			wantBody: `{"message":"{kind} agent {id} of client 12 may have 1 events and has 1; ` +
+				`GET /api/ver1.0/client/12/limit/ shows its limits","status":"events_per_agent_limit_exceeded"}`,
 		}, {
 			name: "a deleted event frees its place", op: "create{Kind}AgentEvent",
 			request: "POST /client/12/agent/{kind}/{id}/event/",
