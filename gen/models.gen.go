@@ -614,8 +614,8 @@ type ClientLimits struct {
 	// Agent The limit on agents, local and remote together.
 	Agent ClientLimit `json:"agent"`
 
-	// RequestsPerHour The limit on requests of the client's applications per hour of the clock. `used` is of this
-	// hour.
+	// RequestsPerHour The limit on requests of the client's applications per hour of the clock, and on the deliveries that they
+	// cause. `used` is of this hour.
 	RequestsPerHour ClientLimit `json:"requests_per_hour"`
 
 	// StatusChange The number of status changes that are kept. `limit` is of all clients together. If the clients have more, the

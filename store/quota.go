@@ -27,6 +27,20 @@ type Requests struct {
 	Left        time.Duration // of the current hour
 }
 
+type callerKey struct{}
+
+// WithCaller returns a context in which SetStatus and SetStatuses charge the caller's client a request for each
+// delivery, as soon as the delivery is committed. In other contexts, deliveries cost nothing.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// callerOf returns the caller of a context; the zero value means an operator.
+func callerOf(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}
+
 // hour is the current hour, since 1970.
 func (s *Store) hour() int64 { return s.now() / time.Hour.Milliseconds() }
 

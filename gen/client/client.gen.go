@@ -369,7 +369,7 @@ type ClientInterface interface {
 	//
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// nothing changes and nothing is sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -382,7 +382,7 @@ type ClientInterface interface {
 	//
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// nothing changes and nothing is sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -625,7 +625,7 @@ type ClientInterface interface {
 	//
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// nothing changes and nothing is sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -638,7 +638,7 @@ type ClientInterface interface {
 	//
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// nothing changes and nothing is sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -730,6 +730,9 @@ type ClientInterface interface {
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
+	//
 	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
@@ -744,6 +747,9 @@ type ClientInterface interface {
 	//
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
 	//
 	// Requires access level `call_api`.
 	//
@@ -775,7 +781,7 @@ type ClientInterface interface {
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
-	// If the delivery is parked, the response is 409.
+	// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 	//
 	// Requires access level `call_api`.
 	//
@@ -875,7 +881,7 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -891,7 +897,7 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -1510,7 +1516,7 @@ func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID,
 //
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 // type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// nothing changes and nothing is sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -1533,7 +1539,7 @@ func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID C
 //
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 // type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// nothing changes and nothing is sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -1996,7 +2002,7 @@ func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID
 //
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 // type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// nothing changes and nothing is sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2019,7 +2025,7 @@ func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID 
 //
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 // type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// nothing changes and nothing is sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2191,6 +2197,9 @@ func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, para
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 //
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
+//
 // Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
@@ -2215,6 +2224,9 @@ func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientI
 //
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
 //
 // Requires access level `call_api`.
 //
@@ -2266,7 +2278,7 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
-// If the delivery is parked, the response is 409.
+// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 //
 // Requires access level `call_api`.
 //
@@ -2456,7 +2468,7 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -2482,7 +2494,7 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -6106,7 +6118,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// nothing changes and nothing is sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6119,7 +6131,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// nothing changes and nothing is sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6384,7 +6396,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// nothing changes and nothing is sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6397,7 +6409,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// nothing changes and nothing is sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6499,6 +6511,9 @@ type ClientWithResponsesInterface interface {
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
+	//
 	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -6513,6 +6528,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6546,7 +6564,7 @@ type ClientWithResponsesInterface interface {
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
-	// If the delivery is parked, the response is 409.
+	// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6660,7 +6678,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -6676,7 +6694,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -18026,7 +18044,7 @@ func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Contex
 //
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 // type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// nothing changes and nothing is sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18045,7 +18063,7 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx contex
 //
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 // type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// nothing changes and nothing is sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18442,7 +18460,7 @@ func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Conte
 //
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 // type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// nothing changes and nothing is sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18461,7 +18479,7 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx conte
 //
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
 // type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// nothing changes and nothing is sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18611,6 +18629,9 @@ func (c *ClientWithResponses) ListDeliveriesWithResponse(ctx context.Context, cl
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 //
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
+//
 // Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -18631,6 +18652,9 @@ func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Cont
 //
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
 //
 // Requires access level `call_api`.
 //
@@ -18676,7 +18700,7 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
-// If the delivery is parked, the response is 409.
+// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 //
 // Requires access level `call_api`.
 //
@@ -18844,7 +18868,7 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -18866,7 +18890,7 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.

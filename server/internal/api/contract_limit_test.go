@@ -240,3 +240,40 @@ func TestContractRateLimit(t *testing.T) {
 	ts.setTime("2017-05-30T16:00:00Z")
 	request(200, "0")
 }
+
+// Each delivery that a client's application causes counts as a request. The header shows the count after the request.
+func TestContractDeliveriesCountForTheHour(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t)
+	ts.withEvents()
+	request := func(request, body string, token testToken, status int, left string) {
+		t.Helper()
+		header := token.header()
+		if strings.HasSuffix(request, "/delivery/redeliver") {
+			header[headerIdempotencyKey] = "8e03978e"
+		}
+		resp := ts.send(scenario{request: request, body: body, header: header})
+		if resp.status != status || resp.header.Get("X-RateLimit-Remaining") != left {
+			t.Errorf("%s: %d %s, %s are left; want %d and %s", request, resp.status, resp.body,
+				resp.header.Get("X-RateLimit-Remaining"), status, left)
+		}
+	}
+	const status, login = "PUT /client/12/agent/local/136/status", `{"agent_status":"available"}`
+	request(status, login, allToken, 200, "99998")
+	request(status, login, allToken, 200, "99997") // repeated
+	request("PUT /client/12/agent/local/0/status", login, allToken, 400, "99996")
+	request("PUT /client/12/status/", `[{"agent_type":"local","agent_id":136,"agent_status":"logged_out"},`+
+		`{"agent_type":"remote","agent_id":7,"agent_status":"available"},`+
+		`{"agent_type":"remote","agent_id":999,"agent_status":"available"}]`, allToken, 200, "99992")
+	request("POST /client/12/delivery/1/redeliver", "", callAPIToken, 202, "99990")
+	request("POST /client/12/delivery/999/redeliver", "", callAPIToken, 404, "99989")
+	request("POST /client/12/delivery/redeliver", `{"state":"pending"}`, callAPIToken, 202, "99986")
+	request("POST /client/12/delivery/redeliver", `{"state":"pending"}`, callAPIToken, 202, "99985") // repeated
+	request(status, login, operatorToken, 200, "2147483647")
+	request("POST /client/12/delivery/1/redeliver", "", operatorToken, 202, "2147483647")
+	request("POST /client/12/delivery/redeliver", `{"state":"pending"}`, operatorToken, 202, "2147483647")
+	request("GET /client/12", "", readOnlyToken, 200, "99984")
+	ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(17)})
+	request("POST /client/12/delivery/1/redeliver", "", callAPIToken, 202, "0") // the last request is not refused
+	request("GET /client/12", "", readOnlyToken, 429, "0")
+}

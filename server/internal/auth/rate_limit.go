@@ -14,17 +14,15 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// SetLimitHeaders adds X-RateLimit-* to each answer of the API that has none from LimitRequests. The values are those
-// of the caller's client. If the caller is unknown, they mean no limit.
+// SetLimitHeaders adds X-RateLimit-* to each answer of the API. The values are those of the caller's client when the
+// answer begins, so they include what the request has been charged. If the caller is unknown, they mean no limit.
 func SetLimitHeaders(st *store.Store) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			path := c.Request().URL.Path
 			if path == contract.BasePath || strings.HasPrefix(path, contract.BasePath+"/") {
 				c.Response().Before(func() {
-					if c.Response().Header().Get(limitHeader) == "" {
-						setLimitHeaders(c, st.Requests(request.Caller(c.Request().Context())))
-					}
+					setLimitHeaders(c, st.Requests(request.Caller(c.Request().Context())))
 				})
 			}
 			return next(c)
@@ -37,7 +35,6 @@ func LimitRequests(st *store.Store) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			used, ok := st.CountRequest(request.Caller(c.Request().Context()))
-			setLimitHeaders(c, used)
 			if ok {
 				return next(c)
 			}
