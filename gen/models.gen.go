@@ -618,6 +618,10 @@ type ClientLimits struct {
 	// cause. `used` is of this hour.
 	RequestsPerHour ClientLimit `json:"requests_per_hour"`
 
+	// PendingDelivery The limit on pending deliveries, without parked ones. At the limit, the client's own applications can neither
+	// create events nor set statuses. `used` exceeds the limit if an operator's requests or a replay add more.
+	PendingDelivery ClientLimit `json:"pending_delivery"`
+
 	// StatusChange The number of status changes that are kept. `limit` is of all clients together. If the clients have more, the
 	// server removes the oldest changes of the clients that have the most. `used` is of this client, and is counted
 	// every second.
@@ -639,6 +643,9 @@ type ClientLimitsUpdate struct {
 
 	// EventsPerAgent A limit to set.
 	EventsPerAgent ClientLimitUpdate `json:"events_per_agent,omitempty"`
+
+	// PendingDelivery A limit to set.
+	PendingDelivery ClientLimitUpdate `json:"pending_delivery,omitempty"`
 
 	// RequestsPerHour A limit to set.
 	RequestsPerHour ClientLimitUpdate `json:"requests_per_hour,omitempty"`

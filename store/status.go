@@ -241,6 +241,8 @@ func (s *Store) decide(u *statusUpdate, r agentRow) (*statusChange, error) {
 	case c.status == r.Status:
 		c.storeTime = at != nil && c.at > r.ReportedAt
 		r.ReportedAt = c.at
+	default:
+		return c, s.AdmitDeliveries(callerOf(u.ctx))
 	}
 	return c, nil
 }

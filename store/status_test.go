@@ -203,7 +203,8 @@ func TestInterruptedBulkIsCharged(t *testing.T) {
 	caller := store.Caller{Client: "12", RequestLimit: 1000}
 	_, err := f.SetStatuses(store.WithCaller(ctx, caller), "12", entries)
 	committed, charged := f.count("SELECT count(*) FROM deliveries"), f.Requests(caller).Made
-	if !errors.Is(err, context.Canceled) || committed == 0 || committed == len(entries)/2 || charged != int64(committed) {
+	if !errors.Is(err, context.Canceled) || committed == 0 || committed == len(entries)/2 ||
+		charged != int64(committed) {
 		t.Errorf("%d deliveries are committed, %d charged, %v", committed, charged, err)
 	}
 }

@@ -96,7 +96,9 @@ type Store struct {
 	readiness readinessCheck
 	closed    atomic.Bool
 
-	requestCounter requestCounter
+	requestCounter clientCounter // of requests, per hour
+	pendingCounter clientCounter // of pending deliveries, without a period
+	atLimit        atLimit
 	handoff        atomic.Pointer[webhook.HandoffFuncs]
 	locked         atomic.Bool // another process encrypted a secret with a key that this process lacks
 	statusUpdates  *sqldb.Batcher[*statusUpdate]
@@ -208,6 +210,7 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Go(func() { s.runEvery(ctx, s.replays, s.replay) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.prune) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.writeCounts) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.countPending) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.maintain) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.watchClock) })
 	if s.peers != nil {

@@ -800,7 +800,7 @@ type ClientInterface interface {
 	// PutLimitsWithBody Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -812,7 +812,7 @@ type ClientInterface interface {
 	// PutLimits Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -2317,7 +2317,7 @@ func (c *HTTPClient) GetLimits(ctx context.Context, clientID ClientID, reqEditor
 // PutLimitsWithBody Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -2339,7 +2339,7 @@ func (c *HTTPClient) PutLimitsWithBody(ctx context.Context, clientID ClientID, c
 // PutLimits Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -6587,7 +6587,7 @@ type ClientWithResponsesInterface interface {
 	// PutLimitsWithBodyWithResponse Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -6599,7 +6599,7 @@ type ClientWithResponsesInterface interface {
 	// PutLimitsWithResponse Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -18735,7 +18735,7 @@ func (c *ClientWithResponses) GetLimitsWithResponse(ctx context.Context, clientI
 // PutLimitsWithBodyWithResponse Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -18753,7 +18753,7 @@ func (c *ClientWithResponses) PutLimitsWithBodyWithResponse(ctx context.Context,
 // PutLimitsWithResponse Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //

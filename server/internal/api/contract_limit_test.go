@@ -41,11 +41,11 @@ func (ts *testServer) setLimits(u gen.ClientLimitsUpdate) {
 
 // limitsBody returns the limits of a client without status changes. Each argument is a limit and its use, such as
 // "1000 2".
-func limitsBody(events, eventsPerAgent, agents, requests string) string {
+func limitsBody(events, eventsPerAgent, agents, requests, pending string) string {
 	const kept = "1000000 0"
 	return fmt.Sprintf(`{"agent_event":%s,"events_per_agent":%s,"agent":%s,"requests_per_hour":%s,`+
-		`"status_change":%s,"delivery":%s}`, limitBody(events), limitBody(eventsPerAgent), limitBody(agents),
-		limitBody(requests), limitBody(kept), limitBody(kept))
+		`"pending_delivery":%s,"status_change":%s,"delivery":%s}`, limitBody(events), limitBody(eventsPerAgent),
+		limitBody(agents), limitBody(requests), limitBody(pending), limitBody(kept), limitBody(kept))
 }
 
 func limitBody(limitAndUse string) string {
@@ -98,12 +98,12 @@ func limitScenarios() []scenario {
 		}, {
 			name: "get", op: "getLimits", setup: (*testServer).withEvents, request: "GET /client/12/limit/",
 			status:     200,
-			wantBody:   limitsBody("1000 2", "100 1", "10000 2", "100000 0"),
+			wantBody:   limitsBody("1000 2", "100 1", "10000 2", "100000 0", "100000 0"),
 			wantHeader: limitHeaders("2147483647", "2147483647"),
 		}, {
 			name: "a request of a client is counted", op: "getLimits", setup: (*testServer).withClient,
 			request: "GET /client/@me/limit", header: readOnlyToken.header(), status: 200,
-			wantBody:   limitsBody("1000 0", "100 0", "10000 0", "100000 1"),
+			wantBody:   limitsBody("1000 0", "100 0", "10000 0", "100000 1", "100000 0"),
 			wantHeader: limitHeaders("100000", "99999"),
 		}, {
 			name: "a refused request is not counted", op: "putLimits", setup: (*testServer).withClient,
@@ -126,28 +126,30 @@ func limitScenarios() []scenario {
 		}, {
 			name: "set one", op: "putLimits", setup: (*testServer).withEvents, request: "PUT /client/12/limit/",
 			body: `{"agent_event":{"limit":0}}`, status: 200,
-			wantBody: limitsBody("0 2", "100 1", "10000 2", "100000 0"),
+			wantBody: limitsBody("0 2", "100 1", "10000 2", "100000 0", "100000 0"),
 			after: func(ts *testServer) {
-				ts.wantGet("/client/12/limit/", limitsBody("0 2", "100 1", "10000 2", "100000 0"))
+				ts.wantGet("/client/12/limit/", limitsBody("0 2", "100 1", "10000 2", "100000 0", "100000 0"))
 			},
 		}, {
 			name: "set all to the maximum", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit",
 			body: `{"agent_event":{"limit":2147483647},"events_per_agent":{"limit":2147483647},` +
-				`"agent":{"limit":2147483647},"requests_per_hour":{"limit":2147483647}}`,
+				`"agent":{"limit":2147483647},"requests_per_hour":{"limit":2147483647},` +
+				`"pending_delivery":{"limit":2147483647}}`,
 			status:   200,
-			wantBody: limitsBody("2147483647 0", "2147483647 0", "2147483647 0", "2147483647 0"),
+			wantBody: limitsBody("2147483647 0", "2147483647 0", "2147483647 0", "2147483647 0", "2147483647 0"),
 		}, {
 			name: "set nothing", op: "putLimits", setup: (*testServer).withClient, request: "PUT /client/12/limit/",
 			body: `{"agent":{}}`, status: 200,
-			wantBody: limitsBody("1000 0", "100 0", "10000 0", "100000 0"),
+			wantBody: limitsBody("1000 0", "100 0", "10000 0", "100000 0", "100000 0"),
 		}, {
 			name: "numbers out of range are refused", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit/",
 			body: `{"agent_event":{"limit":2147483648},"events_per_agent":{"limit":2147483648},"agent":{"limit":-1},` +
-				`"requests_per_hour":{"limit":1.5}}`,
+				`"requests_per_hour":{"limit":1.5},"pending_delivery":{"limit":-1}}`,
 			status: 400, wantFields: []string{
 				"agent_event.limit", "events_per_agent.limit", "agent.limit", "requests_per_hour.limit",
+				"pending_delivery.limit",
 			},
 		}, {
 			name: "null and strings are refused", op: "putLimits", setup: (*testServer).withClient,
@@ -276,4 +278,50 @@ func TestContractDeliveriesCountForTheHour(t *testing.T) {
 	ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(17)})
 	request("POST /client/12/delivery/1/redeliver", "", callAPIToken, 202, "0") // the last request is not refused
 	request("GET /client/12", "", readOnlyToken, 429, "0")
+}
+
+// A client's own applications may not add deliveries if it has too many pending ones. They are refused before anything
+// is stored or counted. The operator is not refused.
+func TestContractPendingDeliveriesAreLimited(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t)
+	ts.withEvents()
+	ts.client("12").local(136).login()
+	ts.setLimits(gen.ClientLimitsUpdate{PendingDelivery: limitOf(1)})
+	const (
+		event  = `{"url":"http://example.com/","method":"GET","event_type":"agent-login"}`
+		logout = `{"agent_status":"logged_out"}`
+	)
+	requests := []struct {
+		request, body string
+		byOperator    int // its status
+	}{
+		{"POST /client/12/agent/local/136/event/", event, 201},
+		{"POST /client/12/agent/remote/7/event/", event, 201},
+		{"PUT /client/12/agent/local/136/status", logout, 200},
+		{"PUT /client/12/agent/remote/7/status", `{"agent_status":"available"}`, 200},
+		{"PUT /client/12/status/", `[{"agent_type":"local","agent_id":136,"agent_status":"available"}]`, 200},
+	}
+	for _, r := range requests {
+		refused := ts.send(scenario{request: r.request, body: r.body, header: allToken.header()})
+		ts.wantJSON(r.request, `{"message":"client 12 may have 1 pending deliveries and has 1; their number falls `+
+			`when they are delivered, fail or expire, and when events are disabled or deleted",`+
+			`"status":"pending_delivery_limit_exceeded"}`, refused.body)
+		left, after := refused.header.Get("X-RateLimit-Remaining"), refused.header.Get("Retry-After")
+		if refused.status != http.StatusTooManyRequests || left != "100000" || after != "60" {
+			t.Errorf("%s: %d, %s are left, Retry-After is %q", r.request, refused.status, left, after)
+		}
+	}
+	ts.wantGet("/client/12/limit/", limitsBody("1000 2", "100 1", "10000 2", "100000 0", "1 1"))
+	for _, r := range requests {
+		if resp := ts.send(scenario{request: r.request, body: r.body}); resp.status != r.byOperator {
+			t.Errorf("%s of the operator: %d %s", r.request, resp.status, resp.body)
+		}
+	}
+	ts.setLimits(gen.ClientLimitsUpdate{PendingDelivery: limitOf(100)})
+	if resp := ts.send(scenario{
+		request: requests[0].request, body: requests[0].body, header: callAPIToken.header(),
+	}); resp.status != http.StatusCreated {
+		t.Errorf("below the limit: %d %s", resp.status, resp.body)
+	}
 }

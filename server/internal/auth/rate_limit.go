@@ -45,6 +45,28 @@ func LimitRequests(st *store.Store) echo.MiddlewareFunc {
 	}
 }
 
+// addsDeliveries are the operations that add pending deliveries, or an event that will.
+var addsDeliveries = map[string]bool{
+	"createLocalAgentEvent": true, "createRemoteAgentEvent": true,
+	"putLocalAgentStatus": true, "putRemoteAgentStatus": true, "putStatuses": true,
+}
+
+// LimitPending refuses an authorized request for an operation that adds deliveries if its client has too many pending
+// ones. It does not count the request.
+func LimitPending(st *store.Store, operation string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		if !addsDeliveries[operation] {
+			return next
+		}
+		return func(c echo.Context) error {
+			if err := st.AdmitDeliveries(request.Caller(c.Request().Context())); err != nil {
+				return err
+			}
+			return next(c)
+		}
+	}
+}
+
 // The names of the headers in the canonical form of net/http, which would otherwise convert them each time.
 const (
 	limitHeader     = "X-Ratelimit-Limit"
