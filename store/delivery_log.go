@@ -203,13 +203,15 @@ type waitRow struct {
 	Head, Moving         *int64 // the head of its lane; a delivery in flight elsewhere that moves into its lane
 	Waits, PausedUntil   *int64 // the waits of its receiver
 	Reason               *string
+	Unswept, Blocked     bool // it, or a delivery that moves into its lane, must follow a change of the event first
 }
 
 const waitSQL = "SELECT d.id, d.state, d.due_at, d.expires_at, d.attempts, d.moved_to, l.lease_until, " +
 	"l.delivery_id AS in_flight, r.waits, r.paused_until, r.failures, e.reason, " +
 	"(SELECT h.id FROM deliveries h " +
 	"WHERE h.lane_id = d.lane_id AND h.state = 'pending' ORDER BY h.change_id, h.id LIMIT 1) AS head, " +
-	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS moving " +
+	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS moving, " +
+	unsweptSQL + " AS unswept, EXISTS (SELECT 1 FROM event_sweeps w WHERE w.lane_id = d.lane_id) AS blocked " +
 	"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
 	"LEFT JOIN agent_events e ON e.id = d.event_id WHERE d.id = ?"
 
@@ -234,6 +236,12 @@ func (r waitRow) waiting(now int64) gen.Waiting {
 		return gen.Waiting{Reason: "its event is disabled: " + *r.Reason, Until: apiTimeOrNil(&r.ExpiresAt)}
 	case leased && r.InFlight != nil && *r.InFlight == r.ID:
 		return gen.Waiting{Reason: "it is under way"}
+	case r.Unswept:
+		return gen.Waiting{Reason: "its event has just been changed, and the deliveries follow in turn"}
+	case r.Blocked:
+		return gen.Waiting{
+			Reason: "an event of this agent and receiver has just been changed, and its deliveries come here first",
+		}
 	case r.Moving != nil && *r.Moving != r.ID:
 		return gen.Waiting{
 			Reason: "one that was moved here is under way to where it was sent before", DeliveryID: *r.Moving,

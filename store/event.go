@@ -114,8 +114,8 @@ func laneAfter(tx *sqldb.Tx, k AgentKey, e eventRow, rawURL string) (int64, erro
 	return ensureLane(tx, k, rawURL)
 }
 
-// UpdateEvent updates an event. A nil field stays as it is. Its unfinished deliveries get the new URL and method, and
-// are due at once.
+// UpdateEvent updates an event. A nil field stays as it is. If the URL or the method changes, the unfinished deliveries
+// get the new ones, and the pending ones are due at once.
 func (s *Store) UpdateEvent(
 	ctx context.Context, k AgentKey, id int64, u gen.AgentEventUpdate,
 ) (m gen.AgentEvent, err error) {
@@ -136,12 +136,12 @@ func (s *Store) UpdateEvent(
 		if err != nil || (e.URL == old.URL && e.Method == old.Method) {
 			return err
 		}
-		return s.redirect(tx, e)
+		return s.sweep(tx, sweepOf(e))
 	})
 	return m, err
 }
 
-// DeleteEvent deletes an event and cancels its pending deliveries.
+// DeleteEvent deletes an event and cancels its unfinished deliveries.
 func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 	defer s.wake()
 	return s.write(ctx, func(tx *sqldb.Tx) error {
@@ -152,7 +152,7 @@ func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 		if err := eventQuota.remove(tx, k.Client); err != nil {
 			return err
 		}
-		if err := s.cancelDeliveries(tx, e.ID); err != nil {
+		if err := s.sweep(tx, eventSweep{EventID: e.ID, State: stateCancelled}); err != nil {
 			return err
 		}
 		return tx.Exec("DELETE FROM agent_events WHERE id = ?", e.ID)
@@ -199,9 +199,9 @@ func (s *Store) SetEventState(
 		switch {
 		case e.State == state:
 		case state == gen.AgentEventStateValueDisabled:
-			err = s.disable(tx, &e, reasonRequest)
+			err = s.setState(tx, &e, state, reasonRequest)
 		default:
-			err = s.enable(tx, &e)
+			err = s.setState(tx, &e, state, "")
 		}
 		m = e.state()
 		return err
@@ -209,40 +209,13 @@ func (s *Store) SetEventState(
 	return m, err
 }
 
-func (s *Store) disable(tx *sqldb.Tx, e *eventRow, reason string) error {
-	if err := s.setState(tx, e, gen.AgentEventStateValueDisabled, reason); err != nil {
-		return err
-	}
-	if err := lockLanesOfEvent(tx, e.ID); err != nil {
-		return err
-	}
-	lanes, err := pendingLanes(tx, e.ID)
-	for i := 0; err == nil && i < len(lanes); i++ {
-		err = s.removeFromLane(tx, lanes[i], stateParked, byEvent, e.ID)
-	}
-	return err
-}
-
-func (s *Store) enable(tx *sqldb.Tx, e *eventRow) error {
-	if err := s.setState(tx, e, gen.AgentEventStateValueEnabled, ""); err != nil {
-		return err
-	}
-	if err := lockLanesOfEvent(tx, e.ID); err != nil {
-		return err
-	}
-	if err := s.expireParked(tx, e.ID); err != nil {
-		return err
-	}
-	now := s.now()
-	lanes, err := parkedLanes(tx, e.ID)
-	for i := 0; err == nil && i < len(lanes); i++ {
-		err = unpark(tx, e.LaneID, lanes[i], now, byEvent, e.ID)
-	}
-	return err
-}
-
+// setState sets the state of an event, which its deliveries follow.
 func (s *Store) setState(tx *sqldb.Tx, e *eventRow, state gen.AgentEventStateValue, reason string) error {
 	e.State, e.Reason, e.Since = state, reason, s.now()
-	return tx.Exec("UPDATE agent_events SET state = ?, reason = ?, since = ? WHERE id = ?",
+	err := tx.Exec("UPDATE agent_events SET state = ?, reason = ?, since = ? WHERE id = ?",
 		e.State, e.Reason, e.Since, e.ID)
+	if err != nil {
+		return err
+	}
+	return s.sweep(tx, sweepOf(*e))
 }

@@ -62,10 +62,10 @@ func (c *statusChange) lanes() (lanes []int64) {
 
 // targetLanesSQL reads lanes with everything that sending their first delivery needs. A lane is not free while another
 // lane of its receiver is due, since that one has waited longer.
-const targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQL +
+var targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQL +
 	", (SELECT epoch FROM epochs) AS epoch, " +
 	"l.pending = 0 AND l.lease_until IS NULL AND r.failures < ? AND (r.waits IS NULL OR r.waits <= ?) " +
-	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) " +
+	"AND " + freeOfMovesSQL("l.id") + " " +
 	"AND NOT EXISTS (SELECT 1 FROM lanes x WHERE x.receiver_id = l.receiver_id AND x.due_at <= ?) AS free " +
 	"FROM lanes l JOIN receivers r ON r.id = l.receiver_id LEFT JOIN secrets s ON s.client_id = r.client_id " +
 	"WHERE l.id IN ? ORDER BY l.id"

@@ -122,10 +122,17 @@ func (s *Store) updateDelivery(
 	if row.Replays != d.Redeliveries {
 		return true, row.MovedTo != nil, nil
 	}
+	unswept, err := row.foresee(tx)
+	if err != nil {
+		return false, false, err
+	}
 	next := receiver.backoff(o, row.Failures, row.Outage)
 	due := min(s.now()+next.Delay, row.ExpiresAt)
 	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {
-		o.Verdict, next, due = webhook.Retry, backoff{}, row.DueAt // the event got another URL or method
+		o.Verdict, unswept = webhook.Retry, true // the event got another URL or method
+	}
+	if o.Verdict == webhook.Retry && unswept {
+		next, due = backoff{}, row.DueAt
 	}
 	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ?, failures = ?, outage = ? WHERE id = ?",
 		d.Attempt, due, next.Failures, next.Outage, d.ID)
@@ -197,7 +204,7 @@ func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error 
 	if err := s.logDisabled(tx, row.ID, reasonGone); err != nil {
 		return err
 	}
-	return s.disable(tx, &e, reasonGone)
+	return s.setState(tx, &e, gen.AgentEventStateValueDisabled, reasonGone)
 }
 
 // keepLane keeps the lane under the same claim with its next delivery, or releases it. It reports whether the lane is
@@ -215,7 +222,7 @@ func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
 	lanes, err := sqldb.Select[int64](tx, "UPDATE lanes SET "+setLeasedSQL+" WHERE id IN ? AND due_at + 0 <= ? "+
-		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
+		"AND "+freeOfMovesSQL("lanes.id")+" RETURNING id",
 		until, until, sqldb.Padded(each(results, (*result).lane)), now)
 	if err != nil || len(lanes) == 0 {
 		return err
@@ -231,7 +238,7 @@ func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 		expired := h.expired(now, false) // a lane of a receiver with an open breaker is never kept
 		switch {
 		case !ok:
-		case expired || unreadable != nil:
+		case expired || unreadable != nil || h.Unswept:
 			err = errors.Join(err, s.releaseUnsent(tx, h, expired))
 		default:
 			r.next = new(s.leasedDelivery(h, r.lease))

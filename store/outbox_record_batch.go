@@ -65,7 +65,8 @@ const laneStatesSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_u
 	"r.waits, r.probe, r.outages, r.failing_since, r.paused_until, r.recovered_at, " +
 	"coalesce(d.failures, 0) AS delivery_failures, coalesce(d.outage, 0) AS delivery_outage, " +
 	"coalesce(d.lane_id = l.id AND d.state = 'pending' AND d.attempts = x.attempts AND d.moved_to IS NULL " +
-	"AND d.url = x.url AND d.method = x.method AND d.replays = 0, FALSE) AS delivery_unchanged FROM ? AS x " +
+	"AND d.url = x.url AND d.method = x.method AND d.replays = 0 AND NOT " + unsweptSQL + ", FALSE) " +
+	"AS delivery_unchanged FROM ? AS x " +
 	"JOIN lanes l ON l.id = x.lane JOIN receivers r ON r.id = l.receiver_id LEFT JOIN deliveries d ON d.id = x.id"
 
 // readLaneStates reads the states of the results' lanes, which must be locked. It sorts the results by receiver.

@@ -114,6 +114,15 @@ func (s *Store) redeliverByState(tx *sqldb.Tx, d gen.Delivery) error {
 		return &Error{Kind: Conflict, Status: "not_ended", Message: fmt.Sprintf(
 			"delivery %d is parked: it waits until its event is enabled, or fails when its time is over", d.ID)}
 	}
+	cancelling, err := sqldb.Value[bool](tx, "SELECT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = ? AND "+
+		cancellingSQL+")", d.ID)
+	switch {
+	case err != nil:
+		return err
+	case cancelling:
+		return &Error{Kind: Conflict, Status: "conflict", Message: fmt.Sprintf(
+			"event %d was deleted a moment ago, and its deliveries are being cancelled; try again", d.EventID)}
+	}
 	return s.redeliver(tx, d.ID)
 }
 
@@ -174,7 +183,7 @@ func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 	if err != nil || e.deliveryState() == stateParked {
 		return err
 	}
-	return unpark(tx, e.LaneID, d.LaneID, now, byID, id)
+	return unpark(tx, d.LaneID, e.LaneID, now, byID, id)
 }
 
 // destination returns a delivery's event. For a deleted event, it returns an event with the delivery's URL and a lane
@@ -302,8 +311,11 @@ func (s *Store) replay(ctx context.Context) error {
 }
 
 // replayPart finds the next deliveries of a replay and redelivers them. It finds them on a reader's connection, since
-// that may take long.
+// that may take long. It finishes the sweeps before, since one that cancels would cancel redelivered deliveries, too.
 func (s *Store) replayPart(ctx context.Context, r replayRow) error {
+	if err := s.runSweeps(ctx); err != nil {
+		return err
+	}
 	var found []int64
 	err := s.snapshot(ctx, func(tx *sqldb.Reader) (err error) {
 		found, err = r.next(tx)
@@ -354,9 +366,9 @@ func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 	if err != nil || len(part) == 0 {
 		return err
 	}
-	still, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state = ? AND "+r.asOf()+
-		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", sqldb.Padded(part), r.State,
-		r.CreatedAt, r.ID)
+	still, err := sqldb.Select[int64](tx, "SELECT d.id FROM deliveries d WHERE d.id IN ? AND d.state = ? "+
+		"AND d."+r.asOf()+" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) AND NOT "+cancellingSQL+" ORDER BY d.id",
+		sqldb.Padded(part), r.State, r.CreatedAt, r.ID)
 	if err == nil {
 		err = s.redeliverAll(tx, r.State, still)
 	}

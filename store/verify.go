@@ -112,14 +112,23 @@ var invariants = []invariant{
 			`)`,
 	},
 	{
-		"an unfinished delivery has the URL, the method, the state and the lane of its event",
+		"an unfinished delivery that has followed its event has its URL, method, state and lane",
 		`SELECT 'delivery ' || d.id || ': ' || d.state || ', ' || d.method || ' in lane ' ||
 		coalesce(d.moved_to, d.lane_id) || '; event ' || e.id || ' is ' || e.state || ', ' || e.method ||
 			' in lane ' || e.lane_id ||
 		CASE d.url WHEN e.url THEN '' ELSE '; the URLs differ' END
 		FROM deliveries d JOIN agent_events e ON e.id = d.event_id WHERE d.state IN ('pending', 'parked') AND (
 			d.url <> e.url OR d.method <> e.method OR (d.state = 'parked') <> (e.state = 'disabled')
-			OR (d.state = 'pending' AND coalesce(d.moved_to, d.lane_id) <> e.lane_id))`,
+			OR (d.state = 'pending' AND coalesce(d.moved_to, d.lane_id) <> e.lane_id)) AND NOT ` + unsweptSQL,
+	},
+	{
+		"a sweep makes deliveries as their event is",
+		`SELECT 'event ' || e.id || ': is ' || e.state || ' in lane ' || e.lane_id || '; its deliveries become ' ||
+		w.state || coalesce(' in lane ' || w.lane_id, '') || CASE w.url WHEN e.url THEN '' ELSE '; the URLs differ' END
+		FROM event_sweeps w JOIN agent_events e ON e.id = w.event_id
+		WHERE w.state <> CASE e.state WHEN 'enabled' THEN 'pending' ELSE 'parked' END OR w.url <> e.url
+			OR w.method <> e.method
+			OR w.lane_id IS DISTINCT FROM CASE e.state WHEN 'enabled' THEN e.lane_id END`,
 	},
 	{
 		"an event has a lane of its agent",

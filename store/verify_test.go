@@ -122,6 +122,11 @@ var faults = map[string]struct{ plant, want string }{
 	"in the lane of an earlier URL": {
 		"UPDATE agent_events SET lane_id = 3 WHERE id = 1", "in lane 1; event 1 is enabled, POST in lane 3",
 	},
+	"a sweep to another URL": {
+		`INSERT INTO event_sweeps (event_id, state, url, method, position)
+		VALUES (1, 'pending', 'http://x', 'POST', 9)`,
+		"event 1: is enabled in lane 1; its deliveries become pending; the URLs differ",
+	},
 	"an event in a foreign lane": {
 		"UPDATE lanes SET agent_id = 137 WHERE id = 3", "lane 3 is of local agent 137 of client 12",
 	},
