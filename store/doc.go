@@ -48,7 +48,7 @@
 //   - Jobs that keep the outbox right: outbox_repair, clock_step (a clock that steps back), retention, retention_share
 //     (its fairness among clients). verify looks for rows that break a rule.
 //   - Limits of requests: idempotency, quota. Failures: errors, log, availability (whether a change would be stored,
-//     and why not). Measurements: stats.
+//     and why not). Measurements: stats, with the pending deliveries of each client, which have a limit.
 //   - The two databases: engine, engine_sqlite and engine_postgres over internal/sqlite, internal/postgres and
 //     internal/schema, all on internal/sqldb. engine_sqlite makes backups, copy_postgres copies a store to PostgreSQL,
 //     and engine_postgres has the peers. encryption is that of secrets.

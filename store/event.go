@@ -190,7 +190,7 @@ func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCre
 		if err != nil {
 			return m, err
 		}
-		if err := eventQuota.add(tx, k.Client); err != nil {
+		if err := addEvent(tx, k, a.ID); err != nil {
 			return m, err
 		}
 		e := eventRow{

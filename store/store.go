@@ -97,7 +97,9 @@ type Store struct {
 	readiness readinessCheck
 	closed    atomic.Bool
 
-	requestCounter requestCounter
+	requestCounter clientCounter // of requests, per hour
+	pendingCounter clientCounter // of pending deliveries, without a period
+	atLimit        atLimit
 	handoff        atomic.Pointer[webhook.HandoffFuncs]
 	keyMissing     atomic.Bool // another process encrypted a secret with a key that this process lacks
 	statusUpdates  *sqldb.Batcher[*statusUpdate]
@@ -211,6 +213,7 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Go(func() { s.runEvery(ctx, s.sweeps, s.runSweeps) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.prune) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.writeCounts) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.countPending) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.maintain) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.watchClock) })
 	if s.peers != nil {

@@ -89,7 +89,7 @@ func (m *measurement) register(ctx context.Context) error {
 		if err := errors.Join(
 			create(ctx, http.StatusCreated, http.MethodPut, path, gen.ClientUpdate{}),
 			create(ctx, http.StatusOK, http.MethodPut, path+"/limit/",
-				gen.ClientLimitsUpdate{Agent: many, AgentEvent: many}),
+				gen.ClientLimitsUpdate{Agent: many, AgentEvent: many, EventsPerAgent: many}),
 		); err != nil {
 			return err
 		}
