@@ -1,0 +1,156 @@
+package store_test
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
+)
+
+// agentsWith creates local agents 1, 2, … of a client, each with a number of events that a login fires.
+func (f *fixture) agentsWith(client string, events ...int) (keys []store.AgentKey) {
+	f.t.Helper()
+	_, _, err := f.PutClient(f.ctx, client, gen.ClientUpdate{})
+	f.check(err)
+	for i, n := range events {
+		k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: int64(i + 1)}
+		name := "x"
+		_, _, err := f.PutAgent(f.ctx, k, store.AgentUpdate{Name: &name})
+		f.check(err)
+		f.createEvents(k, crm, slices.Repeat([]gen.EventType{gen.EventTypeAgentLogin}, n)...)
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// watchCommits returns a function that returns how many changes each later transaction has stored, such as "2 1".
+func (f *fixture) watchCommits() (commits func() string) {
+	var mu sync.Mutex
+	var all []string
+	before := f.count("SELECT count(*) FROM status_changes")
+	f.WatchStatements(func(writes bool, statement string) {
+		if !writes || !strings.Contains(statement, "INSERT INTO status_changes") {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		n := f.count("SELECT count(*) FROM status_changes")
+		all, before = append(all, fmt.Sprint(n-before)), n
+	})
+	return func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		n := f.count("SELECT count(*) FROM status_changes")
+		return strings.Join(append(all, fmt.Sprint(n-before))[1:], " ")
+	}
+}
+
+func logins(keys ...store.AgentKey) []gen.AgentStatusUpdateItem {
+	var items []gen.AgentStatusUpdateItem
+	for _, k := range keys {
+		items = append(items, gen.AgentStatusUpdateItem{
+			AgentType: k.Type, AgentID: k.ID, AgentStatus: gen.AgentStatusValueAvailable,
+		})
+	}
+	return items
+}
+
+// Each transaction of a bulk request has up to 128 events. A change beyond that has a transaction of its own, and a
+// repeated status costs nothing.
+func TestBulkIsCommittedByItsEvents(t *testing.T) {
+	for name, c := range map[string]struct {
+		events  []int
+		repeats int
+		commits string
+	}{
+		"few events":      {[]int{1, 0, 2, 1, 3}, 0, "5"},
+		"the bound":       {[]int{64, 64, 1}, 0, "2 1"},
+		"none over it":    {[]int{60, 60, 9, 100, 28}, 0, "2 2 1"},
+		"more than bound": {[]int{1, 130, 1}, 0, "1 1 1"},
+		"repeated":        {[]int{100, 28, 100}, 1, "2"},
+		"many":            {make([]int, 300), 0, "128 128 44"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := open(t)
+			keys := f.agentsWith("12", c.events...)
+			for _, k := range keys[:c.repeats] {
+				f.login(k)
+			}
+			commits := f.watchCommits()
+			results, err := f.SetStatuses(f.ctx, "12", logins(keys...))
+			f.check(err)
+			if got := commits(); got != c.commits {
+				t.Errorf("the transactions have %s changes, want %s", got, c.commits)
+			}
+			for i, r := range results[c.repeats:] {
+				n := c.repeats + i
+				if st := r.Status; r.AgentID != int64(n+1) || !st.Changed || st.Sequence != int64(n+1) ||
+					st.Deliveries != c.events[n] {
+					t.Errorf("entry %d: agent %d, %+v", n, r.AgentID, st)
+				}
+			}
+		})
+	}
+}
+
+// An agent that is in a bulk request several times gets its statuses in their order, also in several transactions.
+func TestBulkKeepsTheOrderOfAnAgent(t *testing.T) {
+	f := open(t)
+	keys := f.agentsWith("12", 100, 100)
+	items := logins(keys[0], keys[1], keys[0], keys[0])
+	items[2].AgentStatus = gen.AgentStatusValueLoggedOut
+	commits := f.watchCommits()
+	results, err := f.SetStatuses(f.ctx, "12", items)
+	f.check(err)
+	var deliveries []int
+	for _, r := range results {
+		deliveries = append(deliveries, r.Status.Deliveries)
+	}
+	if !slices.Equal(deliveries, []int{100, 100, 0, 100}) || commits() != "1 1 1 1" {
+		t.Errorf("the entries have %v deliveries, and the transactions %s changes", deliveries, commits())
+	}
+	if is, err := f.Status(f.ctx, keys[0]); err != nil || is.AgentStatus != gen.AgentStatusValueAvailable {
+		t.Errorf("the agent is %s (%v)", is.AgentStatus, err)
+	}
+}
+
+// One client has many changes with many events. The change of another client is in the next transaction.
+func TestClientsTakeTurns(t *testing.T) {
+	f := open(t)
+	many, quiet := f.agentsWith("12", 100, 100, 100, 100), f.agentsWith("13", 1)
+	commits := f.watchCommits()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var first sync.Once
+	f.WatchStatements(func(writes bool, statement string) {
+		if writes && strings.Contains(statement, "INSERT INTO status_changes") {
+			first.Do(func() { close(entered); <-leave })
+		}
+	})
+	sequences := make([]int64, 5)
+	var all sync.WaitGroup
+	for i, k := range append(many, quiet...) {
+		all.Go(func() {
+			st, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
+			if err != nil {
+				t.Error(err)
+			}
+			sequences[i] = st.Sequence
+		})
+		if i == 0 {
+			<-entered
+		}
+		for f.StatusUpdatesWaiting() < i {
+			runtime.Gosched()
+		}
+	}
+	close(leave)
+	all.Wait()
+	if want := []int64{1, 3, 4, 5, 2}; !slices.Equal(sequences, want) || commits() != "1 2 1 1" {
+		t.Errorf("the changes have the numbers %v in commits of %s, want %v", sequences, commits(), want)
+	}
+}
