@@ -85,10 +85,7 @@ func (s *Store) notifySet(u *statusUpdate) {
 func (s *Store) SetStatuses(
 	ctx context.Context, client string, entries []gen.AgentStatusUpdateItem,
 ) ([]gen.AgentStatusResult, error) {
-	err := s.write(ctx, func(tx *sqldb.Tx) error {
-		_, err := findClient(tx, client)
-		return err
-	})
+	_, err := findClient(s.read(ctx), client)
 	updates := each(entries, func(i gen.AgentStatusUpdateItem) *statusUpdate {
 		return &statusUpdate{
 			ctx: ctx, agent: AgentKey{Client: client, Type: i.AgentType, ID: i.AgentID},
