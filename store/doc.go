@@ -7,9 +7,8 @@
 //
 // # A status change, from the request to the wire
 //
-//  1. SetStatus (status.go) makes a statusUpdate of a request and passes it to a Batcher (internal/sqldb/batcher.go),
-//     which has simultaneous updates share one transaction. In it clients take turns (turns.go). SetStatuses sets
-//     several statuses of one request.
+//  1. SetStatus and SetStatuses (status.go) make a statusUpdate of each status of a request, and pass it to a Batcher
+//     (internal/sqldb/batcher.go). Simultaneous updates share one transaction, in which clients take turns (turns.go).
 //  2. The engine's Writer runs that transaction. On SQLite one goroutine writes, and the units of work that wait share
 //     one commit (internal/sqlite/writer.go, commit.go). On PostgreSQL, transactions of different batchers and of
 //     contended tasks run concurrently (internal/postgres/writer.go). Each batcher has one batch at a time. A statement

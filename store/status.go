@@ -23,6 +23,7 @@ type statusUpdate struct {
 	status  gen.AgentStatus
 	due     bool // it enqueued deliveries that a claim must find
 	err     error
+	failed  bool // err is that of the transaction, and not a refusal
 }
 
 func (u *statusUpdate) Context() context.Context { return u.ctx }
@@ -31,7 +32,7 @@ func (u *statusUpdate) Owner() any               { return u.agent.Client }
 
 func (u *statusUpdate) End(err error) {
 	if err != nil {
-		u.status, u.err = gen.AgentStatus{}, err
+		u.status, u.err, u.failed = gen.AgentStatus{}, err, true
 	}
 }
 
@@ -80,12 +81,18 @@ func (s *Store) notifySet(u *statusUpdate) {
 	}
 }
 
-// SetStatuses sets the statuses of several agents of a client, in order. A refused entry affects no other. After an
-// error, earlier statuses may be set. Each transaction sets as many as it has room for, so that no other waits long.
+// statusesAtOnce is the number of statuses of one request that wait for a transaction. It is small, so that other
+// updates of the client do not wait for all of them.
+const statusesAtOnce = 128
+
+// SetStatuses sets the statuses of several agents of a client, those of one agent in order. A refused entry affects no
+// other. After an error, some statuses may be set.
 func (s *Store) SetStatuses(
 	ctx context.Context, client string, entries []gen.AgentStatusUpdateItem,
 ) ([]gen.AgentStatusResult, error) {
-	_, err := findClient(s.read(ctx), client)
+	if _, err := findClient(s.read(ctx), client); err != nil {
+		return nil, err
+	}
 	updates := each(entries, func(i gen.AgentStatusUpdateItem) *statusUpdate {
 		return &statusUpdate{
 			ctx: ctx, agent: AgentKey{Client: client, Type: i.AgentType, ID: i.AgentID},
@@ -94,32 +101,18 @@ func (s *Store) SetStatuses(
 			},
 		}
 	})
-	for rest := updates; err == nil && len(rest) > 0; {
-		rest, err = s.setSome(ctx, rest)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return each(updates, (*statusUpdate).answer), nil
-}
-
-// setSome sets the first statuses in one transaction, and returns the rest.
-func (s *Store) setSome(ctx context.Context, updates []*statusUpdate) (rest []*statusUpdate, err error) {
-	some := updates[:min(len(updates), maxEventsPerCommit)]
-	var skipped sqldb.Skipped[*statusUpdate]
-	err = s.write(ctx, func(tx *sqldb.Tx) (err error) {
-		skipped, err = s.setBatch(tx, some, true)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, u := range some {
-		if !slices.Contains(skipped.Deferred, u) {
+	for some := range slices.Chunk(updates, statusesAtOnce) {
+		s.statusUpdates.Do(some...)
+		for _, u := range some {
 			s.notifySet(u)
 		}
+		for _, u := range some {
+			if u.failed {
+				return nil, u.err
+			}
+		}
 	}
-	return slices.Concat(skipped.Deferred, updates[len(some):]), nil
+	return each(updates, (*statusUpdate).answer), nil
 }
 
 func (u *statusUpdate) answer() gen.AgentStatusResult {
@@ -134,9 +127,13 @@ func (u *statusUpdate) answer() gen.AgentStatusResult {
 	return r
 }
 
-// maxEventsPerCommit is the number of events up to which one transaction sets the statuses of their agents. It bounds
-// the deliveries that others wait for. The first change is stored, however many events its agent has.
-const maxEventsPerCommit = 128
+// A transaction sets the statuses of agents with maxEventsPerCommit events in all. This bounds the deliveries that other
+// updates wait for. A change with more than maxEventsToJoin events is the first of its transaction, so that smaller ones
+// need not wait for it. Such a change may exceed the bound by itself.
+const (
+	maxEventsPerCommit = 128
+	maxEventsToJoin    = 32
+)
 
 // statusBatch sets statuses in one transaction, as long as it has room for the events of their agents.
 type statusBatch struct {
@@ -208,7 +205,8 @@ func (b *statusBatch) fitting(updates []*statusUpdate, found map[AgentKey]agentW
 		if a.Status != u.request.AgentStatus {
 			events = max(a.Events, 1)
 		}
-		if b.full[u.agent.Client] || b.events > 0 && b.events+events > maxEventsPerCommit {
+		large := events > maxEventsToJoin || b.events+events > maxEventsPerCommit
+		if b.full[u.agent.Client] || b.events > 0 && large {
 			b.full[u.agent.Client] = true
 			b.skipped.Deferred = append(b.skipped.Deferred, u)
 		} else {

@@ -60,7 +60,7 @@ func logins(keys ...store.AgentKey) []gen.AgentStatusUpdateItem {
 	return items
 }
 
-// Each transaction of a bulk request has up to 128 events. A change beyond that has a transaction of its own, and a
+// A transaction has up to 128 events. A change with more than 32 is its first, and may exceed the bound by itself. A
 // repeated status costs nothing.
 func TestBulkIsCommittedByItsEvents(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -68,12 +68,13 @@ func TestBulkIsCommittedByItsEvents(t *testing.T) {
 		repeats int
 		commits string
 	}{
-		"few events":      {[]int{1, 0, 2, 1, 3}, 0, "5"},
-		"the bound":       {[]int{64, 64, 1}, 0, "2 1"},
-		"none over it":    {[]int{60, 60, 9, 100, 28}, 0, "2 2 1"},
-		"more than bound": {[]int{1, 130, 1}, 0, "1 1 1"},
-		"repeated":        {[]int{100, 28, 100}, 1, "2"},
-		"many":            {make([]int, 300), 0, "128 128 44"},
+		"few events":          {[]int{1, 0, 2, 1, 3}, 0, "5"},
+		"the bound":           {[]int{32, 32, 32, 32, 1}, 0, "4 1"},
+		"beyond the bound":    {[]int{30, 30, 30, 30, 9, 30}, 0, "4 2"},
+		"large":               {[]int{1, 33, 32, 33}, 0, "1 2 1"},
+		"larger than a bound": {[]int{1, 130, 1}, 0, "1 1 1"},
+		"repeated":            {[]int{32, 28, 100, 1}, 1, "1 2"},
+		"many":                {make([]int, 300), 0, "128 128 44"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := open(t)
@@ -119,11 +120,63 @@ func TestBulkKeepsTheOrderOfAnAgent(t *testing.T) {
 	}
 }
 
-// One client has many changes with many events. The change of another client is in the next transaction.
+// A client has many changes with many events, in a bulk request or in single ones. The change of another client is in
+// the next transaction, and does not wait for more of them.
 func TestClientsTakeTurns(t *testing.T) {
-	f := open(t)
-	many, quiet := f.agentsWith("12", 100, 100, 100, 100), f.agentsWith("13", 1)
-	commits := f.watchCommits()
+	for name, bulk := range map[string]bool{"bulk": true, "single": false} {
+		t.Run(name, func(t *testing.T) {
+			f := open(t)
+			many, quiet := f.agentsWith("12", 100, 100, 100, 100), f.agentsWith("13", 1)
+			commits := f.watchCommits()
+			inFirst, leave := f.holdFirstCommit()
+			var all sync.WaitGroup
+			if bulk {
+				all.Go(func() { f.mustSet(many...) })
+			}
+			for i, k := range many {
+				if !bulk {
+					all.Go(func() { f.mustSet(k) })
+				}
+				if i == 0 {
+					<-inFirst
+				}
+			}
+			waiting := 3 // or none, if all of the bulk request are in the first batch
+			if bulk {
+				waiting = 0
+			}
+			f.wantWaiting(waiting)
+			var sequence int64
+			all.Go(func() { sequence = f.mustSet(quiet...) })
+			f.wantWaiting(waiting + 1)
+			close(leave)
+			all.Wait()
+			if sequence != 2 || commits() != "1 1 1 1 1" {
+				t.Errorf("the other client's change has number %d, in commits of %s", sequence, commits())
+			}
+		})
+	}
+}
+
+// mustSet logs agents of a client in by one request, and returns the number of the last change.
+func (f *fixture) mustSet(keys ...store.AgentKey) (sequence int64) {
+	if len(keys) == 1 {
+		st, err := f.SetStatus(f.ctx, keys[0], gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
+		if err != nil {
+			f.t.Error(err)
+		}
+		return st.Sequence
+	}
+	results, err := f.SetStatuses(f.ctx, keys[0].Client, logins(keys...))
+	if err != nil {
+		f.t.Error(err)
+		return 0
+	}
+	return results[len(results)-1].Status.Sequence
+}
+
+// holdFirstCommit holds the transaction of the first change, from the time that inside is closed until leave is closed.
+func (f *fixture) holdFirstCommit() (inside <-chan struct{}, leave chan struct{}) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	var first sync.Once
 	f.WatchStatements(func(writes bool, statement string) {
@@ -131,26 +184,12 @@ func TestClientsTakeTurns(t *testing.T) {
 			first.Do(func() { close(entered); <-leave })
 		}
 	})
-	sequences := make([]int64, 5)
-	var all sync.WaitGroup
-	for i, k := range append(many, quiet...) {
-		all.Go(func() {
-			st, err := f.SetStatus(f.ctx, k, gen.AgentStatusUpdate{AgentStatus: gen.AgentStatusValueAvailable})
-			if err != nil {
-				t.Error(err)
-			}
-			sequences[i] = st.Sequence
-		})
-		if i == 0 {
-			<-entered
-		}
-		for f.StatusUpdatesWaiting() < i {
-			runtime.Gosched()
-		}
-	}
-	close(leave)
-	all.Wait()
-	if want := []int64{1, 3, 4, 5, 2}; !slices.Equal(sequences, want) || commits() != "1 2 1 1" {
-		t.Errorf("the changes have the numbers %v in commits of %s, want %v", sequences, commits(), want)
+	return entered, leave
+}
+
+// wantWaiting returns when n status updates wait for a transaction.
+func (f *fixture) wantWaiting(n int) {
+	for f.StatusUpdatesWaiting() != n {
+		runtime.Gosched()
 	}
 }

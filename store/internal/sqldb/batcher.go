@@ -85,11 +85,17 @@ type call[T Task] struct {
 	done  chan struct{}
 }
 
-// Do processes a task and returns after its End. The result is then durable, or End got the error.
-func (b *Batcher[T]) Do(t T) {
-	c := &call[T]{task: t, done: make(chan struct{})}
-	b.add(c)
-	<-c.done
+// Do processes tasks and returns after their End. Their results are then durable, or End got the error. The tasks may
+// be in different transactions. Those of one key are processed in turn.
+func (b *Batcher[T]) Do(tasks ...T) {
+	calls := make([]*call[T], len(tasks))
+	for i, t := range tasks {
+		calls[i] = &call[T]{task: t, done: make(chan struct{})}
+	}
+	b.add(calls)
+	for _, c := range calls {
+		<-c.done
+	}
 }
 
 // Waiting returns the number of tasks that wait for a shared transaction, for tests.
@@ -99,16 +105,18 @@ func (b *Batcher[T]) Waiting() int {
 	return b.queue.waiting - b.running
 }
 
-// add queues a call, and starts the goroutine that processes the queue if it does not run.
-func (b *Batcher[T]) add(c *call[T]) {
+// add queues calls, and starts the goroutine that processes the queue if it does not run.
+func (b *Batcher[T]) add(calls []*call[T]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if queue, is := b.contended[c.task.Key()]; is {
-		b.contended[c.task.Key()] = append(queue, c)
-		return
+	for _, c := range calls {
+		if queue, is := b.contended[c.task.Key()]; is {
+			b.contended[c.task.Key()] = append(queue, c)
+		} else {
+			b.queue.add(c)
+		}
 	}
-	b.queue.add(c)
-	if !b.busy {
+	if !b.busy && b.queue.waiting > 0 {
 		b.busy = true
 		go b.run()
 	}

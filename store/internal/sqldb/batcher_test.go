@@ -304,6 +304,27 @@ func TestManyTasksOfAnOwnerDelayNoOther(t *testing.T) {
 	})
 }
 
+// A caller of several tasks waits for all of them.
+func TestTasksOfOneCall(t *testing.T) {
+	inBubble(t, func(b *batch) {
+		b.budget = 1
+		jobs := []*job{{key: "a", name: "a1", ctx: t.Context()}, {key: "a", name: "a2", ctx: t.Context()}}
+		returned := make(chan struct{})
+		go func() { b.Do(jobs...); close(returned) }()
+		b.run(b.next())
+		select {
+		case <-returned:
+			t.Error("Do has returned before the second task has ended")
+		default:
+		}
+		b.run(b.next())
+		<-returned
+		b.wantEnded(nil, jobs...)
+		b.want("a1 | a2", "a2")
+		b.Do() // of no task
+	})
+}
+
 // Deferred tasks stay in order and are never contended. An owner whose task was processed has its next turn after the
 // others, also after those that came later.
 func TestDeferredTasksKeepTheirTurn(t *testing.T) {
