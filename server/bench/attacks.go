@@ -5,53 +5,73 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/server/lab"
 )
 
 const (
 	tokenPath = "/oauth/token"
-	attacker  = "/client/attacker"
-	agentPath = attacker + "/agent/local/1"
-	// mostDeliveries is how many a change or a list of changes of the attacker has at most.
-	mostDeliveries = 20_000
+	// maxFlips is how many changes of an agent a bulk request has.
+	maxFlips = 200
 )
 
-// attack is a way to do harm.
+// attack is a way to do harm. README.md explains each.
 type attack struct {
 	name    string
-	workers int      // requests at a time
-	pace    float64  // requests per second at most; 0 for as fast as they are answered
 	env     []string // variables of the program
-	prepare func(*neighbourhood, context.Context) error
-	shoot   func(*striker) ([]byte, error)
+	parties int      // clients that attack; 0 means 1
+	agents  int      // of each of them; 0 means 1
+	events  int      // of each of these agents; 0 means 2
+	flips   int      // of the first agent, which the operator makes before
+	reply   lab.Reply
+	workers int     // requests at a time
+	pace    float64 // requests per second, at most; 0 for as fast as they are answered
+	shoot   func(context.Context, *striker) ([]byte, error)
 }
 
-// attacks returns all of them. README.md says what each is.
+// attacks returns all of them.
 func attacks() []attack {
+	fails := lab.Reply{Status: http.StatusInternalServerError}
 	return []attack{
 		{name: "none"},
-		{name: "items", workers: 5, pace: 100, shoot: repeat(http.MethodPut, attacker+"/status/",
-			"["+strings.Repeat("{},", 349_000)+"{}]")},
-		{name: "fields", workers: 24, pace: 100, shoot: repeat(http.MethodPost, attacker+"/delivery/redeliver",
-			manyFields())},
-		{name: "bulks", workers: 4, prepare: (*neighbourhood).fillAgents, shoot: bulk},
-		{name: "flips", workers: 32, prepare: (*neighbourhood).fillAgents, shoot: flip},
+		{name: "items", workers: 5, pace: 100, shoot: items},
+		{name: "fields", workers: 24, pace: 100, shoot: fields},
+		{name: "bulks", events: 100, reply: fails, workers: 4, shoot: bulk},
+		{name: "flips", agents: 10, events: 100, workers: 32, shoot: flip},
+		{
+			name: "event", flips: 40_000, reply: fails, workers: 1, pace: 1,
+			shoot: changeEvent,
+		},
+		{
+			name: "history", agents: 20, env: []string{"AGENTEVENTS_KEEP_ROWS=4000"},
+			workers: 1, pace: 5, shoot: bulk,
+		},
+		{name: "connections", workers: 10, pace: 5025, shoot: connect},
+		{name: "polls", workers: 2000, pace: 1000, shoot: poll},
+		{name: "pages", events: 100, flips: maxFlips, reply: fails, workers: 4, shoot: page},
+		{name: "tokens", workers: 8, pace: 2000, shoot: requestToken},
+		{name: "paths", workers: 8, pace: 2000, shoot: unknownPath},
+		{
+			name: "forbidden", env: []string{"AGENTEVENTS_METRICS_ADDR=127.0.0.1:0"},
+			workers: 4, pace: 200, shoot: forbidden,
+		},
+		{name: "passwords", workers: 8, pace: 1000, shoot: guess},
+		{
+			name: "tests", parties: 16, reply: lab.Reply{Hold: make(chan struct{})}, workers: 64,
+			pace: 1000, shoot: test,
+		},
 	}
 }
 
-func attackNames() []string {
-	names := []string{"all"}
+func attackNames() (names []string) {
 	for _, a := range attacks() {
 		names = append(names, a.name)
 	}
@@ -61,25 +81,25 @@ func attackNames() []string {
 // striker is a connection of an attack.
 type striker struct {
 	*neighbourhood
+	*client
 	lab.Wire
-	application
 	number, shots int
 }
 
-// strike attacks until ctx ends, and counts what the answers are.
+// strike attacks until ctx ends, and counts what the attack got.
 func (n *neighbourhood) strike(ctx context.Context) {
 	var group sync.WaitGroup
 	began := time.Now()
 	for i := range n.workers {
-		s := &striker{neighbourhood: n, number: i, application: n.attackers[i%len(n.attackers)]}
+		s := &striker{neighbourhood: n, client: n.attackers[i%len(n.attackers)], number: i}
 		s.Dial = func() (net.Conn, error) { return dialFrom(ctx, i, n.addr) }
 		group.Go(func() {
 			for ; ctx.Err() == nil; s.shots++ {
 				if n.pace > 0 {
-					turn := float64(s.shots*n.workers+i) / n.pace * float64(time.Second)
-					_ = lab.Pause(ctx, time.Until(began.Add(time.Duration(turn))))
+					due := float64(s.shots*n.workers+i) / n.pace * float64(time.Second)
+					_ = lab.Pause(ctx, time.Until(began.Add(time.Duration(due))))
 				}
-				answer, err := n.shoot(s)
+				answer, err := n.shoot(ctx, s)
 				n.count(ctx, answer, err)
 			}
 		})
@@ -88,7 +108,7 @@ func (n *neighbourhood) strike(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// count counts an answer, or each of its results.
+// count counts an answer, or each change and each error of a bulk request's.
 func (n *neighbourhood) count(ctx context.Context, answer []byte, err error) {
 	var status *lab.StatusError
 	switch {
@@ -112,28 +132,34 @@ func dialFrom(ctx context.Context, i int, addr string) (net.Conn, error) {
 	return c, err
 }
 
-// call makes a call with the striker's token.
-func (s *striker) call(method, path, body string) ([]byte, error) {
-	return s.Call(s.request(s.token, method, path, body))
+// send makes a call with the attacker's token.
+func (s *striker) send(method, path, body string) ([]byte, error) {
+	return s.Wire.Call(s.request(s.client.token, method, path, body))
 }
 
-// repeat makes the same call again and again.
-func repeat(method, path, body string) func(*striker) ([]byte, error) {
-	return func(s *striker) ([]byte, error) { return s.call(method, lab.APIPath+path, body) }
+// own is the path of the attacker's resource.
+func (s *striker) own(path string) string { return lab.APIPath + "/client/" + s.client.name + path }
+
+var manyItems = "[" + strings.Repeat("{},", 349_000) + "{}]"
+
+func items(_ context.Context, s *striker) ([]byte, error) {
+	return s.send(http.MethodPut, s.own("/status/"), manyItems)
 }
 
-// manyFields is an object of 1 MiB with unknown fields.
-func manyFields() string {
+var manyFields = sync.OnceValue(func() string {
 	var b strings.Builder
 	for i := 0; b.Len() < 1<<20-20; i++ {
 		fmt.Fprintf(&b, `"%x":0,`, i)
 	}
 	return "{" + b.String() + `"z":0}`
+})
+
+func fields(_ context.Context, s *striker) ([]byte, error) {
+	return s.send(http.MethodPost, s.own("/delivery/redeliver"), manyFields())
 }
 
-// bulk flips the first agent as often as a request may.
-func bulk(s *striker) ([]byte, error) {
-	return s.call(http.MethodPut, lab.APIPath+attacker+"/status/", flips(1000, 1))
+func bulk(_ context.Context, s *striker) ([]byte, error) {
+	return s.send(http.MethodPut, s.own("/status/"), flips(maxFlips, len(s.client.agents)))
 }
 
 // flips are entries of a bulk request that log agents in and out in turn.
@@ -146,90 +172,78 @@ func flips(n, agents int) string {
 	return "[" + strings.Join(all, ",") + "]"
 }
 
-// flip logs an agent in or out.
-func flip(s *striker) ([]byte, error) {
+func flip(_ context.Context, s *striker) ([]byte, error) {
+	a := s.client.agents[s.number%len(s.client.agents)]
 	status := []string{"available", "logged_out"}[s.shots%2]
-	return s.call(http.MethodPut, fmt.Sprintf("%s%s/agent/local/%d/status", lab.APIPath, attacker, s.number%hostileAgents+1),
-		fmt.Sprintf(`{"agent_status":%q}`, status))
+	return s.send(http.MethodPut, lab.APIPath+a.apiPath()+"/status", fmt.Sprintf(`{"agent_status":%q}`, status))
 }
 
-// fillAgents gives each agent of the attacker as many events as are allowed, at a receiver that fails.
-func (n *neighbourhood) fillAgents(ctx context.Context) error {
-	n.client("attacker").reply.Store(&lab.Reply{Status: http.StatusInternalServerError})
-	var count atomic.Int64
-	for id := range hostileAgents {
-		if err := n.addAgent(ctx, "attacker", id+1); err != nil {
-			return err
-		}
-		group, ctx := errgroup.WithContext(ctx)
-		group.SetLimit(concurrency)
-		for i := range 1000 {
-			group.Go(func() error {
-				kind := []gen.EventType{gen.EventTypeAgentLogin, gen.EventTypeAgentLogout}[i%2]
-				_, err := n.addEvent(ctx, "attacker", id+1, fmt.Sprintf("%s/attacker/1/%d", n.urls[1], i), kind)
-				if status := (*lab.StatusError)(nil); errors.As(err, &status) && status.Status != http.StatusServiceUnavailable {
-					return nil // the limit is reached
-				}
-				count.Add(1)
-				return err
-			})
-		}
-		if err := group.Wait(); err != nil {
-			return err
-		}
+// changeEvent parks an event's deliveries, sends them again, and moves and deletes the event, one at a time.
+func changeEvent(_ context.Context, s *striker) ([]byte, error) {
+	state, url := `{"state":%q}`, fmt.Sprintf(`{"url":%q}`, s.urls[s.got.accepted.Load()/2%2]+"/"+s.client.name+"/1/1")
+	switch s.got.accepted.Load() % 6 {
+	case 0, 4:
+		return s.send(http.MethodPut, s.event+"/state", fmt.Sprintf(state, "disabled"))
+	case 1:
+		return s.send(http.MethodPut, s.event+"/state", fmt.Sprintf(state, "enabled"))
+	case 2, 3:
+		return s.send(http.MethodPut, s.event, url)
+	default:
+		return s.send(http.MethodDelete, s.event, "")
 	}
-	n.log.Printf("the attacker has %d events", count.Load())
-	return nil
 }
 
-const hostileAgents = 10
-
-func (n *neighbourhood) url(path string) string { return "http://" + n.addr + lab.APIPath + path }
-
-// addAttacker makes a client of the attack, with its application. It may make any number of requests per hour, since
-// their limit would end the attack.
-func (n *neighbourhood) addAttacker(ctx context.Context, name string) error {
-	_, err := lab.Call[any](ctx, n.operator, http.StatusCreated, http.MethodPut, n.url("/client/"+name), gen.ClientUpdate{})
-	if err != nil {
-		return err
+// connect opens a connection, and sends nothing.
+func connect(ctx context.Context, s *striker) ([]byte, error) {
+	c, err := s.Dial()
+	if err == nil {
+		go func() {
+			if _, err := c.Read(make([]byte, 1)); ctx.Err() == nil {
+				s.count(ctx, nil, err)
+			}
+		}()
 	}
-	_, err = lab.Call[any](ctx, n.operator, http.StatusOK, http.MethodPut, n.url("/client/"+name+"/limit/"),
-		gen.ClientLimitsUpdate{RequestsPerHour: gen.ClientLimitUpdate{Limit: new(int64(1_000_000_000))}})
-	if err != nil {
-		return err
+	return nil, err
+}
+
+func poll(_ context.Context, s *striker) ([]byte, error) {
+	return s.send(http.MethodGet, s.own("/status_change/?start=newest&wait=2"), "")
+}
+
+func page(_ context.Context, s *striker) ([]byte, error) {
+	path := []string{"/delivery/?limit=1000", "/agent/local/1/status_change/?limit=1000"}[s.shots%2]
+	return s.send(http.MethodGet, s.own(path), "")
+}
+
+func requestToken(_ context.Context, s *striker) ([]byte, error) {
+	return s.Wire.Call(s.request("", http.MethodPost, tokenPath, s.client.form))
+}
+
+// guess requests a token for an application that there is not.
+func guess(_ context.Context, s *striker) ([]byte, error) {
+	form := url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {fmt.Sprintf("%032x", rand.Uint64())}, //nolint:gosec // any
+		"client_secret": {fmt.Sprintf("%032x", rand.Uint64())}, //nolint:gosec // any
 	}
-	a, err := n.addApplication(ctx, name)
-	n.attackers = append(n.attackers, a)
-	return err
+	return s.Wire.Call(s.request("", http.MethodPost, tokenPath, form.Encode()))
 }
 
-// addApplication makes an application of a client that may do all that a client may.
-func (n *neighbourhood) addApplication(ctx context.Context, client string) (a application, err error) {
-	made, err := lab.Call[gen.ApplicationSecret](ctx, n.operator, http.StatusCreated, http.MethodPost,
-		n.url("/client/"+client+"/application/"), gen.ApplicationCreate{Name: "bench", Access: gen.AccessLevelAll})
-	if err != nil {
-		return a, err
+// unknownPath requests a path of almost 8 KiB, which is not even UTF-8.
+func unknownPath(_ context.Context, s *striker) ([]byte, error) {
+	return s.Wire.Call(s.request("", http.MethodGet, "/"+strings.Repeat("%ff", 2700), ""))
+}
+
+// forbidden has the server connect to its own metrics, by the name of the machine, or to an address of a cloud.
+func forbidden(_ context.Context, s *striker) ([]byte, error) {
+	host, _ := os.Hostname()
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.stats, "http://"), ":")
+	urls := []string{"http://169.254.169.254/", "http://" + host + ":" + port + "/metrics"}
+	if s.shots%3 < 2 {
+		return s.send(http.MethodPut, s.event, fmt.Sprintf(`{"url":%q}`, urls[s.shots%3]))
 	}
-	a.client = client
-	a.form = url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {made.ID}, "client_secret": {made.Secret},
-	}.Encode()
-	a.token, err = lab.Token(http.DefaultClient, "http://"+n.addr, made.ID, made.Secret)
-	return a, err
+	return s.send(http.MethodPost, s.event+"/test", "")
 }
 
-func (n *neighbourhood) addAgent(ctx context.Context, client string, id int) error {
-	_, err := lab.Call[any](ctx, n.operator, http.StatusCreated, http.MethodPut,
-		n.url(fmt.Sprintf("/client/%s/agent/local/%d", client, id)), gen.LocalAgentUpdate{ExtensionName: new("x")})
-	return err
-}
-
-// addEvent makes an event of an agent, and returns its path in the API.
-func (n *neighbourhood) addEvent(
-	ctx context.Context, client string, id int, receiver string, kind gen.EventType,
-) (string, error) {
-	path := fmt.Sprintf("/client/%s/agent/local/%d/event/", client, id)
-	e, err := lab.Call[gen.AgentEvent](ctx, n.operator, http.StatusCreated, http.MethodPost, n.url(path),
-		gen.AgentEventCreate{URL: receiver, Method: gen.RequestMethodPOST, EventType: kind})
-	return fmt.Sprintf("%s%s%d", lab.APIPath, path, e.ID), err
+func test(_ context.Context, s *striker) ([]byte, error) {
+	return s.send(http.MethodPost, s.event+"/test", "")
 }

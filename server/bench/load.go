@@ -27,6 +27,8 @@ const concurrency = 32
 type client struct {
 	name      string
 	token     string // for its changes; empty means the operator's
+	form      string // that requests a token
+	event     string // path of an event in the API
 	agents    []*agent
 	reply     atomic.Pointer[lab.Reply] // of the receivers; nil means 200
 	confirmed atomic.Int64              // requests that were answered with 200
@@ -87,11 +89,11 @@ func (m *measurement) register(ctx context.Context) error {
 	group.SetLimit(concurrency)
 	for _, c := range m.clients {
 		path := "/client/" + c.name
-		many := gen.ClientLimitUpdate{Limit: new(int64(1_000_000))}
+		many := gen.ClientLimitUpdate{Limit: new(int64(1_000_000_000))}
 		if err := errors.Join(
 			create(ctx, http.StatusCreated, http.MethodPut, path, gen.ClientUpdate{}),
 			create(ctx, http.StatusOK, http.MethodPut, path+"/limit/",
-				gen.ClientLimitsUpdate{Agent: many, AgentEvent: many}),
+				gen.ClientLimitsUpdate{Agent: many, AgentEvent: many, RequestsPerHour: many}),
 		); err != nil {
 			return err
 		}

@@ -93,7 +93,7 @@ func (b *bench) parse(args []string, stderr io.Writer) (chosen []workload, err e
 	binaries := f.String("binary", "bin/agentevents", "the `program` to measure, or several, in turn: old,new")
 	engines := f.String("engines", "sqlite,postgres", "the `databases` to measure it on")
 	floors := f.String("floors", "relay,ledger", "the `floors` to compare it with, or none")
-	only := f.String("attacks", "all", "the `attacks` of neighbours")
+	attacked := f.String("attacks", "all", "the `attacks` of neighbours, separated by a comma")
 	f.IntVar(&s.count, "count", 0, "`rounds` of each workload")
 	f.IntVar(&s.agents, "agents", 0, "`agents`; of isolation those of each receiver")
 	f.IntVar(&s.changes, "changes", 0, "status `changes` in all; of backlog those of each agent")
@@ -110,7 +110,7 @@ func (b *bench) parse(args []string, stderr io.Writer) (chosen []workload, err e
 		}
 	})
 	b.binaries, b.engines = strings.Split(*binaries, ","), strings.Split(*engines, ",")
-	b.floors, b.attacks = strings.Split(*floors, ","), strings.Split(*only, ",")
+	b.floors, b.attacks = strings.Split(*floors, ","), strings.Split(*attacked, ",")
 	var names []string
 	for _, w := range workloads() {
 		names = append(names, w.name)
@@ -121,7 +121,8 @@ func (b *bench) parse(args []string, stderr io.Writer) (chosen []workload, err e
 	}
 	return chosen, errors.Join(err, known("workload", f.Args(), names...),
 		known("engine", b.engines, "sqlite", "postgres"),
-		known("floor", b.floors, "relay", "ledger", "none"), known("attack", b.attacks, attackNames()...))
+		known("floor", b.floors, "relay", "ledger", "none"),
+		known("attack", b.attacks, append(attackNames(), "all")...))
 }
 
 // known returns an error for a name that is not in a list.

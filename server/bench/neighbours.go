@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -25,37 +26,29 @@ const (
 	turns = 3
 	// settling is the time after an attack that counts for neither.
 	settling = 500 * time.Millisecond
-	// testAgent is the agent of an event that only gets test deliveries.
-	testAgent = 9999
 )
 
-// neighbourhood measures what a quiet client notices of an attack. The quiet client makes the same calls all the time.
+// neighbourhood measures what a quiet client notices of an attack.
 type neighbourhood struct {
 	*measurement
 	attack
-	operator      *http.Client
 	quiet         *client
-	quietForm     string // the request for a token
-	test          string // path of the event for test deliveries
-	attackers     []application
+	attackers     []*client
 	began         time.Time
 	alone, beside []span
 	disk, logged  float64 // bytes by which store and log have grown in the attacks
 	got           struct{ accepted, refused, cut atomic.Int64 }
 
-	mu     sync.Mutex
-	calls  []call  // of the quiet client
-	errors []error // of these calls
+	mu       sync.Mutex
+	calls    []call  // of the quiet client
+	failures []error // of these calls
 }
 
-// call is the time of one call, from when it was due.
+// call is the time of a call of the quiet client, from when it was due.
 type call struct {
 	due  time.Time
 	took time.Duration
 }
-
-// application is one of a client, with the form that requests a token.
-type application struct{ client, token, form string }
 
 // neighbours has a scenario for each attack.
 func neighbours(m *measurement) (all []scenario, err error) {
@@ -65,18 +58,23 @@ func neighbours(m *measurement) (all []scenario, err error) {
 			continue
 		}
 		n := &neighbourhood{measurement: m, attack: a, quiet: quiet}
+		urls := slices.Repeat(m.urls[1:2], cmp.Or(a.events, 2)/2) // each is one of a login and one of a logout
+		for i := range cmp.Or(a.parties, 1) {
+			c := m.client(fmt.Sprintf("%s-%d", a.name, i))
+			n.attackers = append(n.attackers, c.addAgents(cmp.Or(a.agents, 1), 1, len(urls), urls))
+		}
 		all = append(all, scenario{
-			clients: []*client{quiet}, env: append([]string{"AGENTEVENTS_LOG_LEVEL=info"}, a.env...),
-			phases: []phase{{do: n.play}}, finish: n.finish,
+			clients: append([]*client{quiet}, n.attackers...), phases: []phase{{do: n.play}}, finish: n.finish,
+			env: append([]string{"AGENTEVENTS_LOG_LEVEL=info"}, a.env...), // the default
 		})
 	}
 	return all, nil
 }
 
-// play takes turns, while the quiet client makes its calls.
+// play takes turns, while the quiet client makes its calls all the time.
 func (n *neighbourhood) play(ctx context.Context) error {
 	n.log.Printf("%s, attack %s", n.where, n.attack.name)
-	if err := n.prepareClients(ctx); err != nil {
+	if err := n.prepare(ctx); err != nil {
 		return err
 	}
 	living, stop := context.WithCancel(ctx)
@@ -96,24 +94,40 @@ func (n *neighbourhood) play(ctx context.Context) error {
 	return errors.Join(err, group.Wait(), n.quiet.await(ctx, deliveries(n.quiet.sent)))
 }
 
-// prepareClients makes the applications of both clients, and what the attack needs.
-func (n *neighbourhood) prepareClients(ctx context.Context) error {
-	n.operator = &http.Client{Transport: &lab.Operator{URL: "http://" + n.addr, Token: n.token}}
-	own, err := n.addApplication(ctx, "quiet")
-	if err != nil {
-		return err
+// prepare makes the applications of the clients, and the changes that attackers have made before.
+func (n *neighbourhood) prepare(ctx context.Context) error {
+	operator := &http.Client{Transport: &lab.Operator{URL: "http://" + n.addr, Token: n.token}}
+	for _, c := range n.clients {
+		path := "http://" + n.addr + lab.APIPath + "/client/" + c.name
+		made, err := lab.Call[gen.ApplicationSecret](ctx, operator, http.StatusCreated, http.MethodPost,
+			path+"/application/", gen.ApplicationCreate{Name: c.name, Access: gen.AccessLevelAll})
+		if err != nil {
+			return err
+		}
+		c.form = url.Values{
+			"grant_type": {"client_credentials"}, "client_id": {made.ID}, "client_secret": {made.Secret},
+		}.Encode()
+		if c.token, err = lab.Token(http.DefaultClient, "http://"+n.addr, made.ID, made.Secret); err != nil {
+			return err
+		}
+		events, err := lab.Call[[]gen.AgentEvent](ctx, operator, http.StatusOK, http.MethodGet,
+			path+"/agent/local/1/event/", nil)
+		if err != nil || len(events) == 0 {
+			return errors.Join(err, errors.New("there is no event"))
+		}
+		c.event = fmt.Sprintf("%s%s/event/%d", lab.APIPath, c.agents[0].apiPath(), events[0].ID)
 	}
-	n.quiet.token, n.quietForm = own.token, own.form
-	if err := n.addAgent(ctx, "quiet", testAgent); err != nil {
-		return err
+	for _, c := range n.attackers {
+		c.reply.Store(&n.attack.reply)
+		for range n.flips / maxFlips {
+			_, err := lab.Call[any](ctx, operator, http.StatusOK, http.MethodPut,
+				"http://"+n.addr+lab.APIPath+"/client/"+c.name+"/status/", flips(maxFlips, 1))
+			if err != nil {
+				return err
+			}
+		}
 	}
-	if n.test, err = n.addEvent(ctx, "quiet", testAgent, n.urls[0]+"/tests/0/0", gen.EventTypeAgentLogin); err != nil {
-		return err
-	}
-	if err := n.addAttacker(ctx, "attacker"); err != nil || n.prepare == nil {
-		return err
-	}
-	return n.prepare(n, ctx)
+	return nil
 }
 
 // turn has the quiet client alone, and then alongside the attack.
@@ -138,15 +152,14 @@ func (n *neighbourhood) turn(ctx context.Context) error {
 	return errors.Join(err, lab.Pause(ctx, settling))
 }
 
-// live makes the calls of an agent of the quiet client until ctx ends: it changes its status at a rate, and reads what
-// programs read after each change.
+// live makes the calls of an agent of the quiet client until ctx ends: changes at a rate, and what programs read.
 func (n *neighbourhood) live(ctx context.Context, a *agent) error {
 	w := &lab.Wire{Addr: n.addr}
 	defer w.Close()
-	every := time.Duration(float64(time.Second) * float64(len(n.quiet.agents)) / n.rate)
+	every := time.Duration(float64(time.Second) / n.settings.rate)
 	first := int64(0)
-	for tick := 0; ; tick++ {
-		due := n.began.Add(every*time.Duration(tick) + every*time.Duration(a.id-1)/time.Duration(len(n.quiet.agents)))
+	for tick := int(a.id); ; tick += len(n.quiet.agents) {
+		due := n.began.Add(every * time.Duration(tick))
 		if lab.Pause(ctx, time.Until(due)) != nil {
 			return nil
 		}
@@ -158,39 +171,29 @@ func (n *neighbourhood) live(ctx context.Context, a *agent) error {
 			n.quiet.sent = append(n.quiet.sent, c)
 			n.mu.Unlock()
 		}
-		for _, r := range n.routine(a, tick, first) {
-			n.call(w, time.Now(), r.request, r.want)
-		}
+		n.read(w, a, tick, first)
 	}
 }
 
-// routine are the calls after a change, each with what its answer must have. The first change must stay in the feed.
-func (n *neighbourhood) routine(a *agent, tick int, first int64) (all []read) {
-	add := func(token, method, path, body, want string) {
-		all = append(all, read{n.request(token, method, path, body), want})
-	}
+// read makes the calls after a change. The first change must stay in the feed.
+func (n *neighbourhood) read(w *lab.Wire, a *agent, tick int, first int64) {
 	own := lab.APIPath + "/client/" + a.name
-	add(a.token, http.MethodGet, lab.APIPath+a.apiPath(), "", `"id"`)
-	add(a.token, http.MethodGet, lab.APIPath+a.apiPath()+"/status", "", `"sequence"`)
-	add(a.token, http.MethodGet, own+"/delivery/?limit=20", "", `"state"`)
-	add(a.token, http.MethodGet, fmt.Sprintf("%s/status_change/?limit=1&after=%d", own, first-1), "",
-		fmt.Sprintf(`"sequence":%d`, first))
-	if tick%10 == 0 {
-		add("", http.MethodPost, tokenPath, n.quietForm, "access_token")
+	get := func(path, want string) {
+		n.call(w, time.Now(), n.request(a.token, http.MethodGet, path, ""), want)
 	}
-	if tick%5 == 0 && a.id == 1 {
-		add(a.token, http.MethodPost, n.test+"/test", "", `"verdict":"delivered"`)
+	get(lab.APIPath+a.apiPath(), `"id":`)
+	get(lab.APIPath+a.apiPath()+"/status", `"sequence":`)
+	get(own+"/delivery/?limit=20", `"state":`)
+	get(fmt.Sprintf("%s/status_change/?limit=1&after=%d", own, first-1), fmt.Sprintf(`"sequence":%d,`, first))
+	switch tick % 20 { // a tick is one agent's
+	case 1:
+		n.call(w, time.Now(), n.request("", http.MethodPost, tokenPath, a.form), `"access_token":`)
+	case 2:
+		n.call(w, time.Now(), n.request(a.token, http.MethodPost, a.event+"/test", ""), `"delivered"`)
 	}
-	return all
 }
 
-// read is a request, and what its answer must have.
-type read struct {
-	request []byte
-	want    string
-}
-
-// call makes a call of the quiet client, and returns the answer, nil after an error.
+// call makes a call of the quiet client, and returns the answer, or nil after an error.
 func (n *neighbourhood) call(w *lab.Wire, due time.Time, request []byte, want string) []byte {
 	body, err := w.Call(request)
 	took := time.Since(due)
@@ -201,46 +204,49 @@ func (n *neighbourhood) call(w *lab.Wire, due time.Time, request []byte, want st
 	defer n.mu.Unlock()
 	n.calls = append(n.calls, call{due, took})
 	if err != nil {
-		line, _, _ := bytes.Cut(request, []byte(" HTTP"))
-		n.errors = append(n.errors, fmt.Errorf("%s: %w", line, err))
+		n.failures = append(n.failures, fmt.Errorf("%.80q: %w", request, err))
 		return nil
 	}
 	return body
 }
 
-// finish prints the figures. The quiet client must get every answer, and its deliveries.
+// finish prints the figures. The quiet client must get each answer and each delivery.
 func (n *neighbourhood) finish() {
 	v := values{
-		"errors": float64(len(n.errors)), "disk-B": n.disk, "log-B": n.logged, "peak-B": n.used.peak,
+		"errors": float64(len(n.failures)), "disk-B": n.disk, "log-B": n.logged, "peak-B": n.used.peak,
 		"accepted": float64(n.got.accepted.Load()), "refused": float64(n.got.refused.Load()),
 		"cut": float64(n.got.cut.Load()),
 	}
-	var calls [2]int
-	for i, spans := range [][]span{n.alone, n.beside} {
-		var took, arrived []float64
-		for _, s := range spans {
-			arrived = append(arrived, n.quiet.latencies(s)...)
-			for _, c := range n.calls {
-				if s.has(c.due) {
-					took = append(took, float64(c.took))
-				}
-			}
-		}
-		slices.Sort(took)
-		slices.Sort(arrived)
-		when := []string{"alone", "beside"}[i]
-		v["call-"+when+"-p99-ns"], v["arrival-"+when+"-p99-ns"] = percentile(took, 99), percentile(arrived, 99)
-		calls[i] = len(took)
-	}
+	n.addLatencies(v, "alone", n.alone)
+	count := n.addLatencies(v, "beside", n.beside)
 	for _, of := range []string{"call", "arrival"} {
 		v[of+"-ratio"] = v[of+"-beside-p99-ns"] / v[of+"-alone-p99-ns"]
 	}
-	n.print("attack="+n.attack.name, calls[1], v)
-	n.neverIf(len(n.errors) > 0, "%s, attack %s: %d errors of the quiet client, such as %v", n.where, n.attack.name,
-		len(n.errors), n.errors[:min(len(n.errors), 3)])
-	if len(n.errors) == 0 { // a change without an answer may arrive or not
+	n.print("attack="+n.attack.name, count, v)
+	n.neverIf(len(n.failures) > 0, "%s, attack %s: %d errors of the quiet client, such as %v", n.where, n.attack.name,
+		len(n.failures), n.failures[:min(len(n.failures), 3)])
+	n.quiet.arrived = slices.DeleteFunc(n.quiet.arrived, func(a *lab.Arrival) bool { return a.Sequence == 0 }) // tests
+	if len(n.failures) == 0 {                                                                                  // a change without an answer may have been stored
 		n.check(n.quiet)
 	}
+}
+
+// addLatencies adds the p99 of calls, and of the time from a change to its arrival, in some spans. It returns the number
+// of calls.
+func (n *neighbourhood) addLatencies(v values, when string, spans []span) int {
+	var took, arrived []float64
+	for _, s := range spans {
+		arrived = append(arrived, n.quiet.latencies(s)...)
+		for _, c := range n.calls {
+			if s.has(c.due) {
+				took = append(took, float64(c.took))
+			}
+		}
+	}
+	slices.Sort(took)
+	slices.Sort(arrived)
+	v["call-"+when+"-p99-ns"], v["arrival-"+when+"-p99-ns"] = percentile(took, 99), percentile(arrived, 99)
+	return len(took)
 }
 
 // diskUsage is the size of the database.
