@@ -36,7 +36,8 @@ type neighbourhood struct {
 	attackers     []*client
 	began         time.Time
 	alone, beside []span
-	disk, logged  float64 // bytes by which store and log have grown in the attacks
+	disk, logged  float64      // bytes by which store and log have grown in the attacks
+	first         atomic.Int64 // change of the quiet client
 	got           struct{ accepted, refused, cut atomic.Int64 }
 
 	mu       sync.Mutex
@@ -82,7 +83,8 @@ func (n *neighbourhood) play(ctx context.Context) error {
 	group, living := errgroup.WithContext(living)
 	n.began = time.Now()
 	for _, a := range n.quiet.agents {
-		group.Go(func() error { return n.live(living, a) })
+		group.Go(func() error { return n.change(living, a) })
+		group.Go(func() error { return n.read(living, a) })
 	}
 	err := lab.Pause(living, settling)
 	for range turns {
@@ -142,8 +144,8 @@ func (n *neighbourhood) turn(ctx context.Context) error {
 		return err
 	}
 	logged := n.output.Len()
-	striking, stop := context.WithTimeout(ctx, n.lasts)
-	defer stop()
+	striking, stop := context.WithCancel(ctx)
+	defer time.AfterFunc(n.lasts, stop).Stop() // a deadline would end connections before it ends striking
 	from = time.Now()
 	n.strike(striking)
 	n.beside = append(n.beside, span{from, from.Add(n.lasts)})
@@ -152,45 +154,54 @@ func (n *neighbourhood) turn(ctx context.Context) error {
 	return errors.Join(err, lab.Pause(ctx, settling))
 }
 
-// live makes the calls of an agent of the quiet client until ctx ends: changes at a rate, and what programs read.
-func (n *neighbourhood) live(ctx context.Context, a *agent) error {
+// each calls a function at the agent's part of the rate until ctx ends, with a connection and when it was due.
+func (n *neighbourhood) each(ctx context.Context, a *agent, do func(w *lab.Wire, tick int, due time.Time)) error {
 	w := &lab.Wire{Addr: n.addr}
 	defer w.Close()
-	every := time.Duration(float64(time.Second) / n.settings.rate)
-	first := int64(0)
 	for tick := int(a.id); ; tick += len(n.quiet.agents) {
-		due := n.began.Add(every * time.Duration(tick))
+		due := n.began.Add(time.Duration(float64(tick) / n.settings.rate * float64(time.Second)))
 		if lab.Pause(ctx, time.Until(due)) != nil {
 			return nil
 		}
-		c := n.next(a)
-		c.sent = due
-		if c.sequence = sequenceIn(n.call(w, due, c.request, `"changed":true`)); c.sequence > 0 {
-			first = cmp.Or(first, c.sequence)
-			n.mu.Lock()
-			n.quiet.sent = append(n.quiet.sent, c)
-			n.mu.Unlock()
-		}
-		n.read(w, a, tick, first)
+		do(w, tick, due)
 	}
 }
 
-// read makes the calls after a change. The first change must stay in the feed.
-func (n *neighbourhood) read(w *lab.Wire, a *agent, tick int, first int64) {
-	own := lab.APIPath + "/client/" + a.name
-	get := func(path, want string) {
-		n.call(w, time.Now(), n.request(a.token, http.MethodGet, path, ""), want)
-	}
-	get(lab.APIPath+a.apiPath(), `"id":`)
-	get(lab.APIPath+a.apiPath()+"/status", `"sequence":`)
-	get(own+"/delivery/?limit=20", `"state":`)
-	get(fmt.Sprintf("%s/status_change/?limit=1&after=%d", own, first-1), fmt.Sprintf(`"sequence":%d,`, first))
-	switch tick % 20 { // a tick is one agent's
-	case 1:
-		n.call(w, time.Now(), n.request("", http.MethodPost, tokenPath, a.form), `"access_token":`)
-	case 2:
-		n.call(w, time.Now(), n.request(a.token, http.MethodPost, a.event+"/test", ""), `"delivered"`)
-	}
+// change changes the status of an agent of the quiet client.
+func (n *neighbourhood) change(ctx context.Context, a *agent) error {
+	return n.each(ctx, a, func(w *lab.Wire, _ int, due time.Time) {
+		c := n.next(a)
+		c.sent = due
+		if c.sequence = sequenceIn(n.call(w, due, c.request, `"changed":true`)); c.sequence == 0 {
+			return
+		}
+		n.first.CompareAndSwap(0, c.sequence)
+		n.mu.Lock()
+		n.quiet.sent = append(n.quiet.sent, c)
+		n.mu.Unlock()
+	})
+}
+
+// read makes the other calls for an agent. The first change must stay in the feed.
+func (n *neighbourhood) read(ctx context.Context, a *agent) error {
+	return n.each(ctx, a, func(w *lab.Wire, tick int, _ time.Time) {
+		get := func(path, want string) {
+			n.call(w, time.Now(), n.request(a.token, http.MethodGet, path, ""), want)
+		}
+		own, first := lab.APIPath+"/client/"+a.name, n.first.Load()
+		get(lab.APIPath+a.apiPath(), `"id":`)
+		get(lab.APIPath+a.apiPath()+"/status", `"agent_status":`)
+		get(own+"/delivery/?limit=20", "[")
+		if first > 0 {
+			get(fmt.Sprintf("%s/status_change/?limit=1&after=%d", own, first-1), fmt.Sprintf(`"sequence":%d,`, first))
+		}
+		switch tick % 20 {
+		case 1:
+			n.call(w, time.Now(), n.request("", http.MethodPost, tokenPath, a.form), `"access_token":`)
+		case 2:
+			n.call(w, time.Now(), n.request(a.token, http.MethodPost, a.event+"/test", ""), `"delivered"`)
+		}
+	})
 }
 
 // call makes a call of the quiet client, and returns the answer, or nil after an error.
