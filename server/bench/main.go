@@ -122,7 +122,7 @@ func (b *bench) parse(args []string, stderr io.Writer) (chosen []workload, err e
 	return chosen, errors.Join(err, known("workload", f.Args(), names...),
 		known("engine", b.engines, "sqlite", "postgres"),
 		known("floor", b.floors, "relay", "ledger", "none"),
-		known("attack", b.attacks, append(attackNames(), "all")...))
+		known("attack", b.attacks, append(attackTitles(), "all")...))
 }
 
 // known returns an error for a name that is not in a list.

@@ -22,6 +22,7 @@ import (
 )
 
 const (
+	tokenPath = "/oauth/token"
 	// turns is how many times the quiet client is alone, and then alongside the attack.
 	turns = 3
 	// settling is the time after an attack that counts for neither.
@@ -38,7 +39,8 @@ type neighbourhood struct {
 	alone, beside []span
 	disk, logged  float64      // bytes by which store and log have grown in the attacks
 	first         atomic.Int64 // change of the quiet client
-	got           struct{ accepted, refused, cut atomic.Int64 }
+	accepted      atomic.Int64 // requests or changes of the attack
+	refused, cut  atomic.Int64
 
 	mu       sync.Mutex
 	calls    []call  // of the quiet client
@@ -55,13 +57,13 @@ type call struct {
 func neighbours(m *measurement) (all []scenario, err error) {
 	quiet := m.client("quiet").addAgents(m.agents, 0, 1, m.urls[:1])
 	for _, a := range attacks() {
-		if !slices.Contains(m.attacks, a.name) && m.attacks[0] != "all" {
+		if !slices.Contains(m.attacks, a.title) && m.attacks[0] != "all" {
 			continue
 		}
 		n := &neighbourhood{measurement: m, attack: a, quiet: quiet}
 		urls := slices.Repeat(m.urls[1:2], cmp.Or(a.events, 2)/2) // each is one of a login and one of a logout
-		for i := range cmp.Or(a.parties, 1) {
-			c := m.client(fmt.Sprintf("%s-%d", a.name, i))
+		for i := range cmp.Or(a.clients, 1) {
+			c := m.client(fmt.Sprintf("%s-%d", a.title, i))
 			n.attackers = append(n.attackers, c.addAgents(cmp.Or(a.agents, 1), 1, len(urls), urls))
 		}
 		all = append(all, scenario{
@@ -74,7 +76,7 @@ func neighbours(m *measurement) (all []scenario, err error) {
 
 // play takes turns, while the quiet client makes its calls all the time.
 func (n *neighbourhood) play(ctx context.Context) error {
-	n.log.Printf("%s, attack %s", n.where, n.attack.name)
+	n.log.Printf("%s, attack %s", n.where, n.title)
 	if err := n.prepare(ctx); err != nil {
 		return err
 	}
@@ -99,7 +101,7 @@ func (n *neighbourhood) play(ctx context.Context) error {
 // prepare makes the applications of the clients, and the changes that attackers have made before.
 func (n *neighbourhood) prepare(ctx context.Context) error {
 	operator := &http.Client{Transport: &lab.Operator{URL: "http://" + n.addr, Token: n.token}}
-	for _, c := range n.clients {
+	for _, c := range n.scenario.clients {
 		path := "http://" + n.addr + lab.APIPath + "/client/" + c.name
 		made, err := lab.Call[gen.ApplicationSecret](ctx, operator, http.StatusCreated, http.MethodPost,
 			path+"/application/", gen.ApplicationCreate{Name: c.name, Access: gen.AccessLevelAll})
@@ -120,10 +122,10 @@ func (n *neighbourhood) prepare(ctx context.Context) error {
 		c.event = fmt.Sprintf("%s%s/event/%d", lab.APIPath, c.agents[0].apiPath(), events[0].ID)
 	}
 	for _, c := range n.attackers {
-		c.reply.Store(&n.attack.reply)
-		for range n.flips / maxFlips {
+		c.reply.Store(&n.answer)
+		for range n.before / 200 {
 			_, err := lab.Call[any](ctx, operator, http.StatusOK, http.MethodPut,
-				"http://"+n.addr+lab.APIPath+"/client/"+c.name+"/status/", flips(maxFlips, 1))
+				"http://"+n.addr+lab.APIPath+"/client/"+c.name+"/status/", flips(200, 1))
 			if err != nil {
 				return err
 			}
@@ -159,7 +161,7 @@ func (n *neighbourhood) each(ctx context.Context, a *agent, do func(w *lab.Wire,
 	w := &lab.Wire{Addr: n.addr}
 	defer w.Close()
 	for tick := int(a.id); ; tick += len(n.quiet.agents) {
-		due := n.began.Add(time.Duration(float64(tick) / n.settings.rate * float64(time.Second)))
+		due := n.began.Add(time.Duration(float64(tick) / n.rate * float64(time.Second)))
 		if lab.Pause(ctx, time.Until(due)) != nil {
 			return nil
 		}
@@ -225,25 +227,25 @@ func (n *neighbourhood) call(w *lab.Wire, due time.Time, request []byte, want st
 func (n *neighbourhood) finish() {
 	v := values{
 		"errors": float64(len(n.failures)), "disk-B": n.disk, "log-B": n.logged, "peak-B": n.used.peak,
-		"accepted": float64(n.got.accepted.Load()), "refused": float64(n.got.refused.Load()),
-		"cut": float64(n.got.cut.Load()),
+		"accepted": float64(n.accepted.Load()), "refused": float64(n.refused.Load()),
+		"cut": float64(n.cut.Load()),
 	}
 	n.addLatencies(v, "alone", n.alone)
 	count := n.addLatencies(v, "beside", n.beside)
 	for _, of := range []string{"call", "arrival"} {
 		v[of+"-ratio"] = v[of+"-beside-p99-ns"] / v[of+"-alone-p99-ns"]
 	}
-	n.print("attack="+n.attack.name, count, v)
-	n.neverIf(len(n.failures) > 0, "%s, attack %s: %d errors of the quiet client, such as %v", n.where, n.attack.name,
+	n.print("attack="+n.title, count, v)
+	n.neverIf(len(n.failures) > 0, "%s, attack %s: %d errors of the quiet client, such as %v", n.where, n.title,
 		len(n.failures), n.failures[:min(len(n.failures), 3)])
-	n.quiet.arrived = slices.DeleteFunc(n.quiet.arrived, func(a *lab.Arrival) bool { return a.Sequence == 0 }) // tests
-	if len(n.failures) == 0 {                                                                                  // a change without an answer may have been stored
-		n.check(n.quiet)
+	isTest := func(a *lab.Arrival) bool { return a.Sequence == 0 }
+	if n.quiet.arrived = slices.DeleteFunc(n.quiet.arrived, isTest); len(n.failures) == 0 {
+		n.check(n.quiet) // after a failure, a change may have been stored without an answer
 	}
 }
 
-// addLatencies adds the p99 of calls, and of the time from a change to its arrival, in some spans. It returns the number
-// of calls.
+// addLatencies adds the p99 of calls in some spans, and of the time from a change to its arrival. It returns the number
+// of these calls.
 func (n *neighbourhood) addLatencies(v values, when string, spans []span) int {
 	var took, arrived []float64
 	for _, s := range spans {
@@ -260,7 +262,7 @@ func (n *neighbourhood) addLatencies(v values, when string, spans []span) int {
 	return len(took)
 }
 
-// diskUsage is the size of the database.
+// diskUsage is the size of the database, without PostgreSQL's write-ahead log.
 func (n *neighbourhood) diskUsage(ctx context.Context) (size float64, err error) {
 	if n.engine == "sqlite" {
 		for _, suffix := range []string{"", "-wal"} {
