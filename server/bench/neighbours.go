@@ -33,14 +33,14 @@ const (
 type neighbourhood struct {
 	*measurement
 	attack
-	quiet         *client
-	attackers     []*client
-	began         time.Time
-	alone, beside []span
-	disk, logged  float64      // bytes by which store and log have grown in the attacks
-	first         atomic.Int64 // change of the quiet client
-	accepted      atomic.Int64 // requests or changes of the attack
-	refused, cut  atomic.Int64
+	quiet           *client
+	attackers       []*client
+	began           time.Time
+	alone, attacked []span
+	disk, logged    float64      // bytes by which store and log have grown in the attacks
+	first           atomic.Int64 // change of the quiet client
+	accepted        atomic.Int64 // requests or changes of the attack
+	refused, cut    atomic.Int64
 
 	mu       sync.Mutex
 	calls    []call  // of the quiet client
@@ -150,7 +150,7 @@ func (n *neighbourhood) turn(ctx context.Context) error {
 	defer time.AfterFunc(n.lasts, stop).Stop() // a deadline would end connections before it ends striking
 	from = time.Now()
 	n.strike(striking)
-	n.beside = append(n.beside, span{from, from.Add(n.lasts)})
+	n.attacked = append(n.attacked, span{from, from.Add(n.lasts)})
 	grown, err := n.diskUsage(ctx)
 	n.disk, n.logged = n.disk+grown-disk, n.logged+float64(n.output.Len()-logged)
 	return errors.Join(err, lab.Pause(ctx, settling))
@@ -231,11 +231,13 @@ func (n *neighbourhood) finish() {
 		"cut": float64(n.cut.Load()),
 	}
 	n.addLatencies(v, "alone", n.alone)
-	count := n.addLatencies(v, "beside", n.beside)
+	count := n.addLatencies(v, "attacked", n.attacked)
 	for _, of := range []string{"call", "arrival"} {
-		v[of+"-ratio"] = v[of+"-beside-p99-ns"] / v[of+"-alone-p99-ns"]
+		v[of+"-ratio"] = v[of+"-attacked-p99-ns"] / v[of+"-alone-p99-ns"]
 	}
 	n.print("attack="+n.title, count, v)
+	n.log.Printf("%s, attack %s: calls %.1f, arrivals %.1f times as long, %.0f errors, %.0f MiB of memory", n.where,
+		n.title, v["call-ratio"], v["arrival-ratio"], v["errors"], n.used.peak/(1<<20))
 	n.neverIf(len(n.failures) > 0, "%s, attack %s: %d errors of the quiet client, such as %v", n.where, n.title,
 		len(n.failures), n.failures[:min(len(n.failures), 3)])
 	isTest := func(a *lab.Arrival) bool { return a.Sequence == 0 }
