@@ -194,7 +194,8 @@ func (s *Store) encryptSecrets(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.engine.eraseOverwritten(ctx)
+	_, err = s.engine.eraseOverwritten(ctx)
+	return err
 }
 
 // findSecrets returns an error if there is a secret of a kind.
@@ -280,7 +281,7 @@ func RotateKey(ctx context.Context, o Options, newKey []byte) (r RotatedKey, err
 		return err
 	})
 	if err == nil {
-		err = s.engine.eraseOverwritten(ctx)
+		_, err = s.engine.eraseOverwritten(ctx)
 	}
 	return r, errors.Join(err, s.Close())
 }

@@ -100,7 +100,8 @@ func (e *postgresEngine) allocate(tx *sqldb.Tx, _ int64) error {
 		tx.Queue("ROLLBACK TO SAVEPOINT room"))
 }
 
-func (e *postgresEngine) eraseOverwritten(context.Context) error { return nil }
+func (e *postgresEngine) eraseOverwritten(context.Context) (bool, error) { return true, nil }
+func (e *postgresEngine) eraseDeleted(context.Context) (bool, error)     { return true, nil }
 
 func (e *postgresEngine) overwrite(_ *sqldb.Tx, fn func() error) error { return fn() }
 

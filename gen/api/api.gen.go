@@ -50,6 +50,9 @@ type ServerInterface interface {
 	// PutLocalAgent Create or update a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id})
 	PutLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
+	// EraseLocalAgent Erase what is kept of a deleted local agent
+	// (POST /client/{client_id}/agent/local/{agent_id}/erase)
+	EraseLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
 	ListLocalAgentEvents(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentEventsParams) error
@@ -101,6 +104,9 @@ type ServerInterface interface {
 	// PutRemoteAgent Create or update a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id})
 	PutRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
+	// EraseRemoteAgent Erase what is kept of a deleted remote agent
+	// (POST /client/{client_id}/agent/remote/{agent_id}/erase)
+	EraseRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
 	ListRemoteAgentEvents(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentEventsParams) error
@@ -418,6 +424,30 @@ func (w *ServerInterfaceWrapper) PutLocalAgent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PutLocalAgent(ctx, clientID, agentID)
+	return err
+}
+
+// EraseLocalAgent converts echo context to params.
+func (w *ServerInterfaceWrapper) EraseLocalAgent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID LocalAgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.EraseLocalAgent(ctx, clientID, agentID)
 	return err
 }
 
@@ -961,6 +991,30 @@ func (w *ServerInterfaceWrapper) PutRemoteAgent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PutRemoteAgent(ctx, clientID, agentID)
+	return err
+}
+
+// EraseRemoteAgent converts echo context to params.
+func (w *ServerInterfaceWrapper) EraseRemoteAgent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID RemoteAgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.EraseRemoteAgent(ctx, clientID, agentID)
 	return err
 }
 
@@ -1956,6 +2010,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.DeleteLocalAgent, options.OperationMiddlewares["deleteLocalAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.GetLocalAgent, options.OperationMiddlewares["getLocalAgent"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.PutLocalAgent, options.OperationMiddlewares["putLocalAgent"]...)
+	router.POST(options.BaseURL+"/client/:client_id/agent/local/:agent_id/erase", wrapper.EraseLocalAgent, options.OperationMiddlewares["eraseLocalAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status", wrapper.GetLocalAgentStatus, options.OperationMiddlewares["getLocalAgentStatus"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status", wrapper.PutLocalAgentStatus, options.OperationMiddlewares["putLocalAgentStatus"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status_change/", wrapper.ListLocalAgentStatusChanges, options.OperationMiddlewares["listLocalAgentStatusChanges"]...)
@@ -1973,6 +2028,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.DeleteRemoteAgent, options.OperationMiddlewares["deleteRemoteAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.GetRemoteAgent, options.OperationMiddlewares["getRemoteAgent"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.PutRemoteAgent, options.OperationMiddlewares["putRemoteAgent"]...)
+	router.POST(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/erase", wrapper.EraseRemoteAgent, options.OperationMiddlewares["eraseRemoteAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status", wrapper.GetRemoteAgentStatus, options.OperationMiddlewares["getRemoteAgentStatus"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status", wrapper.PutRemoteAgentStatus, options.OperationMiddlewares["putRemoteAgentStatus"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status_change/", wrapper.ListRemoteAgentStatusChanges, options.OperationMiddlewares["listRemoteAgentStatusChanges"]...)
@@ -2858,6 +2914,8 @@ func SendRemoteAgentEventByPostCallbackHandler(si CallbackReceiverInterface, mid
 	return h
 }
 
+type AgentErasureJSONResponse AgentErasure
+
 type AgentEventJSONResponse AgentEvent
 
 type AgentEventStateJSONResponse AgentEventState
@@ -2869,6 +2927,15 @@ type AgentLimitExceededJSONResponse struct {
 	Body ErrorResponse
 
 	Headers AgentLimitExceededResponseHeaders
+}
+
+type AgentNotErasedResponseHeaders struct {
+	XRequestID string
+}
+type AgentNotErasedJSONResponse struct {
+	Body ErrorResponse
+
+	Headers AgentNotErasedResponseHeaders
 }
 
 type AgentNotFoundResponseHeaders struct {
@@ -4841,6 +4908,166 @@ func (response PutLocalAgent500JSONResponse) VisitPutLocalAgentResponse(w http.R
 type PutLocalAgent503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response PutLocalAgent503JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgentRequestObject struct {
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+}
+
+type EraseLocalAgentResponseObject interface {
+	VisitEraseLocalAgentResponse(w http.ResponseWriter) error
+}
+
+type EraseLocalAgent200JSONResponse struct{ AgentErasureJSONResponse }
+
+func (response EraseLocalAgent200JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response EraseLocalAgent400JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response EraseLocalAgent401JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response EraseLocalAgent403JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent404JSONResponse struct{ AgentNotFoundJSONResponse }
+
+func (response EraseLocalAgent404JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent409JSONResponse struct{ AgentNotErasedJSONResponse }
+
+func (response EraseLocalAgent409JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response EraseLocalAgent414JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response EraseLocalAgent431JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response EraseLocalAgent500JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response EraseLocalAgent503JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8033,6 +8260,166 @@ func (response PutRemoteAgent500JSONResponse) VisitPutRemoteAgentResponse(w http
 type PutRemoteAgent503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response PutRemoteAgent503JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgentRequestObject struct {
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+}
+
+type EraseRemoteAgentResponseObject interface {
+	VisitEraseRemoteAgentResponse(w http.ResponseWriter) error
+}
+
+type EraseRemoteAgent200JSONResponse struct{ AgentErasureJSONResponse }
+
+func (response EraseRemoteAgent200JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response EraseRemoteAgent400JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response EraseRemoteAgent401JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response EraseRemoteAgent403JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent404JSONResponse struct{ AgentNotFoundJSONResponse }
+
+func (response EraseRemoteAgent404JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent409JSONResponse struct{ AgentNotErasedJSONResponse }
+
+func (response EraseRemoteAgent409JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response EraseRemoteAgent414JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response EraseRemoteAgent431JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response EraseRemoteAgent500JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response EraseRemoteAgent503JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -13703,6 +14090,9 @@ type StrictServerInterface interface {
 	// PutLocalAgent Create or update a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id})
 	PutLocalAgent(ctx context.Context, request PutLocalAgentRequestObject) (PutLocalAgentResponseObject, error)
+	// EraseLocalAgent Erase what is kept of a deleted local agent
+	// (POST /client/{client_id}/agent/local/{agent_id}/erase)
+	EraseLocalAgent(ctx context.Context, request EraseLocalAgentRequestObject) (EraseLocalAgentResponseObject, error)
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
 	ListLocalAgentEvents(ctx context.Context, request ListLocalAgentEventsRequestObject) (ListLocalAgentEventsResponseObject, error)
@@ -13754,6 +14144,9 @@ type StrictServerInterface interface {
 	// PutRemoteAgent Create or update a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id})
 	PutRemoteAgent(ctx context.Context, request PutRemoteAgentRequestObject) (PutRemoteAgentResponseObject, error)
+	// EraseRemoteAgent Erase what is kept of a deleted remote agent
+	// (POST /client/{client_id}/agent/remote/{agent_id}/erase)
+	EraseRemoteAgent(ctx context.Context, request EraseRemoteAgentRequestObject) (EraseRemoteAgentResponseObject, error)
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
 	ListRemoteAgentEvents(ctx context.Context, request ListRemoteAgentEventsRequestObject) (ListRemoteAgentEventsResponseObject, error)
@@ -14154,6 +14547,32 @@ func (sh *strictHandler) PutLocalAgent(ctx echo.Context, clientID ClientID, agen
 		return err
 	} else if validResponse, ok := response.(PutLocalAgentResponseObject); ok {
 		return validResponse.VisitPutLocalAgentResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// EraseLocalAgent operation middleware
+func (sh *strictHandler) EraseLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error {
+	var request EraseLocalAgentRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.EraseLocalAgent(ctx.Request().Context(), request.(EraseLocalAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EraseLocalAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(EraseLocalAgentResponseObject); ok {
+		return validResponse.VisitEraseLocalAgentResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -14744,6 +15163,32 @@ func (sh *strictHandler) PutRemoteAgent(ctx echo.Context, clientID ClientID, age
 		return err
 	} else if validResponse, ok := response.(PutRemoteAgentResponseObject); ok {
 		return validResponse.VisitPutRemoteAgentResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// EraseRemoteAgent operation middleware
+func (sh *strictHandler) EraseRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error {
+	var request EraseRemoteAgentRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.EraseRemoteAgent(ctx.Request().Context(), request.(EraseRemoteAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EraseRemoteAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(EraseRemoteAgentResponseObject); ok {
+		return validResponse.VisitEraseRemoteAgentResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -15754,444 +16199,453 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P17c9s4lgcMfxWUdrZyGVqmZPnalZp1ru3tpJOxnU5Pt7ImLEISxxSgJkgrmryuej/N88GeT/IUzgFI",
-	"kCIlSpadm/aPnY5FgrgcnPv5nc+NnhiNBWc8lo2jz40hoz6L4D+f0d6QPRM8jkSo/u0z2YuCcRwI3jhq",
-	"nA8ZiZgcCy4ZGSUyJlzE5JIRGYuI+c2G02Cf6GgcssZRg4st+HPDacjekI2oGi+ejtVvMo4CPmjc3DiN",
-	"F2PRG85+Cv5MRJ/EQ0Yk+ythvMcIT0aXLJJNchITGdOpxJ/piJGEx0Gon46uWUQCqeYKEyP9SIwIJZe0",
-	"d5WM89M87B/s+e5B6+Cg09v393bnTNdpfNoa0zhmkZrh//3pbh3Srf7Hz629m7/BWl4y5r8O+NXsct6f",
-	"vjaL4exTTMZ0wBxCJfG6ievu9N6fvob/YD+RiIVPug31VLfhkYenL5+Rg/bBwaMmOQ4nasnjiEnGY4fI",
-	"QO2JGrPPmE+GVBIuCOOFg8AvbNNxsH3NolbT3e6FAePxdqu9LWMaJ/KiN6R8wLb/Qfsxi54cum5LvdTe",
-	"Y+oUnhS3qGymC7ZtILbUH7fkVTDeErArNNwai4DHLGoc9WkomdrBu9y9S7VrRHAYJ6QSx6m/Vz4Lg2sW",
-	"Tbf/ccn6ImJPOnut9l3uhehR3IA5+xGxcUin+UWUTx+f3N5ZcB9PacxeB6Mghv83++1TdRdlLMmYRWQo",
-	"kojEQxrDXPBbZESnZESv8jvbctX/2Z8e0U/BKBk1jtqtzn7nYGevs+80RgHHP7qOmZvalgGL8pM7ZSMa",
-	"cDXn6gnCvGjESMj6MQnUuQcSppyb2TonJVnJjp2xnuC+TDmUnoS6qDK/RwcVO7Szp35Ip9Eqnwau++T5",
-	"7AxO/Ixc4CGHTIZBb2ixyweShGJAeoLHNOCSxELkiWr/0mWt3u7lYX/P79CddqMw09eMD+Jh42iv45RR",
-	"FYuj6XEfCLxqf2JBJjRQ8kTdLnu6yMvHjMYFIdPKTWL+/nz48OE4iYeMx0GPxmx2HtavgeAEBmZIRfD9",
-	"v5JAyRLgKXv7u+6j/AY9ZTRi0dzbdeM0woBfgaQ9HjAeP4vUmtRFD+HfL64ZL6EgfIxQTtg18DA8TKpe",
-	"UZMQYxbBpE/8xlGjVzqo0xjTiI5YrCU9vHwRqBf+ZmR681L40//aDvyG08DLnD4A59Ac03jYzH5RC7LW",
-	"ccpGImbrXsjMqHe6kucsZPbmza4Bn5g3b784xj3M2Nql1adsD3Knc37F4nlb/IrF8yY7yL19fxM9A2Vp",
-	"wXQfSIJK1YJ568HuevZz6WLxPt8nRVjfWsNOz452p/N/Hci4wHJL5q+eyi0A2GDJAsKy4e5xAbhlz8As",
-	"qLMOPAiCdsTC9eRHv/NlFSXIbQ9mdrz7XMJdHE3l8He6sHfJXCnwfuzT+VJrnNybIMjNtYo9ndVkT+Pk",
-	"ngXBu2S+IKi11fcmC/KzXcNm36MsGI9DbUCg0mX9ocxUvRZXetuz56q0M3uomflnv613Fa9YPHcJqUSe",
-	"N/9BfpC7nfwz+BdaGnOnnhkj1gSMSYJjVtkk81ZTmGdxIcUpzuOAZoYkVA8hpdeb4By2uOT85vKNdIIR",
-	"PLXMDOdxk9pTxDuG/z3X7Kmai28PsPI0XrG4ag7mflRNYJC+epuvg/tpjr4cwu+LDmaQDnSbuZyxXsTm",
-	"7IQMBjzgAyLhuRpz0gOuPCelEVkXdq7OZD22aGZhcdhbTfA5OpeDuSqdnz5UZ3LWkLeaWsZL5s3NYlG1",
-	"ZmePeqvpWYxk3vxsDlVrgrlxbznDcUin8ycHT9SbFg52qxktsCFeijAUE7ytOeuhzgTnGxC1p/kuqeSp",
-	"lrZaNZFxcmu2qjT+CrZqTaAeZx0nt+as7xK9s2yOLqxPS/TJiPJpTWIfWyOvPL1TppnTG8qnZZquotol",
-	"GFiUG2/1aYkwfEp7V1VCSf0OYeEsKBiJOKcJ5uVVyUzzn7jFVGMas+qJxobklhOgkT3sCpPTUmT6ihmB",
-	"Mq2W7SZEWirH09cXzKJUs3caZuy5swV/TNGHXxGMsNRD8PYsduTXiT9Ys09/cGouEaZRd32Loy11F7hk",
-	"hOUeVphzu1esztBcxdIGs0N8hctSjJfN0ZXh0usbXnuhOOjXsNrFNLr4FL9K6ixOaj3nWD7qF19vSWzj",
-	"nMm52nbMZFwi7SuWHlZ94KtYevFU1r/28i988cXnfN7zyPwdTSQjIiIRk8lorsQZJ18pt8o7nde32q/0",
-	"TisSWyhizxj3Cc0R9JTEAlZs5aBVLD4u+cRXse7FUun2C//6pBYarQvP3LJtK5aXlA70laxv8dnWXeBX",
-	"dYIvg0jWC8T01ZNlEQ0laNYfmnGXC87AOhb5ynEJOpt00exXcPO4uV1dbNXifFI+sGhGd2rn5uf+MoiY",
-	"X98sz5KoJ4qzoVNP8bUglnqV1crpHS8LEy623W37wXShdbLFNOUP6lDNamkDqxB7bTvW2v8lpv8FWVOe",
-	"FGslmi1zRCumG6xyRvXN1GUO6esQIMVTGod0IavDcESNBcJgq/ED/MaCOadeZZh8mVtZ/740n079y3fL",
-	"pXGLXrGFG5/VcdzfNsMcb4rjVmTpv+XhlDAeg0kLdUJYyhD4ppiAM+ZDQRj7pLc8UC/+laDQ4HTEGkcN",
-	"eDWXJd8X0YjGmK2/12k4Wd1Dp33YOdzbbx/uzi3CWKaoBlZXpYDc3RrnFkgsPf8zXQ9XsQITrJsE8ZBQ",
-	"MoB8i6hYRdckJ30iRkEcM98hnoxpFHuoODIJP5pxzE7QWL/a5TRihAsSCj5gEbli49jRZKyrAwNJOi3X",
-	"AVZJ+iIi7m0IYk1nr9jqyfOXQVhN4bN+G5RWsJeaGJrkFItBJPGQVavPe5ULzLj5ykTfuv3Cz6djtsTS",
-	"KbfldCDJVcBLVh74C9YN07ZX/reI9RtHjf/azopQt/FXuZ1OtJiGVlbV9J4HfyWMBGlxUyEHLSvN6fRb",
-	"Pbe33z/o79GOv8cO+zuXbdry3d4hO+jvU7MAxT2t+edtH8VLsQSocRRHCau43jttxVBni0R32jd/a5SV",
-	"Rj2FcqcFzEiEPl5BrF4UnOUocjn2hAVWNa/c7SgPOW2t00Op5RAREe9/RswDrmGVFerHYnHFCsf7PyNW",
-	"foJ5QVjj8BRvtg7v4Z/HW3/Qrf+4W4fNi62Pn1vOXufm//c/I/ao/CiNiXQcx2w0jssLqJGFpjSLjzpY",
-	"otxKjwxrsguXCW2kLf3O3EXZJXILCuPMrDFlwz8um3cwSsMXuYwQhwScnL58RnZ2dg6RJEdBGAYSa/pq",
-	"LQdH8rdozRU12m5rf8vd3dpxz1u7R+7+0a7bdF33j4aT0bFPY7YVB0AZ1QdVUXyujonNKUBPi4kDXvQS",
-	"1loxjN0oX9yeu+PuUNZuXx4eHhzstebP/9rwy9I1qBdnfJWLZ6f+Z0vz7TrnAS9vhWIQ8EaZbsM+xYzL",
-	"4DJkW4wrOvyz8Er6L5HEjY/2AmtxDnvvbbov4Qi22j5vccvwQ3u+VWr+CYck2dQ28dQHPYeIeMiiSSAZ",
-	"oUBRtQ4oMgZB2WGogefSTLXyeD5L6aWXHuAXAkncVenffKQefR26bstZSim0l3vOygzHk5mJVx8JeReJ",
-	"HpNSCdZhwAdqQ3itdaoPrHpMH9jlUIirpS6Ak8FhKOHJYF1aWlROeIIf2lpwI7Kpj+Tgov3z67cnuz+f",
-	"/uv1b693/2ifnrx7+uzns/bb9+eoytoCdRRw889WjRWfBQNO46RcJcLsJ/iZXE4Jo72hyYMC+0T9Kh3b",
-	"yQlOAYdIpqzcmPnqNTmmPSaPiHfdcjxCua+03Z/fHD/bOvv5eKu9u0cC3uWXVLK9TpOc65wr5pOYfQLK",
-	"97JN85zsX0reyJiOxjiomoWytEGdJu/enp0TrdKAQoZ/fvXi3Onyf4tAjQ8C1BexXHha6TbUPLTrlvP3",
-	"073/nfy+fbYd/PW//+yf/tU74b+Nzv73TfLyxS/u/oerd4fP/xp2Xm9ffRo8aSx9bOdm7fO1h1TfCTjR",
-	"SoLGMWkd7rsLl53ucE3lp3O419rdO9h3l2cgdXUDzSgDTjwwZT1AJglQUcd1EO/Y4gowsNckJwMO4DTq",
-	"0EUSm9ertPZZpaESi+Y2DgZQKZY0kgNdL1luhhDKp2QkIla5susvbSC/QA1F2ZmyYs0ml5aD8YVnLxlh",
-	"5k3pEBqTkZAxabuuMpTHTOOipP41EgsiGfeJVKyZhshbLiPau2Jxl6slS+KlQ14E/p/uxye7GovH/nPr",
-	"45M9ZDL5xz8+2fXIiGkzUUkCh4xZ1FP6FeM94TNf8SAuYlSWxqHwmblApWdjjZ47nyBmI7mWg7qBV05w",
-	"vLab3UYaRaDmLDxHNf0bpyHjKfA6NaOGhmM6i2lUIv8/DFlkQSeB80uSoG8uoWLy2jfWJJ6yvmXskYc+",
-	"69MkjB8dGeubEfwtjaVptJArNo6bXe6hEPKOUh9aIfjWJG8SCRBa+muFOQyCa0vXKJwNzLq2byXbDUXx",
-	"Jz4bjUXMeG/6C5tW6hhXbJpe8RQ7BnQLZLGEkvfvT56Th35E+/FWwOL+1jCOx3QcbAXZJ7au2HQLeeEj",
-	"cC1y0eWpr5BGUXDNfEdjvOSQX9J9Bq3mik2b5KWISLsDGDrS0ngsd42jHnSIUv3hjigh3OWDQowDv+7A",
-	"E0a1CyTB8jSfxJOgx7T019/WHlUOKiIOLyIU8bA//UQaId5pt5td3uUvokhEkqC/NNZAafjNK4YVH5Rg",
-	"Gq6fejqiXPxevetHYjxWtPhCaTwGCyfdpZ5IeCy7nA5owE1NCY11eQIu4q9EqFfU5Uj1RnVoDvG6jV9e",
-	"/Kvb8JxMbVEf9X558a8CN8GhtFQbUvVJw/R2dxVNR7QXM3UuAe+Fia/2VH0YVzKi0ZXEE6G9KxlSOWTV",
-	"qo5FoluKRit8Nu3d3fnKynL4Y6WgV2+QpVlGkXbM5Z3oNAzhtCIWJxEvYhUpzlZ2jeGMGqXAT4ia5a5N",
-	"zmVx43oOVXAA05FAo2dBjVe20p29cofqoIY37vbixKxTazI11pn6RhZ4DyxF5Y4X8I4O2O1oseW6ayG/",
-	"tdGeFQ5fifgWFPClC93/wrSH67wN8bW/MPGhE6vW5EvgB8uvThaHXqfb7SyojoJaRgpIZE8L9gsae0pV",
-	"V1I2C/Eqw9IhMukNAVey4GJ2j1z3j0rLDOzXcuOl2g29zNWBnOG6FpkBOoSagzmqY1w/LJe6DuEtNaP3",
-	"PA7CVTY+BffTe54pwHgYHmxm5VYDhuJdbvUHGsSLIQqVBkyNzh/AVYgg5s2VcThlcZ4Xu01ybGBpE65U",
-	"p1BQH4AyKZcTFhFGozBgUdWy1UfLWfSOu6bw+I26l6gSZ/iEaTZUT/BY/6elmm7/W2Iqanr5P2s2ZSy4",
-	"nJs/8BtHrV01YRYPhd84arx6cd5wGkkUKvUvjsfyaHtbihEbChk3e2K03ReRz8JtORST5ng4VlbdEpFk",
-	"nD6srcSJg3zXhMfzGf/11xsxCn9sIDvsMUhHwmNlPum0XPJKcLhryKzmha/wWh41/EDSy5D5q6zXXNLS",
-	"RZcVImU4U6MgfvGpx5ivePMymzBiUtJBFnIlrTZQ95BeMwJKrJHbSvkfUol//Im8enFOyuFqQS3ZJurk",
-	"JeSnhqaAWmpAIC3T4e8XzMy79o6BZXaqSb5qv1AJURebTTLrSC9SrUP9czSjkeFi1W22sLV/39IQrVsn",
-	"ftXk9OPbGZjrTZrA8auIX4qEr3w0FpPKAcq0dvbVnNOTm91iLuKLPnz6LnbXTjAh+Zi/L5jM5zOscT8z",
-	"YKn6u4n7kW3PNQ1CdVMbTkOHsY1So/95AbJpzpX3LeCPlsnklCKJepiDEqjjSEN2LTgbNRdk20uxB73g",
-	"eYdh4Wjlt8nCiqi7W39+1puQz3UF63DOPlppQ0cNoNNG/d3MVI35zxW2eTxEFq3Freu6j93Dzv8o7WHE",
-	"mlHScBoi9LP5hmKgZiOSOHc6h67butGDS9iAXJpoZ7/VsjJHU2aPf2D5RF4QlCKJewKm1A/wgZy4wTzk",
-	"QOpUGaVSQe6U8zk3UMseCO5yjcEYBkJhRIfkIvQ3H28+2oRX0JVyiCFOLg4H+o1xHNekV6Q8RY45t/Ac",
-	"AWd/XSlqnLDROJ4SeLHARAzg/DzmAc/kwJv7pcUXZWPAK9slxRo3hQy3dXJ323u4IPftspr1W+lvdyYA",
-	"7DKle+H8T6mv/7KkWgt+XLjT/YCFSnnVWqxjHcLIOPMhRHQEwV0I/DbUjckdlo1trtZ5TcNg3dtrPpFu",
-	"5ojGPZ006IteMoL0Bg/X5hHF/STG1GGN69v1LOG6/o5fhqJ3peQpSDq0HhpAoppLnwJ3rr9lOInjHjjL",
-	"q7Yscyill71XDShYfeOrUAhvnNx4+bqmesNZ7xRGK9Tg1BvOfikdrwist2io3PPpKDlcvEVDZA/b72cQ",
-	"TDXe1w/b72d4OjXe1w+n75chxy0aZuad3Gh5mLc6Y1lv5EYqoLLVGcp+JTdWEUKtzmC5dwqjpXBn9QbC",
-	"x3NjzCiddUbKv5SOl0MSWzRO9rD9fn0qzB6237eRu2qMkD6ejjEDr7VolPwL2TgzeFgLB8q/YY2Uh6ta",
-	"PI71/I0NR2e2dkkrTP0Hxi4wTOY0EqnERXvXvTFWBLuefdA812m7N5k2XhzNeq7l7t6g05rJWF6MWXQx",
-	"FEk084Z5obW/s3NjFKmLzAQqH77dOXBvlpRhhsLKRZiGpNPOiiAiiWRgzuHL61Q0jeK4YyuOOuv+rnTG",
-	"O1YQnwneD4Pe7dXDIK8aKuOMXjFe0ATzjpi9nDaOS5OEhhGj/jS3x2aW693bwCdmnk5BIV/k7CIPvTJ/",
-	"nPdofUeTF55LuCFKnQ8FD4NOTEQvzN24G1Kzfo6PnH0aBxGThRFbMyNm/oSQyviCZhUn6HqGnElIRhjS",
-	"64APSJhwSB/0E6wuvVBGeKvd3HUaeJTGuRQtWFD7D4sQd90dp3HNIh9uTCNicQTSpuDh5+xTOseqsXeb",
-	"rTYsLTL6g1v0rWQO8jHjPoZ2lggeOCaNFMthF+Qxz/NxZJS4on8jcwPUc2v41gfv0KWxhDfDXkE0U6Zd",
-	"/XKhpPsmVzfV67FxvGzwYXO7N7d7+du9bOx7wc2cmtznQBI9fbipYxpdYVan0slSH+uYKu0v52bwy4FW",
-	"q29SGTJr7jo9ZzHFKP0Slym9KH9+FcT2Ma+ib+765q6vctcjy+eL31H/Q7Z+hwj01s/kQVbRc0Tmj/eA",
-	"bA3I1taYxsMtKrcCSR7UmfQ/7JjXkzTihcn9GSE/ATLWKf9WlOoJHQf2s4H/pLWzVywN4HTEnriu+9/t",
-	"Y/ew898dNw1hPVAUQ2NaAJ5p7ew1lg/HlUYp87MoDaPd5BQVq/KszhmunDXyhXdezX1Cg1h3q80F3fRN",
-	"MmlRysjq0yA0KeJpx2PBweT2EyhaUOwFM6HmXL+bpUWclhcLBB24Eswr63QmpJWYnf1WuzIslYZP78q/",
-	"kOEH3UtASsPM3l3qjW5ll8u8WUviDd6RO02/Weh7yNr0rfE01knUqPG1dltqtvOcPfb+4s7eFYFb6GWB",
-	"xNk4Vsb1PZL9+dJh2EXqWZn2JK7WrixBlVqmLGUZHDeoz+3W0TiKleJHJI4S9uBb1UbcUomoFlaherh3",
-	"pnhA3X1e15gpy09L8L9dLaR6x5cQ/hYqskzCyrh4HisB8rqVbIjgpaaptoRM1+Uc51hl3TjsH+z57kHr",
-	"4KDT2/f3dhvFdIkCMEVWUhcPhYSUVqzKLuKnHGn8CqVeTSjMGGrwEHCHQiVaMgZbXXFDXdsnOPtpQXkn",
-	"QJy13R3MDWMyvshMHPV3i5/3GfMv1IeBy6yRnT+rQmgjswBt5KEH84ijhPeUres9Sn38+qVLpp6HNHez",
-	"EbipBniqy3tJFIGU4MwhHvzqmZHTFXqP0qLZdFOgnHXBjorIsbPpu5zDZ6D0jFGZLg5eyunGPcpB42mS",
-	"p2yAtfeRhshCZLsnuoZ3fRLspYguA99nfFU1gfYAVcRnPIBsvIwLwg8X+oe7y7hSahUXBD/XhI2KE5ke",
-	"FBoqR8TLzccjDwXUw2sCsWpWOUHsSmFKQ+G9Rw7xEsmiC53Q45GHln4RSKL/nj6nP6eYofrmVL8QsmsW",
-	"AvhGxKh/oSbhPXK63KPj8eJ3ejQML+g40DWuHg1Dj+ii5iBi/hrDVD/Dn8+FeE2jAbuFEmnqbFN13tTa",
-	"tlwXM7TkHSWMhQFnaDDgEgnq92SnTX4Jnhq2EaFbaoQFPZTDvPSccXrr29R8vfopw+D56ltbKC4G0QDV",
-	"21Dao2lbb8dP6hdCCWcTqAKH+ncKOBcT84x9f63C94srNr2IcLbrPaplFrDGY+AxizgNYYqr7n+gByEQ",
-	"NV/zvugyK/SiNMmJMmDFIDUhffBxSF2GFQ/zxYxr3q18dt/KVQa5bPMaXjZdabWzV1pz5B5iPSOaTLU3",
-	"3846nFNAkAtpwF+KSYtpTVl1ZOO4+j2T2lPs8VZjwJlXzFi5tlw1Bso/XzpKVluyzFimQEOPWNJ3qc6Q",
-	"pa+Vj7lEmt3xorfNF2a6+i8YM/986Si1d7PsrcJNhP1A2vK/78pG6yKyuW0Rqzd1TjtFU+dS3qpvwZAl",
-	"L1WPlxZlLj2oLoXUI89rY7Zg6MpXzdhzWmUtGLrqTTNyRaOmBaOWvWVGrGwEtGDM8veABn8V7yJ2HYhE",
-	"Zgmht3Nha9tkrIfNg/zFQRgaqD8p7OrrrHtrLCCPDex7Wznj4sIMeiHTnNY1KSC/WhNQJuklI5EIQ4aA",
-	"N0dlK4JlpBBp5KE3O0HLUM91qO1ytUs6O5BcMsbtr5GHnnnwAjL6LtRf15mP96uIX/BbBCzsgE8LsyKi",
-	"K+YfkSCGMnulpcVBmM+cYBwqo2FH+qDKTYaMwzNxMAIyENjWwTry+ILx9Ucn0vmnUzfIqAAOnM6rOPf1",
-	"ncCpupDBKIhvZwzpa6fszJG6M5ad6bqu0YsVlQLqlr23EY3ZvcWAwL6hYahdj3pWJpKhpga4C7Yjw4uF",
-	"uBhRPr2I1cOeQ2IhsDt2sU8jjViXB5yMIzGImJRHpC+SKB3ewiff60Deaxg2yds+2es4dsQkRSyDLQyF",
-	"ZBhG034vwaHjEtWPd7mBf6Q8zSFSrIOGEzqVCBcoOIOFBXF+SWYL7FXltyWdlTLUA97lZnEFGjxlcTTd",
-	"Slt/zCfBOJrikzeOIl5Dg1spYNHc183j+HRhiFM2ogHXkfJaw2RvzAwlWbzEMJKZ2ax8G/PlV8vaeyYe",
-	"1fj7Pnl40Go/Ijs7e1ud9lanPRspydmESv3cX6exl6sJW8HaK2uoVMvcm3kxb+/VLnA7Ln/HstWWG6rw",
-	"Qvk4yxh9s6/ZFlpxG+raZrPvVYy6iuFX+bplsy23q4UXysdZxvgr2dXCxfzRzb/lbua8dvOWwbbCoGVv",
-	"zRlxCRuw/FXbCKxs6FzDCix/1zIDV5155au2IbjCRpe+ljcFVxi14sWbDD5uuctVmX57YMsvp+FDgBnS",
-	"L/opHloFsJL9nsk2RbdwRfrcfkFWqmu9Y1U3QHHf4YHTkFfBeAzFe9nIExFdYR5rLGIamvrCuvIWtqwy",
-	"KoMge+nerlYnsdnjhXsMthumB1Duk0kQhsqG79EoCphPRFIMDrwW88EA0nob81yu5iaa7Q44r3Am/7B1",
-	"19aZsKY3olOZnKaRHO8qO830nryXLDSrVH0ZVKPv8yLNqXfT+7RisZsh2HqlbpH51h3WudW5b3a/VE0s",
-	"QDvnwYgps+sW/hZADPcD7JGA6OcA2xksA2dS6zaVfWkSxMOAk5ZLrC5d67lPq3h/jbNTkeVQst7Fs/bL",
-	"3+TTf54MI9l7Ngz/efLmt79f7sqzf8mxuNwXz63fnzSc9P2LmVsyW2ujHb7mS2/6v/zzMDp49cu//orO",
-	"J/9+/+75wcnrd3+ciPZr+pqeTbLfxRMAcBzwgA+0VxZLpG4z4o0z8/6Sa1+45JuPtenJhmYoCavj2rXX",
-	"GuHhboMM9+PgwdWGSiOXU0JlD+uhZlrO1WW29wGaNtPNZhGbwIcAX38xz37JmK/59o3TOBdXy6bYmWQw",
-	"fLPhvr5qfxjty9+nfxweXz7zX/RfDU/+/Uv4hr8d/zOyKvUC3jja2VPiWvYE7loYgoy8YtxQ4FNGI7ZE",
-	"0grOvyqr1jSztDb3Ge0N2dYzweNIhIv2Ch42z2b7dYqtKFbAsID0HMAiu0DdS+2P+uEiP/squDm7K6ku",
-	"YQpMrKuY07v8AMvtOiYpzdt6G4RNLzvDvVCqFI8DGmKu8SQSfLA+UQkzPB9GIo7DVU+qLPhScVwmPIA6",
-	"ZX718icSR1MCzUNISLEds3VSS767rkOaiWikKJc2vUAaN/7V9yMmJaZKmiq6slfSAc3KuhzWtM6gyO3I",
-	"Yg25o6D5zWaO7u0cdMjlNGbyLjTNAPc0VJNf81V5z2UyHosovi1byxI2K/gaeYZjb51Px4wYSEf7K5+2",
-	"JpPJVl9Eo60kCnVfrZmKhRWHWSOPM2cCyj90/lnnodwZjbqdg939vW+PSsUbyqdFvMDbp8G0XNcmG2kh",
-	"TZgwcxVu65ctzrQnvfZ9XsF1Y29xyzWOhjzklpL0NCYTEV39RKi80pINcjmyxn8jrNQOeCCH+doNKzaf",
-	"whre556bRVl5DGvf+jNj/66DuneNSZk1cHWy9AksD4pTJpErymLcl+qwqqxfGIdnhUJpalYgyVhI6Ehd",
-	"enbGwL/nsyva2NBrTe8bkepUJ2Y9egdkLMbSvLe+c35/eqLYu8A0jFW5+/vT17PM/aB12L4Tzq6+prY2",
-	"q0Y5cNJvrXFrOE3ioYiC/6yecpUbY727gLp5IMkokBIwiBJ+xcWEOwStXOiwELFrcTWTh/bhw4et40Rd",
-	"mVgtgy3amQ8fPuQev53i+55nTp9bEB0Wehqdx4zoZEbKunMAaUwvqZz9JN5eXeWYXgNI0hxRn6GThYxp",
-	"BKX4QawLH1OLdESvmEwbxXb56aLemF6hIshz8Kipn3Zw170vZ5PksGjm4jKR6jUo9NR1NMCtZiwxS7rk",
-	"+2dOqHEj+V+BMWXZDG+YH9BzcOGsTlwLNXoYYb0ENlIThy4MJqPP1urT9a2Lw6WTR0cfeNJes2sWlnfC",
-	"1jWsWGepVD5u70eTnDFGcBDTETvgcST8pAe/KyOMJ6PG0Z/a1WbKNLE5BVZ5Nj5a3eXsJwo9yZ1Cz6r8",
-	"bI9BQphyYzWKrpWDhEy9vTlHqFmPSXQbR2LMoljDj9rpQJ/V7N/2wbE9N3eHTzEnA7p0fHQan7ZE5KsL",
-	"0dERvFVaVe6WNjdfoVu2nkvbQjlYYmWajN7gm7nV7dzoXKjPFYI7fyy55dUFBLM7wrqdg7IecHo2rZsb",
-	"uwfhnzA1x+D16p4O1vF+TMcSl/9miLlbzCUrozfOJvq4yFuoxsSaWEzFxd7vju59D2FtxT+Bq9KRzvtV",
-	"S14P5VWQ3c4KRz3nnNvZOdcdC/ulvT99nR+p4oyWP57nGnekXHIj4dGsb9uAxdC7GO4aNOEjSEAgrqX2",
-	"ogALBgGvS6C50N1yrthUzp5YFuxaeL//SlhiJddm1wCB2iwqb7lzaLyj/ntM45hF6jP/96e7dfjxc8tp",
-	"uTd/S/Ms04zjsu3JzJJi89UmeRcxqHBQ7NPL4nOefiw/8dJs5mX7N+tl7d0UQ4VLMKhcWmie2PJRxmXH",
-	"nL1X7ZtiSHFZEXGG783c1mL5b9nR9ZMwhGYu5vQs3Kk5hwdP5c+uLPC54tHtFm907hxzB1DYOye7P/Pv",
-	"eppqOafvIeWZCM1fUoPLV3z9w3BKcv2xNHYrOb6EfQxMXYZV3ZPt4MKukMXtrNxARVOyvN/teTBCrxX4",
-	"BbPJDgAex+4Fm01sTjB8uZaq+vuNAqFKcxhL0j3mvM6VBWnzWtiNGjSB2aowGd8PsAHqO+vwdYehKrKJ",
-	"BZGshGLkvNTeisacv9EwwRa6syuqsRJ8vSaJE0+TpHdUqHOCArUm8UyfUe+ojMTRtAti2eWF13W1m6W+",
-	"6y81nKx3aU5tz36fo7Vn51TC1FB5staHwluXWaoD+vrUrDqtd+9AHVvys2tQ25b8Ilzpclr/tVSsvYwY",
-	"IzGgPfVJS93I9u6ustMi2otZhJ2mRRKTHuZCWD8tlmgpv1MfWCjhbK3q/7rdT6671e1+avW73U/7/Y+P",
-	"/1ZJ4lkhS2UGjmVxZgCwrN9nvbgEpKRMyVy3XpR2NZ0Viwz7Qw6DtBbTuH5Sh1OS333sjKp351KIkFGe",
-	"1xHymV2lcs7UNVr4YZiVkIm6RDbJU9NoXDu99AsYW4hnBCZiX06o7HKdM3Z/4rJzk28DW1z2r6kqbrFh",
-	"jYFmb37JvFsLu4PrOezficYKOkuaDldK+Pk0t7qn+5rGLEoT5+DaTPUZgp91AHsBzh3Z7HI36zufJ4fi",
-	"Zs36UWrtnlZ4Qlbznky0V1WEsDSMkHB903Nz0pyz+s7sLdCrC6p0ehq5m5bdc7OOHEVWKia5ZMMSF0je",
-	"n1ZAjSwxlK1+wbVoL5/sWORdLC2dLMsyhymkzW41SHKKLGhoCXgZb5IXkAyJur76Kxec1c7JhPvxVrfg",
-	"LeZkFq5LBH5+tpQGoN9YUeco0I8+g3T7Fhy+hg2ds8nqegrOCONxND1KAw8QnsDeo54JfsAjGqazbzpk",
-	"rOxLwTOkI8EHVjHJA2k6VtmNx/OMYGdv/S7V9XoYgL4NCFtN5TQfbliFWDo3Wbi89hpm1IvbUmjOVbDY",
-	"N4DfXskGTDlYlQm4otKVTUvbgxVql9aC6o2KbNA/jlc3PlbTAIriv0TKw4954Q5RSDEK4lgZaB4dBwDO",
-	"at2ZeYKt1mmfxGx0uxN3MqFVEQf6xvnRekl3Z1U+V83kvsBN2P3KbkKnHgN0lrohCzxJeWO0Sbw0scE7",
-	"Igg4FQvj2YS4nTSp2DqI0SReVhYDL8GzgOpc/oIdDbYKgKzimpxLyX6m3OI28f7ZJaorZi/wiAgOGrhx",
-	"r5sTevf0d/LQA9e4huHCB0USy8BPzZaHHoY+EF7LrMJUK+Fv1onMmoVzaVOth0/vIxi/OMyu5qx36TJk",
-	"W/XC97b1ay9DL2x578g6CZJw0eWVBFmD3Kq2pJKGc9sxw1CzPfli9Jsu2lBwrQXPkvvMQpHHwwpNC6Fa",
-	"UZus+xDxdMcw74jorkqA3W/luxIP/dPWE7NAcl1u4jXES0umvSPSE7wfRCPmk8spsaM3TeJhUQmQTh8d",
-	"5CKCNJx0AFPG2yRej/IeC/F58KHjl5Vx4wOiSsHDlFZ719rrrG0arjUz2OG/08HSWRSPI7/9eCS2+Co/",
-	"kFR60bxt30SxdYQKzPG7EwdRsnF1hJIJuyTA0vq0p56GCkvviFDSE6MR5X6X+wEm5QieaUsPJIEnC1dx",
-	"Cb4Ej2I9Z2EHcsLaWv8yUcR7CbEsDKJUrL08JjNzJ2eCU9leVDMgkzFl7YSFiaQXiwrvJeuJEZM2x7af",
-	"RmYcpM91uc2mCwefg12qRwC5V+yvltKDxaCwwuBlitxQFpMKY13qkIK01LcPzoczxkEaVAYQ91DH7OXd",
-	"GgM763JOVIupOgssSZ5YvGua9gqDZl3B7i5LrjMnHA8pFxMWkUuR4AZ4WSG655CA98JEBtfMTiKwCmL5",
-	"/Fi9jRWyevBhBaNILmKNqfvUYmZDuiZBV0e+WYajxkYom2wyHlcfDvu0+uHsf6HD2ZuNp+YHzvEyw97s",
-	"wHHpPv18fv6OYEC6SbxXL841X4fUuUCW5ck1iffu7dk5cnRdoZalzOU2DjHyahEBPqoGLjLtQvjbaVj1",
-	"dyURiZxFdJSr8U6ri4/fnZSwcbBalmOOtqFT9JLYwBSL03lyBfJUkkUhyjzs55pClPV8XJbBmZtdp9/q",
-	"ub39/kF/j3b8PXbY37ls05bv9g7ZQX+f5uPuO+15CbwlyY10q//x804bsxurU+PsrLjKqT47fbNcYlbB",
-	"PQO+GJiDY+gmd+ClnplsMllG8VJ+S84mxSVVkfBcws2b52Yr576SfRWyN4r7kd+KBav/ddmzc2rnfuC5",
-	"3kO2Rza5DBBpHiPKnMxY+mdV+MqhmHACHbcE77G7ZUydb48x7W4YU+V0ICuhggAx90L9dkRa7QMSUe6L",
-	"EbkM4mLCFG1dtns7foft9vfc/dZB+3CHdi53e3v+PjvoHy6xPe3521PGRVPgmGXZadYHNr/utzxrup13",
-	"LM3eLN1AtmzrLtkg4FCsm6ZlYVwV9ByHUJnzHWFDgCDGosCcn9bqZpfBHErG1NO5g5hgqcGQXqvPhgnv",
-	"DfN733EP9+bs/v5NoQtuaVGEfiAlRb1VASejIAwDCzEuM62gm252k0WCPs+S1BldcFCMOpo4djFzRrEa",
-	"8JkB9E5eHc92HPiOUHMp5jjnjiBFwYNjzVDw5FK7uLeu4qiySj/1Y2HnTUPMlE4fSPPgMKu1xPzWnBV9",
-	"cJN1OF5c35F+DTzgrdVyyFo3+U7KNcRH2v5+QHmdhLv2WoRGO5fGUGH3ZEEHm9pmjcIJLbEKd92durum",
-	"hG4c0R4b06i0cvE86wTpWQ96aG2rz8OEHn7YeUbO1e9Yp/opfmRP1q7QhVH8YmLsVueyf9ju7+zu71/u",
-	"dHy6R3d67LB96LvMZZ39nb0t1+27e/uUupf00G1f7m+5rfzlmSuOWu6iMsDFpG+q/GfofkG9oAj9pesE",
-	"D2+sHt917/pv+oWcXjVT+5LyQeu65Llz9uky8ZYFuOvkyOpAxrunvz+QpBeK3pWT4jHsklHAk5hJQhWN",
-	"mTex+vuBtNqOWBmU2jXf5dCOyCTWish+JqTQXwUybQfBNeMWfFfWct4kROp2TzrV2WQ+pywe2sl6kJno",
-	"5aPl9mRxbag+qQWlo6QYb5yBMFbjrDO9V50I5HIc93oiKa8+Nn1y07DcrMKhG+HOyyFlFf1dHuQQzjCC",
-	"YFLoyPPMGadMpIAXQpsLc0x36irZpkcOlTIY8CyGppdrVTMWigD3Osuo1cdbf9Ct/7hbh82LrY+fW85e",
-	"Zxn1GidZVCcsdJZZH98pVAvc3ilgTrj0TsME0h46RfoBKCcTLSKJLDEFw/J3z2fAZvLi3XXnusbbrc5+",
-	"52Bnr7O/jB5g4CdLYHB0B3E9FXIS6+7CqDLjOvWh4D+UyAJ/ekFmddruyhnbM+eDm6cnvuB8VswlxNVU",
-	"pRKudnq76zu9WpkoN/N3pkKhgrVhAkfakAq5cxCV0zI1LWRqZnxZl6dcu8bNFzpfQjqmKJb7prg5FgNg",
-	"s83yTDl2fVczwnCVo3uKmWzA0um0slKR6TrnwitLTJQkuWLjuEk8mDAAxuiZ4lFaU1WiOWOmGopzJCJm",
-	"C+ouVxt+zaSNZGWw1Ozvi/xgMB0Y0cCDNaFjvG+mlGvTBpxSdjkIZOarTY6mGvG8WfQgGaF6MWbRBbS4",
-	"u4tzrie6xyyCVnbZU6J3VbLSLoeGd2V1t4m8WLaSYhkSycNFr51MUuyhEjKxKn5uSxpEUwYk5pSTRkXi",
-	"JXICzRcaZdRTPAbr0i4QLXLlWuUSHlsskK3msjVJQ09ulicu/X7pjVtylGpZtPImWlXGtTfxrtT2c0AA",
-	"0yaRdlcJzixCraHB10wvXUZznhtwIccGOF7jpphLXHRnpir1onjM0hGYW+kyzy3hOus5ztezGfSoCkCJ",
-	"5TJ/7jTFp7P2+iNIGkI/zdyKVfOMKcHPmhizrH2u7Uor2l71vY+tJaqHcwfplHhIiIgcdJuhC0NNDdwY",
-	"6cOpi+Te6oRby8fnUknaU2P4s2u/x9nvLJvXZcKgnDE/6/6U9sq+2/yurAhkXRhvezdZq4l6p5feEGx0",
-	"bapPMUYEUJJpTlTFObbu4BzVzhh1femF6PdS7wt6DO+BCpdFqNir6/OyA4iZa2K/NbeavLXIf6J45AXN",
-	"opg1iU+/sBoox+Hagf/UiJx9SldSk1wArTkXpdVZgLmW637CHDuyAXrYrKIxS027zVb7nqnpAFTe+QBT",
-	"M5fEIQkPoVonlig0zZ7IoZjMrjQrb7CKDJZxWrb2sQDdAKtXCfVUdoObvR+zyJTFp/fbnphbW4SvjBdR",
-	"LdMOXXf1m7i/EpBVobSiAiGxAglTmNwfCFjIGRzA9cNhujdOY8Iuh0JcVUpmE3/Uz20Fvudk0MNQ6gGk",
-	"qwk0P+WRHFy0f3799mT359N/vf7t9e4f7dOTd0+f/XzWfvv+fIlAwEF5joiGA6uqikx1jpxAz0FhWMu3",
-	"QCYRczLVcrOrkdPCCkAaloT/OMe+eM5iWpaefJyxgazyWM8g9f5XYwBVauTnRu+GbhKpUp563wAW+gWN",
-	"wkCjpmhcyxi9OnWRLlIBNB/kYnkXZmqXzRQIm34u9UFDGI+1zJpNf9MFY/VH+6BfWA+0QboxBbrD2c4j",
-	"qB+8jO42ZXErF+XmETVKBTvNYf5Uopow00WvOl4Gj4D7NS8CpcYo8PqM+RcR0ykFhcqpw/7Bnu8etA4O",
-	"Or19f2+3MQ+qsypPr7WHcVZI2KpgMrrNkvakGVevxsnNmjO0XccCY1IM5yfs1uFpyHUPO15IUZv3vFRf",
-	"1P2QQKac4Fttt5oZIeKexngvWw4s1TThwKLGMRPjsDTTLMszEDGBbVgqt0xxM2TIF/OVoLT7h+2NMhja",
-	"il/nSCKOEt5T0soDATKXTjptd2dlbamzIK0K97InfLORGoWxpMbPai9dXz2Yiemaky3jmzlMpgXoRXQ5",
-	"x59hsjX8HBk/rqg1AqasaYqEgg8AZLqgYd3K2rTQ56YXa1V2d78phw/cvip68PpBlNbwairQOqAlVc38",
-	"R3RqHddlGhlL5WkQEz/wHXKZxLmq4C63y4KNYavtgFT62mDDxIObomeH46oXCyV3QVS/4s48nErQ9AuN",
-	"jzNgZeUmLV4f9RuAqY9D6KElokLmcCNXEZ3mh2n9fIk898K9tzR+c6LpXCt5wReqeye67L3LK+vey0vZ",
-	"55fDm1WdMxlXQbQdE0jRm5MBv9BbE2QJqPfnSW5nsYdVXWPLlrXNbFSWgHMrN9/6jJedUtuYWvHpzKao",
-	"vgRfScF/rdr9erAAamUGFOXkea1Y3AOZ4agUYN5L0wN31yCIbpzGS8b8M6WUlUaSDXipEo2guikDDRVB",
-	"ZaCZVlALVUMlMdgE30LXHXpc1Z+6vMBycDQlAuD3WxlLlnpeVg6XsxtmWRH8eXGEGh5TOtOYRnTEYkg2",
-	"AcAbUP3VEfZFGIqJ1PhHPvt0RDy3afxFBbMp9QXlhNEiJb7SovigDwIKWsDsnei/UDWpYhjHtJjCxpNH",
-	"5NWLc4dAFfQyZsWMWox76cxVj1+LHg2PBxWtlOyGEvcARN3JNb4IlghP2Fd/7b00HNJPYclvgz++YkeN",
-	"du3SxwLuoLWEQj7K3WYhtJbpYIGTznWwSOR91pWWidMCxThFsOXqjhTZfbpFeffca3cvF2QJOEcsBS9N",
-	"JbyPS7XENal1M3JVJxQnqfiy4t262uGub0/RysmfznyqW0tGnLU9i9PiivS4pNr1q6KRiuSxlRQunoS6",
-	"u2iuDUEFOupXTPrkVBMB4h0pztDlJR3Dym/FWjp12A1ASrENLqUIk5iRYRyPlZoDUcuyDoxpR2NDAvnk",
-	"YiyYHgoZ46aN6BS2hAa8y0MWQ+8PDf+Pc/hJO0hGdDzG6MP78zPS2WuSZ1m3EJjE6ctnZOfwYE9t42Xg",
-	"A5wNJWMaD9WMEdTGALl1+ZhFPWVl6Db96KGRAu4/8f5bV2Pir9K4bprkbEx7TDol54jRPH4dgPcl90PE",
-	"utwKFSwd/E0vRxIFZbHgeQoGnO5IxKxS+cv1gqvQ/lbrLLcK719ne7n2nbSXuyPtdSXVz97tebrf/kbz",
-	"KzhSbLJeQu+z7tItFL/lrtx6JNU9XNMKiXtPV6TerVhW79u/Y60vd9gLKG4tSp+9OTUrSr4+WizRmcqa",
-	"rFZQ6dI6k/NNa7/lGl/Wlia/llNT2QK0IVmc5YVpXQ767pvYmGTcz/Sj2SpYzHudn70PiUyLUDIPj1rt",
-	"tYYc1Gtz0yJl0humhT65ubXrl04Xrjt+NM0Hrrjx45BOy1U19UuaN5am9sw2XlqqqkAPixktsNx57dIO",
-	"1iygD26chi84W6ZRGiAqR6LHZFGnbru101Mx8d3AAS+RH21jbxZl1JKZ9Hrrl86jx0No3Xse/WFdTTXD",
-	"T04XsHPL0FqW+bUkpViv5n06hwd1aWVPabxXgbJBl/06F/GRLo3HzD0L8AZiBvGQTU3bcTslhLg6RQCK",
-	"aDWlqJdLs7Lby7QGlDWyC61TJN5ERFeYXZhPKTRT8Y6gNLgIel56RRt6sLoJDNnj5msziQuxiGm4zMGM",
-	"aNwbNslbrqNpeuQUA9dCRyt06gSfxSUj1PeZD7A40SyKRV2oqHn5z5o1mcVpJpm/CBlRLoTQK8KfL2W0",
-	"ZMjo2UY2iZXcDKEt2FSgA50tuEQN5VseTkvAAnQfTwyHBpIEfqr7yVy7868UU30OoHrJik37j3zrqJkF",
-	"67DmQuaNqmFNIPbSAwhklhT3RbDXi7PCPEgL4FuJU2UC6NB3IDHR+FvCWy+uEVhQ2uU930xK51qX50gv",
-	"To2uhdq+GHR98amkyGHmQMgbHfzGk/LgvL1vAnodmOeXAVcvxUufD7l+4zTOFoLEGusuGPAivr+FlTDL",
-	"v8cRuw5EVUKw+VV/pJBrk6Ghqq+WJoE2JkPJehfP2i9/k0//eTKMZO/ZMPznyZvf/n65K8/+Jcficl88",
-	"t35/kvcOt9oHSwDW4tcy+LG/b3/8+5PHkBJvlnJR1XZgRpMvLJ7IWIwlrDWYATtd2Hug9eUqZRehDGPq",
-	"UAo27OEmeik83xWbKlq/pJLtdcpO903/l38eRgevfvnXX9H55N/v3z0/OHn97o8T0X5NX9OzSfa7WOp0",
-	"W/VPV5/Khb4MJaZ2GJbcFC4mjlk/FDo45lbDFLTOovT8YMBpnETIzNMqu/TPXu0iiDOcqb7Rc8qwZnTJ",
-	"FGq5uNgy5dBOQyz1O6DqGwtwIGKwEFCRdcKoiMhEJKGPfsQyzqFYWkVKjuF4mGuruFxZBQE6n56kOYjd",
-	"xHXbe5lS9sS0K7MJZm/nYF6FAQAwVNZvgs/LLJ1KK8cXnY7v3p6d/E7kkIVhodleEoXkQZ3g3j/K1/ag",
-	"UCWxu7uzCMRYiZkl9VLIEH2u3iv30o5pEFkttFPk5QGLpUN8BoHTGewtLC2V1SbG51mBVVWgmhlroN2J",
-	"fOWZveefG1kp6+IS1dLuKrkSonVWzbcWFAkj3b96cZ6lfeLWiz7JH9Ty0eMKAlvumpQU4uRKas2RayrU",
-	"d6qUz+TYWVmHeRSeKc+VtsE5w1TqoOEvL6DuSv1YQkDV1jrKlI0j0u4A5FxWzC/Rk9Njo2J/rbgo0r8+",
-	"jaRdIdpKCQwI/VmKljcD24sZ1Jat/cAOSX+1iE87d5LKsLd2HKn2EqBN3xZa08FawJruG6XpcOXe14X+",
-	"oblT3p8LMWeulZdPuvOUlujZAWVw3qB+MeOzqZNYPVevE6G/1ruyuyyWSZO8por7WhiXyuhFBx+AWw6A",
-	"nBCfYX0gJ61ZdpkCY1Rhauj0Z2vPZnJiclRUAMlY4Ho+F1esonsbtk6J1QNVvZAu4vLXoYoJXiRnDCKi",
-	"Skn3jpN4KKLgP7ol3FNGIxaR87e/vPi14G5yX1+1P4z25e/TPw6PL5/5L/qvhif//iV8w9+O/xkVGuG4",
-	"KwGaf/y84+oae40jEvBKdUVwH6smMxYC6yOBxOrzfDRtDyKdRqTof9aKO4CJ3xNlpWHH4YROJfFoGHol",
-	"3W1mOxopOyDwmdSVL5hN4ouCBReGyzQeL2bbwS6kIqp8wnjOhRPGP9b9tH764zzVI0eSuZnljtjsb+Vt",
-	"eFHVIwcqjfHYrQZc5OHpy2dkb79z6ChKgY3fbbYflaRplw9cv15fF25doAuw7t7NvGX+kBUrJlwm47GA",
-	"/hiDiGZ8KKIxuwC42wtEji/p/glzv8it6XbwDsYFN9u3TceZtL0QGIfekjVaC3AowLeQzlN7kbDaDQPH",
-	"YYiLyQIxx+9OQGzc81Jmq7GBwsqOZH4JGtB9pZMJoFGs9p1aQ5/XABFprY5+nusuCMz1rRITkLQuiZcO",
-	"5EH7Ag34od60ftLAdTQeLt1vbsbfoUddbL4ubCFXo53bzNety1fJTvUMrRPJxZxmf84HJkp+L5lIhQw6",
-	"GXAxA4FZJkKKlJnjKhl1FPe7jDjfSxYtauuY3VMRjczJiCgYBJyG6no+gEYe0bymjiXaMsrXkoO2e8lh",
-	"LMkSwhQrKJrE6ydh6B3potLsMXWINAwv6DjwnC4HiY6AMWpmNBZFYanGqY0pgc+m82vMWJX+KODzIbRt",
-	"bhVIddvNxApm3cJ+Nrs3ziJmkG/Xk9tlyM0Ej649g/zBQ8Ydvhv4hkHQ0vYr7RLFvX625g54Q2nIotKl",
-	"6Oupxms2bvWhzsKk1vV9a78iaey42LXOPpY8Iw58lGjlrUpTNHZQnPLU07kdbiuAENxj72HMS/1PaT6k",
-	"Yc7vz58V7u7782d1r6569ONCEEYDvmBz0Ywuzf22GnjmaMlaRBmz/S3rwjYXpomn+JMVYHTAIuNIsccR",
-	"nRKZ9JT6qJOyLGC6HuUQeMbfm13uDRC2JRfXwE6SzCedlpvfXvhI3Q22szDMi2m2xQD25MZpfMiACUtQ",
-	"5jhJeLGFytTcB/DdTlmskweVtsizzp4yl6G3PJhV+jUMvSQyJgOhESULIFXuyldrZ01gQ1nDSUg3geRI",
-	"2GondfcD+LCu8PATQN3gS4HoLuOOn9AgJoz7EtyXV1xM+NeHXjxj1FZCKWEqQBIF8fSsN2Q6X/4S7eQy",
-	"/CGwW6HnKGS2kG1Bk3i4DX/3HKTcOk4acMiBtC9Y8MM4Hjdu1MQC3hdgBQgeU2Qm6JJExxU2YdIhqixW",
-	"NgjiYXIJkTLrMfu/Z+OR1o+63EHHGiWWu1LyV8ISlqXuUTAsSI/xOGIkFAO4kyIiIombXd7ldvtASnqh",
-	"SHzy7unv2toHXejx4yz09/gxeeglUeg5xMPQm/qvDPzWewSNsHTtMcSmcxVm5MOQ8S5HVlFal2v3c9Jr",
-	"tCfwnMb08WMTgH1/+vqoLJ2JPHz14vwRfF8SClpyl18Kf0oeKmJ4BEs/HzLJ8DqjE1RdzRGj0HzZZL75",
-	"opeMGI+P1BuPyePHuF2PHwPQViJjMcq0hndPf2+Sx48tEayes23JFIns+N1JEwe0yrRh1DTxEsBlUmFW",
-	"+Ia9qyWviSSWgZ/6f/FL7Dp7ONvRJjkmIGPVdiEGUi4BFMqQHz/OndLjx3pII7HUqHBucFscrKtWfG8s",
-	"otgGd8JOq/ptw+DV22JBExSlhQ2xi4eaKOB9Pn5soGytCelB1ZgRUwQEr8yIMBRZ0dSCgFfPcTHB7R2H",
-	"dIpj6DfIiPKp/gpg6alf/UAqxdPCrjqJZTH3HNFHNUSfHsE21szmqe9PhkIyMk4uw6CnvpjQkCAPuGTS",
-	"OjUJEimIYbfGMYtIt/FPuPvwDMGHuo0mOdfk1uUENhDKdWg8lI4pxsNOdYg1K+Fq/Nd/kWeCqyECwSWS",
-	"/gsQxVDEDu6b6JppTVi9byrk1OhxRINQbagMqRxmTX0UL/CDiPVi2IT3HKSSvrgprBLuWaAtb/XgMXn3",
-	"/pyEjF4zaeaccNOo18oKwfwYMQoAwkpZBV7qsSbKOFRcMmKKI4B/y+DAqo94/zNinqJA4/qOZ2w17eI/",
-	"zhlnKGh0l1mdrKjGUyIRmG26s7AugAbY2TlUv7w/f4YbmGuATtKyN6XRjhGkMn1NCWPUKLy/u67remqu",
-	"6mjVP49c14PrzOhYu/GxF5k0beMDrlYYp9F4mCoGh65ZJKFVlNJfqe+rbUuYWqDZc9hp0eslEW6mvTjw",
-	"0EfMId6MJuqRMMAqvhRyWE0Yh29mpGX35CXe71t6H7ZOlIwpxjIfSMWrDGKDmiUe4zHXntdAEu9z17gB",
-	"uw2HdDWEbLfxD/UP9Gl2G/+4gT3TqAgpFT3sfPr0iMhYRBbogvrCiXG+kZD2rhRzREHo5BsLB5J03F2d",
-	"j3wchmLiZa+rDYFlAhtTwjkwks/g4b8O+JUHz8T5HtagRY7pgKEn/qB9cPDIXNpjsIFAruf8RYR9MrE/",
-	"dUG1H1Y79jCFDOmYxmXqEjBflMVZKAhWBtj8Xa437WiBOkVe0N4wNy+1PspzkR2kbqaeRCdTwHth4kO5",
-	"jOKNlywUky4PjEjOnEhHOB04KsdqHWDqrYET6uTmXBAJZGphxzRnE+AkwqfVl/lAKuKNBXBrq+OoZEAn",
-	"BF5AjkLBG5bNqdjsDBcG2kYs0+6hWX1WkuHy273ccPDUo3aUdvm0xQ73wXEfMepj0i9WoGe9UY2sRXv0",
-	"0uQDIMfNuftevTiH+94kb/uGGCU260DhL50KuQ8YJ0Nleag9O0tTUZ2ZPtzF8dSbIevHqZ6K9mCqC6vH",
-	"gUTw8IHEQR02aWt4YrGOBGoTA0HDpToRmgY11NZOC5DhJAAlNZA6nTaQJGJxEnHmH5FEyy2D54LXnzzs",
-	"uB1H3flHDhkFUqa49yh+8NI87LitR+rkZdLvBz2kHn1pH3bcnUcOMYEnEtHYtPh82Gkfwms4VsajXNch",
-	"ndaO+n+7Dum02ykryFpzqz88twx3GisBAQvtsaOspjqroFICIIqCa0biSdBjTrat8KDdq6NJzvI9O0Vf",
-	"baCGDVL0p2585tkANdNnEUZ0zZ8fyIxx5qK4GlJRX/X2p09HVmMq9afdT5/Uph+oxcMOHGrMf9ITytCN",
-	"bZaM0P9Kp1MMF5Nn0wQ1sBVLOrghmcaKzREyCbivNETvVP1l61iJUY9IpsWbz6BG8YPaLpgKECD8NW0e",
-	"HwsMqV3PQkJgEgoQm04sVUvcwSW21P9TJ63JLL+MVtpu3/TDszYdDhRcSiQMrnQtjJ+ApUSJz8ahmI40",
-	"i2SktatWapr3XzJlGmQEkN+c9O9Z0z0NPqnBl7KDl+SS9q605oEmCh0w4AxvGOWTYRAyBx1mJdV3QHga",
-	"c0Zn6qRDT2gQK7UJdcusvwgSjyaUTss9mvHIpAjRCI6tNYgpMvGUcBysv6dKomf3rZNdOjMwyEmNYWHV",
-	"Rh6BfgZi9f/9//8/22ajtj9bHrCb7fQFr6kFuBFsMCR4GgcJmhOSASWjsg5C1fbM6Q756dmkHUFR4DtQ",
-	"E0S28c/bn1PH6s02PrDtQUL9n2dKGaaR3+UftJfh40PjvZhMJk2pfzc+CPBlPCJyzHpBPzAQW0pQXYKm",
-	"JPrWLsDWb6NuCCJOp+7CS13+5yBR9qsi7VQsZF9f7DvZvgzF5faIBnxbT2/79MXx8zcvmiP/ke5yNRQT",
-	"dRsVofWnit+zrFxCk7ZJTFC8w8iNkPJBQgd69z+g32URnTuwRtPtpGAgRkwmI31iABWGl88h4zAB/0XQ",
-	"j4cm2OZ0OfxZiSm7k1kM3YlJyyWpJXGmDVvFb/AejUgMvV/7SYTRLyiIO+nbK8CWgGr4lKguk7jL8U24",
-	"GlpXRcZmgoDp04NI7W4yNloSdJPWYsmgfaSBEqB13Cuyq/ibkpmQb5nybZRFec/QCArQrxV5RcAERZKz",
-	"AptQvZGpB9p6QbdWl0uhpDbsDRpZtup94rPRWMSM96Zbv7AptJNRs85ZmXmReMWmM8j6JmEGZGizy1+K",
-	"SDOWbFYOaGgpZ2XGfTwVSclHzSZiP2f1D/wv1GGMU4xmql4mZGiuR3Vav5C1Di5qmRXdwru8knmAqrLt",
-	"6csFxGY2CXvx47epzdjSRt9shBo4+rAizZnppbhmeDNREQrSTjc4dsc9LBrkSjVLFwaigAWoxKsRoP1D",
-	"ZDp0W8a2BdEA43e5/gDKXTWnTvswlS16AFTXxpocvFiIixHl04tYjYmMvGDcgvlCvG06DravWdRqul5q",
-	"8NKYwYFuwf/3nPwfT5liZwEf6OB5/jfJYi9tco4JfClkA54j47prTn537MVkSnA8EfBzu9XZ7xzs7HX2",
-	"mwRqbXNGbiy6fETDvoB+TIq+wYvwH8uONuUzaCzDQef8zulFbrluNrMctMNxyq508CRPAu1D8jDbeTOE",
-	"9yhtBo8so8vBmBYCHHmln3LQVlCDS/ub2q7YdXfIQw9Hu7hM5FR9462mvFyLbcARanZ5Sl3p31P1q7D3",
-	"qcsJmCV5ySwWibQJAZ2Hnvof71H6ur1Ral9zTZHSxfYE55irJx2toRPq+xGke0S6m36Ov/ZCIU2DfINM",
-	"ofYPesMGfsgQHwRWCeIj+wRmC6r3fQJaXaFVlQQ2VMJSwXUtzKZblwcsLe0KkaYfvfEJqYX2hqx3pTYR",
-	"u80dG39J1hXqwGkdtsnlVKm0MxTU6qh3FKV2+UMzmzBQm8R9Q8GP8gPutMkvwVO1e4pwtYdsZuSdVkqF",
-	"EH4wLXZRpBmJ3+WZ1C5zIx3oK/O/Z29/xXFyU2mRN8HTklXtqFVl78zyTlepeVKofZemB0E6bJe3Xcd1",
-	"XeMHVIqJIpIW/NEsGBvHY5QOZPdO2yT9KDqDv2t3RBTRqUyN+Uvha/U+W0gHtjTlxBZtEznUnnQyYiMR",
-	"TVO7AMj1SH32TfAUiBvJwnLPDKnscqMfddRzamNgT4xr2nsmeMx4vIWRWK/gNg1pNGDaNZD2ygHfFZ4j",
-	"OhB1ZaoGcfFllystRoiRUex20tzq4lmUsZYubziNMOgx3QJOxxTfnJzPxBLFmHHMh2+KaLCtX9oeBVio",
-	"G8ThbDRS+3sbR41W02266kE1DB0HjaPGTtNt7kCnnngIkVYj8NV/D8oyBV+DjxeCjfCkrChIDnykgRRJ",
-	"JJfVbWWEwfJTTenE1994hqNjFyEdMaispsge2QY52bhxFj4Iyih+BcouUheVWnPbdU2kV2PYWjrT9r91",
-	"FkEaZP/zcwN6BzM/jX1DUWirbSodjhqnUFYCn8Lij9m9fbZwR+sWceNIxz0g75kibohmV2WsSbjelBNl",
-	"cUzxOjcbuSrb1wG/qpqBfmwbnlHfCQN+pRtwROZYq16GZ7dfWg/CVDt4GmVvpKe2/ZT6aVsb9Upr8Svv",
-	"OdVubObjSzuLX3oJWM8+4/BGq1PjM6cn50K8FpiC2tmpMbOfYRfVW4ojqdd26+zBCY9ZxGmY9jDcrbOi",
-	"9zyr0oUEjGQ0otFUX0TLtQAptXQgs3xczOsyyaYNc6thmBLbQacDsTJMmufwd5laMFb3Wu0x11YOCBnb",
-	"Tw6xWMzD0x2BjAfVsRreQuNdpRw3u1x7yVMJZPUZgn+jbow9hZTFaXQQky1hQ1K9yzcWN7a+jANAdODK",
-	"kF/gqclrygbfHF1kxrrM26GBj5IyDVllv+uepqBamWC62gFlLxnHEOV+l6s/QjMgcP1Jq5cP0118Uwj1",
-	"TOpp9RU1ljR9TSsibn4hGPPMGnbuusZmDdLWq+BwidlYfcT2DijDPTVX8SXwbobKjgY0NNO7VYmYGRUz",
-	"Fvp3o2XFKwsjpMtnpsqkICY6VYTsNxtfN+dya3AuXPWvIn4JjTS/f4aHZ5fyoPr8zinXlk4hmpQxtXlU",
-	"mMXiysjwFYuraNCte5AbitQU2T5c/ErqdNHr+Yao+BWLa5NwVlBxs6yqjWehYdPHSQn5P9Py0gp9pXIK",
-	"i++VVAp88rAN8VIRkQQQx8FMfdh23UcYXAAjTsNgep9vvJW5+bvEvkZA4k81TlBdZf9zUaO3FfrFSrmG",
-	"VL/Jp8TGUcJubnez23Wu6ffMCNyDGrcaV3MejJhIcFGtGvOzr/QqDKe1W2fj0mrVN8wPKEJdfFucBy98",
-	"do9XkKTllgPG/LYhiXaRc2J+Hy5yOSVU9rTWHviri2T1taw/1vKuCqvzhKzjsVjOtbEOp0Ye/6WRNVmd",
-	"7WRXjp8R+BqZRoOtVvddmecX0eZa8eDqOkOsTpQ1PSHG4rxDR0i+PeYCZ4i9gpuNEvdDKHGp76XIykpY",
-	"Kvx4V4qdkHM0O5pvP6d7ekuSa8hMTvrEC3xI0k6BhYMYYP1MrWXmfUCMGt2fg/wqutxOetH+kHlcG5BE",
-	"Svg1ztm6S8vui5Uw8Aubaga7og65DPusrWHO9AitpWXWuBN5FrpRHbXq6NZgQc8E74dB7xvRNdvtGpwu",
-	"dw1OWSL1cX3nHFkrtzmWt4AJ0zCspdF+NshY9VzkJoHGeLfRM56GoNOCLsuv7WjE7yVc212+0Le9ChvG",
-	"VeTY8A/lVMVWZRvlp5YfdsmrttANazcgTgNMGo3zNr7ZeeTs/mDydUPgdV209al7Ldp8DRdDSod13bq5",
-	"djlLeHWPsw6KadnODH6nThLXxQgyplOZxkBNHi5Zk3XwLile4rvT7FdQ6NfsNs4znI0NcLc2AOwacKoX",
-	"Bm7w27AGfgiF3vZW36Vqr2thaniv80VjyCTvyG394voe0uzW4YvOwEdMiuOWgYwCN8mum3VR0G2K8smT",
-	"c1vez3M/4xat7H7Otrmu+9kU+t6L+xlntowPWq/lZqOp/lB+aLvIqJxNwhNfi+Kq3dZpWWLaXiEl+M9/",
-	"M/VWl8Kf/td2EoU3lcz5zLSvMBAwmc6rC8NfvTjHZIWKViq6TtWU1ms1GVBRtJ7bj+hgpF03fiTGY6uG",
-	"NYXchU5tJWxdMu4X7ujT6StW4uUu7bBlKn4rG0w07FYugXoTpp4lOBfQ2/NKal2Ft4iHr45+dr5XAZ/T",
-	"CqNh+jJVz9LgQN9qjqgmlc8Qs/TT6gW7mrqwq+OgYqYF+PuV55rrqTA725k+yha0WH6qrZ29uZsa+HOn",
-	"aXetcUuAdUs7dSVhmIO9tBjP4u4Npbuat85qThgA+0YBTxdQOv8FPMqAM+gq63qMrfASwA3FdDRe4d0U",
-	"mGOZd89MK4cl3nkxFr3hMi9g9xz/OF7mpWMsil5qYtfpta3/km6Ov8Qb56DqzKi8v/9e6tfWKBdZnpsG",
-	"mWL9PuvF4PHeKXv1tAIWAmDIDFDBHLQEUETKBn4J7/5EOi2X0FAKRE2wLJMmeQHVsIHg8ihF5QBJZWpn",
-	"DWYFFELu/v47yrEU3aLLO25H/2m3sAKY2O6cFUNLHp/1aRLGOWyPZg4/snH050dbkTnFwndAwjD17lOi",
-	"G5rmNZibqrD3Yi3g3duzcyeDI0RxTXTfNXLF2DhLx0fZX1eWvxNy+ZD1huf8eDynjt/y09ZkMtlSFLqV",
-	"RCHj0Fmx4MjMmpFp0T8vHcxu6pUqYPk+UI3xEPvJr9NDWuwrWcM/uuHDXyEfhlbTs4y4xEPyLIOshaeO",
-	"gJ8q7hpIQKGBenSNS4S+MwOI+9CzHEfeIw2Qa/9ZJLFGFNAwMF2u7d4RjQHiykAi2WAr/SBiWJ+mwevy",
-	"1VrvT19nImCku5Kn5fYaSAhnftTl3jCOx9i6DFxXXhrpCIMYkGlMSb+pFOsbx0ceR2eeizCFlauTKIUW",
-	"8xfNlqp2/t3C57c8j7mztCprdP+7DAHfYXQF9u5bjK5scq0W5loZNXtJr6Nhb6tFaD4ju6mfjaVRjLiv",
-	"mHmPhRp9eSZ7amWOXMyZMhz5h0qcgkVvvPW1EqdufW8WZVJZH8i8sOvJoKogbrem2ElDbRty/zHSqFak",
-	"9S8Smar5PJz9vBSs9zqhKmtIgAlVAIiVYhVbWLQWPLUxG/KdfTKUarQZVxdWOLey+7yi9n+3Ov2aM6u+",
-	"cx70vRbZfueM8r1OcPrC+vQ2oJ9WBtmNdjGxmjam2M2Mq3X5Bvd6MmTcBpinUnAS9HWZQwr0vDaF5Axm",
-	"fjuOgGNsVJMfRTXJ8H6t1kjfs1ryDj3UDz3dMMlHJysCX6u/60vsPbI0lw8AHmrfW6fQLExXHGF2d96e",
-	"xu5eNGIEGy8BRwAwvrRLh8R2ZHluorG4Hcthi7B7QYRtAHQPACx4MqD5U4TH1s+NQ9pj5HJKpA5Yme6i",
-	"dCRAz1Ij49S1LwChtDQAt26kKCcskmVOfu16XlkPy2W0F3jYipqYZt8NfYyrqFswhzvTub5fDrtRvL5J",
-	"MQAcMeOBdaXA2hSuWPe+X4SXgiX38P9mu3LAcI4yMAEDMIhk7FidCNy1JqOfMxnLxu2xS+LS5qcabsRp",
-	"6J4KMBTw4MZRQ1w1nIaf4PwuRrJx1Go3d50GsnVI+5IxVTR8MWf4threRMnbrgsYvNh+2GrVqztU76bc",
-	"GNaHpq76H7L1O7Rk2vqZPLAQfbdiaMClWOUD+C1r0nNERnJw0f759duT3Z9P//X6t9e7f7RPT949ffbz",
-	"Wfvt+/MHZGtAtrbGNB5uUbkVSPKgjk39Dzvs/ySl827iuu29LOz/BGgR/2rH/Z/QcWA/G/hPXP1ULg3g",
-	"iVrYA7X/NKaF9AN3NvnAzkatk3uAeZYzmQex5v1WVn1xs9VTUaK+k21146gxf6/VmCtHJu9zxxs380of",
-	"zvP8IM8CaldApNf6FDpt1y2DiIsfL6mH2NhSP1QNQol8+t7Mqqq8Q18Smlt/2gjGarirk1CCflnbK0d3",
-	"gEUfS5x2vjcwwV3uZQwDm4xg7rWnPuulvhbTP6fIKLF/pHYsRyZHyJhwXNjNDsFCQ+R8sxxlGykryBcI",
-	"a4yztrKdVrWDFOdZR3QpZWMbrvNDcB116Yp37o7UdqPWLPCLppHWrJ26uZS6mTb4FEIGrZ+CuEk83e4T",
-	"sLdoOKFTSaBDAfYWylipR9w1eUvPsgqglex4U/qzqS78wbykydziQn1FvmJYjDMDZ5e/oll/qpxP08m3",
-	"3rMayWUdjWdTLExmKY27XOnQuvciXn4DB1WAaxKc+IG8Mj3n7L5DBcgoA69v2lHjjB0lpjF0bIR5oQXe",
-	"qlBQOQ/lmV05uLR3EpgM5oQefbYI7LyYBNxwGtDpKDMxS2xKRaSYrV4xmB9gojHWpA1EEpOe8NlPqKUG",
-	"I2YaUAMgypxv5pLoNbOedS4c2FCpFXn1YEUt4Y3F/b4LT+x3zME3XthvVJW7lZhZAesDx7nAG10H86Og",
-	"16VSIu90tTptovEmjzSAny5T6KsLbED9/ADYNBp+k+G02eVepDuzpr3PsM9MvgmhNPulzD+jaQ5owM3I",
-	"EgxSLQJ025cxHbCsz2OfTVhEGIdcIuwA40FHP++IBDG2cdcSCSAM9YPwrtU0BrrQ6aWmvemgTy30Zct6",
-	"nDMYYtokL7Mye2Opvg74lbcuJzVyNywfWx445R0dsNrgKU9hfyrRU2qzYjPZjU79Q3nL5EzL/m9AuZ7L",
-	"ZiM2EnEtdopP3kMHgFP40HfeAsAEwBp/3ycPD1rtR2RnZ2+r097qtBfUhQZ+42j/y+L/Wyf0FTUAsGe1",
-	"GH0pt4ZNC4AfjJHPMLOvrAeAPb9vogmAfZ2+ZF1rHe4KHLS2aW+tbM3FqgU2ugEA3TQB+JGbANg879ZQ",
-	"oVqv/fHaAOQZ8aYPwEYDKu8DsOxtW9gIwB5wrZ0A5lK0+6OJ2Q2R1+0FsASF35NjxqLEL9MNwNaO77sX",
-	"QPEa35mCv4pmv+agXYHlbKyBTTuATTuAe1Dyv6KGANZ13nQE+CE7AhQpYDmn9KYnwA/fE6CCV37BZPwS",
-	"BfZH7ApQvKY/alsAJNBNX4B19wXYv++uALrKXs/L5jv5iZWHUypnqq20TUuADTz3piXApiXA19cSYFaQ",
-	"b3oCbJjOl+oJsJ9mfq2eHZar3E/1s/Lyhk1HgE1HgE1HgC/ZEWDG37NpCXCXWVabngCbngCb1KsFPQGW",
-	"8DrWLM6vCtN8rV0BSrjypi3AxmG/uC3ASlfn3vsCLCbvDSj3huAXNwb46sNTdV/4DnoDlN7pTXOADUbt",
-	"JvHpq2kO8CUU62+pPUCRh236A2w0lO+oP8BdKSebDgFfV4eAaja2aRGwUb826tc33yKghtb1DfQIKLKp",
-	"TZOATZOATZOATZOATZOAjUH1zTUJWIdttWkTcBdtAtYSbNr0Cdj0Cbgr3f3bbxRgXbFNp4BNzeGtOgVU",
-	"xCi+JJppTdCMTa+A22FybJoFbJoFbJoFbPyx99UsYBlJswoSyKZdwPfVLmBGVG36BWw062+xX8A3oGJX",
-	"sVpL/6vDULPHC/0CHCJCv8BUlQ6HfFWyXsRieTt2cWx9fA1RrRk3g9PQBsOMtphH4cdwU6PTb/Xc3n7/",
-	"oL9HO/4eO+zvXLZpy3d7h+ygv08z5IRnp2/mQ/dbC8vvY320pGyI2vD9+a+WgSblwY/sbyzGPcrNaAPG",
-	"/4NxySKjKMPixwv4RcD4uT3BPCNrkmPTAqVHOepOLddtkrc8nJJ4iElPsBNEsRsaaFci8rgj/d/RNYu6",
-	"XMYCOB25YlPmkyGVQ/W1IF4dld++V18Ulb+Ef9r8rrblnH1m6SrR2832Drk9lHFHSpY2XNq6bPd2/A7b",
-	"7e+5+62D9uEO7Vzu9vb8fXbQP1xpp85w9MWc3UJthldyXN16DmufanP443lv3jj2yK9YvMqwhde+Uwly",
-	"h8W950K8oXyaU5o21b3fTXUvzYmBuTJ1rqvFYpufrX8s014he6tJPmACsOAgDwX3EfFBMaBYXDEuySXr",
-	"iREjAb+mYeCv3hQhLwd/rKYI2dI3+ujc+3LKrsXVSvdlcQlvpQaZGb+W3L1NNHguqbtftSK0inJTQ63Z",
-	"3OIfsE55iSt8T0426wjnOdlMTLqOh202Z9wwlVzCKDnOIt0AjaRxlsKQ9IMwNjBGtwogkECSUB18hE+2",
-	"yJvg6V3FAp6n617aqoValZew6lqHZuBnl3zl5Hn9F3QWYv0XzoKasH3veRyEdR68v5iIdXQbN9+P5eYr",
-	"JBDPOvnSVL+7cPMtYrcR0/+p1rp2Z+JZTKMYu2SNQzqFDQhDe0sg7DvDmAkXk4KXn5zEJEo4BGPVtl7S",
-	"3tUgUgRIKPe7XCbRdXCtu4hC3UyTeK8FSh4vzS56f/pah5qHYqKBlCIxiJhEafAhhdeDclpPV1Oa9GT2",
-	"KSa6lsfIHph8oatdIMmI+ozQmAjeYwDa6qVb7WHOcV9EXQ5tSd9hPWkhhcpAZ5R7W/WWwn6YFfxEKIc6",
-	"VDAuwQvbV2Y/erg67uHKOc2nZu5vKJ9+UZ9qSQPo1m5eBzeVo4iQ2XAaCQiE/Dv7uabR9XsnqU03MquO",
-	"E7Zdx3ulBj3u9dj4+0Do+yJePNzFjQPvO3BIgKzwbW13gaxcmAafyrvP5r+M925Be8fUgkiDBJr9S5Pd",
-	"xLhJc8pEhGa/SgY0FeMHuvZMdmZIZWwSn3Ra7YTqhFaTG5t+F6GClRTkgRzqXteBqafJxiATkYQ+uUQI",
-	"ASVAb+VPeZ7VH6ys7U6fs5iCJv6tMzSzoI3OW6MBZUnpyl2quPVhzGspxDkGsR71eMkZVinTp0zqsjzD",
-	"C9Ktdgqw0F5WPDy/jg6VSKykGwhEccvwQB5I0kuiSPETxHxz8qV+imth9MN3THWgmZJuQAQA1ScxiekV",
-	"0+p2EcqkywtYJqwE2xS1bRqbogHN9AzCCTJj0HgzyHQqSahGhI4JnE0IKNsn/S4vrVbMsV34O2jloDyW",
-	"QkQBgy3y6yBFZnVguTmTYdYu6McsIoxGYcCiEscWnGZuyV1u1twk58NAmgJIY2M5RArF30EZ8gr9TbFy",
-	"I53NgEPqBYqSOAKZS6eGYLq8cJbeqXpoC/ruebP4MkpSocpNYiGI6MeMYxGYFARPJV33pU4TgZQqMFmU",
-	"DAxi69CnGksnSJFr8IgQaEeD3GsnH53iFHAlelJaOqbmT/sQEXK6XEMWNskxzzYjM6MgZyXgiYYnLDth",
-	"IA0nV9ai/r4WE6uxig2RNpH4fqyIUqFbxyD4VcQveIrUvZHSM/q1JrSlZPVCFRt85Nu1Kkrh0YLzHrjO",
-	"UEzIKOlBAhijvaG6UwCwh6zO6Lu6giAW4lY6LpzfamWjKNz1ABuP7g9VOJpRb4kzV//hjjI251aA6nlZ",
-	"gtDcFszABNuS4mPqYl0yE6MySl4imWOXWEZsJK6hG0sSdzn1/QCTVbH9Sx9vJmICm4/h6KjtYXsbA3iX",
-	"5bvMu7R4SUVUVbpp3dlbdVJnpk0nTLhxtOu6bv1SRvv6r7mW8fvnLN9rNeO3B9S7GjczV7RSE0Djo04k",
-	"38Qw5oTxc7WHuVDNLWrq0FP89ZbQ2b7sjWbx48SKrfvwlQSK9V3+jP9b02muo72py/z21xbwXqBt4erX",
-	"6Tu4TbiQzW2q4YWODLl8HT5oPLl5Nw2TYOsZ0LpWVGcyBANuic8HOSyWS4xKncWU+zTyiW6dKokcs17Q",
-	"T5PSj3HDeszXg3e5Glea7otQGg8tGMHBqFsYQkICfF979prEU/8M+OBCz9EjoRH3o5V9Y69YrMt5Vrn+",
-	"phJoI0x/KHwnpENNzhUiVZegVTepWrc81bc8EmF4SXtXd5J19Qasb4ijROw6EInJsNcBalCuDayGktFc",
-	"EMZ9QBDCCEH6OLj1/Yw3BDGRsRjLdHfV+xhPgUBHGpEWwIJNoOLM5lcTFrFsRBP7uGJsrLV8MxfZJO8B",
-	"kTGQJu7E2aTL9eyGVDEPesV8IiL4V8Rob8igoWn6bcVydFmqibyLGCsSdHtUdRbMh4QyDCMpaaC52bF2",
-	"WRBzYGVZVV3+0DODXsT0ivEL9aj3yIod4e7oh8ATw8XM8SDHpXwK7LY0vKC+xcWFeVNzWe8RlhURyoln",
-	"5Y1s/cKmnoPSEHG+zAENjNcIjKwMm2uFWqNTEYZPae8q5dBrSA7bsPhlQx7vNEVYO7GKbNjkJVXHTUQY",
-	"ApcoYSUmXJuTOYvkzLyiw1ROmEZGd1foD/7b/Myb5AWEOgs6ITDpjPfbjblJPxIjMPb0OyPIZnqeRKYb",
-	"XJcrnu5gXCcNpvZohPFujrsH/fzJmBk8FNA2077TwLKpL8apKDMzg/4mUxRhUNWhGwb0g+tMXc5rqsAw",
-	"1e+ljJY89GIhLkaUT1NV1mboOjkZpCHqytB0RUnPEZOSDhiRypTX/cKhG95q3FVRwIa3fjneqvNLtQ6z",
-	"4ax3wVlj445eXWufy00BZWr7tny0MvyWjJXG2wLQOPwWkw5iqmLgidAUGSvSq5LDoB9DAgzkAFFORBLT",
-	"gdbAU26k9FrFHBGLrsvHujht6phKCBH5LDISSOt3TfJCF7CVJBIpBhsJtW1Ko+ckTiLtAUC9FoYnFKJ3",
-	"iJkOOTc/afau5gHT8pg6f48EXMaM+upTHq7ea5IXis3jSDpcny4EZ6h4oZkkdL6KRYTzkSMahmQQiWSM",
-	"3oaZkGaK2Y7tt0zvrWPcSbLr7jiWcqtr+bp8RKeYIBs3ySloxPDUZCjC/LyWh5Q906e+emTyT7sJSWtn",
-	"79ZNSDRAq2OPu19/VARsmwvKdZ5ivWHmoMQerya1y2dRfXCuIjjsScxG0NeEfjrBAVqu65bBdtUKut72",
-	"FApbncGnz9lODayL85qDs1voFWQlvh+1Kk7VaZjsSdMnSE0ecNZvKk48f6xOAy6vWoFWVxpHDXWNGCYU",
-	"5vD6yL662zpPp9W21q/H5iK+6KNQXUQvGlNzPvdagWrqd3t5m3JTUpOZbuLwG1ThrxhVWNkoeFHlbSCF",
-	"l4YOLoH5DEM9kUJy3+WUUNnTWd2FHpaWl6/PsJFEDwpCk3GXF5QjAGG09I2JCWcEfTIVCRZHckHGyWUY",
-	"9CD7XMnzx+QpGwQa6csDJcw7Ih7acJ5J/e7TJIydtGONWoxZG6aeR4xcsbHGNfbQkeqhuxDRjAWHnOHH",
-	"SoXjOkV5FgXAyaCTwcbONL0mOYkl8WDR+XIhnSKvd3UMeuKvQs+vywkg4l8F4zGkpT9G49ab0MAszzZv",
-	"oUKISiKF4AQLY5HvUz0gliEJgaQlk94wA2pWYzr541XfF5EhAPybUggG0F7ZVCxJncWOGeDG8azbCKB/",
-	"10gfzshUA8Kc9LMGAEALYPjrggGokoUkf/Agq6OZMeVbLnnoKcK6iKOE9wCD+pHeaCSAC0OQasvRma2t",
-	"e/0d08xefUFjRiB6oXZog+tZ66/gB6HgJ0rGJKS9KwN1bfcxiJhpvRpE+isS6yTUJgC4xKWiWO2e6XI2",
-	"Fr2hIRyboo6tao4X6qGs4MNj+O+Aa8KD9kpZawhcAuBZ67JheAGQLHAb9KHP3VVdbY27+jyQPRr5ZKL2",
-	"RV3ISF1U2BPQx5lpCwWrwyCEjiHgtXyS3kkDEGRuA9w5XNHt0n9uh6MNNsaZUb7q4FyoKa8djeIDrffc",
-	"S8Z8qMJf1fnzneF4l4VQayxIbeMrNKc2MddZncTCuynD/p514NwZ6jfEXYUipW0A0wOXT6n/+8WnTLgz",
-	"Evgp27RcT3kEM6gpQ4w+8vDtcRIPSbvpOik4Q8R8xuOAhtIhpy+fkb39zuGjJjnGV7o8kAQA/WAgJeOG",
-	"IomwCMn6iu4vYNrdakzAn7ISNsKug55WwZBbNokne2IM8ktXdWGSNTpEYqWL0CBMFLcMOPkrCXpXSqqr",
-	"jTcLUwPnFqt4NvzR9yMmpUMomUQic80pdQHqsnQktMs77UPtvAoGw9h6DhuTU12ahDPLLxrCkW2zWOP/",
-	"R2xE7mv/2o7rZt7740txjd3HSqRT+9AIlXzJ2luQcjngZYO0ge4uPbt3kRhEdCTJJApi2D4RafMwGASc",
-	"huT43QkGI0LIhtGk0w9Y6IOnyxslYRyMaRRv90U02vJpTD2tvcKjfyVK+ZNxFPBBl2uIfPRuGclHyaXw",
-	"p9gNHjNt1Hc0perdvZySn8/P35GnVAY9vVmSEc++A57xPkZCKLpG2Q79YMmvbILpeWq1cgg15L5AFQx1",
-	"vGJQmAs8pfIaNjQX4ebV9YR92ppMJluwS0kUMt4TPvMLSfupmVIPXU8/Xh9g2GkMIpo5SfT71o2uDxEC",
-	"i0+l35qqAnBH64pfPYV+Gj+4U1P/ivH7sPfhQ5bRX1uu4gyHkYjj8JsRrayXREE8bRz9+bEC3Ba13lhf",
-	"tblQfxw7dTmN7USyqF6KYQl0J3wr9ZSpC2t+sdniAyjZi5rkhBMPp+A5xOsnYQjlyNyXhp12OSjtEj3r",
-	"jpUEiNq+XQy0euLwe1lWU7sqJqhaR8NpUH8UcO1xdWz21Go7DZ/RkEXwT56Eod0JPPub+q+OY7rHaUj0",
-	"OBix/0AHuMb782f1mQ6ssQbUuX2SzfvUzTc6c1Weoim+Ww26s8AsPjcuGY1YpPgGeOLBxkcduiR2Yzkx",
-	"wP/mi14yMsgOqeneTPvJb9NxsH3NolbTBXtSz3JmbNDinFSjzilc8DXdaRmG1lC4enXKpi0kqvx/go4n",
-	"QdNugFMEbBwksRiyYg4yjJKZUoxkHLTPgWlcYGlqKXReo1hHATyhAx2Syc0vSQWvfAHZlpQKPjsCcqoF",
-	"ijvTsZuLuOy52Ap21BzSbkxoWINKuGLYqUE4Ll9DsgyyTRHTshDUa+XAngGvVkQ2CHq5J/J6cCSji2H3",
-	"JWI5BRy2ehxp6xXi2CP4mSiV0HAD71lBMhm+0h6HuzEWr2N3H3TZSWwtIAAA//8=",
+	"7P17c9s4lgcMfxWUdrZyGVmmZPnalZp1ru3tpJOxnU5Pt7ImJEISxxSgJig7mryuej/N88GeT/IUzgFA",
+	"kCIlSpadm/aPnY5Fgriec3Auv9/nWk+MxoIznsja0efakNGAxfCfz2hvyJ4JnsQiUv8OmOzF4TgJBa8d",
+	"1c6HjMRMjgWXjIwmMiFcJKTLiExEzIJGrV5jn+hoHLHaUY2LLfhzrV6TvSEbUdVeMh2r32QSh3xQu7mp",
+	"116MRW84+yn4MxF9kgwZkeyvCeM9Rvhk1GWxbJCThMiETiX+TEeMTHgSRvrp+IrFJJSqr9Ax0o/FiFDS",
+	"pb3LyTjbzcP+wV7gHTQPDtq9/WBvd05367VPW2OaJCxWPfy/P72tQ7rV//i5uXfzNxjLS8aC1yG/nB3O",
+	"+9PXZjCcfUrImA5YnVBJ/M7E83Z6709fw3+wn0jMoiedmnqqU/PJw9OXz8hB6+DgUYMcR9dqyOOYScaT",
+	"OpGhmhPVZp+xgAypJFwQxnMLgV/YpuNw+4rFzYa33YtCxpPtZmtbJjSZyIvekPIB2/4H7ScsfnLoeU31",
+	"UmuPqVV4kp+iop4umLaB2FJ/3JKX4XhLwKzQaGssQp6wuHbUp5Fkagbvcva6ataI4NBORCW2U32uAhaF",
+	"Vyyebv+jy/oiZk/ae83WXc6F6FGcgDnzEbNxRKfZQRR3H5/c3llwHk9pwl6HozCB/zf77VN1FmUiyZjF",
+	"ZCgmMUmGNIG+4LfIiE7JiF5mZ7bpqf9zPz2in8LRZFQ7ajXb++2Dnb32fr02Cjn+0aubvqlpGbA427lT",
+	"NqIhV30u7yD0i8aMRKyfkFCteyihy5merbNTkhXM2BnrCR5IK6F0J9RBldk5OiiZoZ099YPtRrO4Gzju",
+	"k+ezPTgJ0u0CD9XJ9TDsDR1x+UCSSAxIT/CEhlySRIjsptrveqzZ2+0e9veCNt1p1XI9fc34IBnWjvba",
+	"9aJdxZJ4etyHDV42P4kg1zRU+kSdLre7KMvHjCY5JdPMdGL+/Hz48OF4kgwZT8IeTdhsP5xfQ8EJNMxw",
+	"F8H3/5qESpeATNnb3/UeZSfoKaMxi+eerpt6LQr5JWja4wHjybNYjUkd9Aj+/eKK8YIdhI8Rygm7AhmG",
+	"i0nVK6oTYsxi6PRJUDuq9QobrdfGNKYjlmhNDy9fhOqFvxmd3uiKYPpf22FQq9fwMNsHYB0aY5oMG+kv",
+	"akDOOE7ZSCRs3QOZafVOR/KcRcydvNkx4BPz+h3k27iHHjuztHqX3UbutM+vWDJvil+xZF5nB5m376+j",
+	"Z2AsLejuA0nQqFrQb93YXfd+7r5YPM/3uSOcb61hpmdbu9P+vw5lkhO5Bf1XT2UGAGKwYABRUXP3OACc",
+	"smdwLagyDlwIgveIhePJtn7nw8prkNsuzGx79zmEu1ia0ubvdGDvJnO1wPtxQOdrrfHk3hRBpq9l4ums",
+	"ongaT+5ZEbybzFcElab63nRBtrdrmOx71AXjcaQvEGh0OX8ouqpeiUs97elzZdaZ29RM/9Pf1juKVyyZ",
+	"OwSrkef1f5Bt5G47/wz+hTeNuV1PLyNOB8yVBNssu5PMG02un/mB5Ls4TwKaHpJIPYQ7vVoH54jFJfs3",
+	"V27YDsbw1DI9nCdNKncRzxj+99xrT1lfAreBlbvxiiVlfTDno6wDA/vqbb4O7qc59nIEvy9amIFt6DZ9",
+	"OWO9mM2ZCRkOeMgHRMJzFfqkG1y5T8oicg7sXJvJeWxRz6J8s7fq4HN0LodzTbrAPlSlc06Tt+paKkvm",
+	"9c0RUZV657Z6q+45gmRe/1wJVamDmXZv2cNxRKfzOwdPVOsWNnarHi24Q7wUUSSu8bRmbg9VOjj/AlG5",
+	"m+8mpTLVsVbLOjKe3FqsKou/RKw6HagmWceTW0vWdxM9s2yOLaxXS/TJiPJpxc0+dlpeuXunTAunN5RP",
+	"iyxdtWuXEGBxpr3VuyWi6CntXZYpJfU7hIXToGAskowlmNVXBT3NfuIWXU1owso7mpgtt5wCjd1mV+ic",
+	"1iLTV8wolGm5bjch0kI9bl9f0ItCy75eM23P7S34Y/I+/JJghGMegrdnsSO/SvzB6b39oV5xiNCNquNb",
+	"HG2pOsAlIyz3MMKM271kdGbPlQxtMNvEVzgsJXjZHFsZDr0+4ZUHio1+DaNdvEcXr+JXuTvznVrPOha3",
+	"+sXHWxDbOGdyrrWdMJkUaPuSoUdlH/gqhp5flfWPvfgLX3zwGZ/3vG3+jk4kIyImMZOT0VyNM558pdIq",
+	"63Re32i/0jOttthCFXvGeEBoZkNPSSJgxE4OWsngk4JPfBXjXqyVbj/wr09r4aV14Zo7d9uS4U0KG/pK",
+	"xrd4basO8KtawZdhLKsFYvrqyaKIhlI06w/NeMsFZ2Aci3zlOASdTbqo9yu4ebzMrC6+1WJ/rBxY1KM7",
+	"vedm+/4yjFlQ/VqeJlFfK8mGTj0l18JE6lGWG6d3PCxMuNj2tt0H7UCrZIvpnT+osmtWSxtYZbNXvsc6",
+	"879E97+gaMpuxUqJZsss0YrpBqusUfVr6jKL9HUokPwqjSO6UNRhOKLCAKGx1eQBfmNBn61XGTpf5FbW",
+	"vy8tp61/+W6lNE7RK7Zw4tM6jvubZujjTb7dkiz9tzyaEsYTuNJCnRCWMoSBKSbgjAVQEMY+6SkP1Yt/",
+	"TVBpcDpitaMavJrJku+LeEQTzNbfa9fqad1Du3XYPtzbbx3uzi3CWKaoBkZXZoDc3RjnFkgs3f8zXQ9X",
+	"MgITrLsOkyGhZAD5FnG+iq5BTvpEjMIkYUGd+DKhceKj4cgk/GjaMTNBE/1qh9OYES5IJPiAxeSSjZO6",
+	"3sa6OjCUpN306iAqSV/ExLvNhljT2iuxevL8ZRiV7/BZvw1qK5hLvRka5BSLQSTxUVSrz/ulA0yl+cqb",
+	"vnn7gZ9Px2yJoVPu6ulQksuQF4w8DBaMG7rtjvxvMevXjmr/tZ0WoW7jr3LbdjSfhlZU1fSeh39NGAlt",
+	"cVMuBy0tzWn3mz2vt98/6O/RdrDHDvs73RZtBl7vkB3096kZgJKeTv+zdx8lS7EEqHaUxBNWcrx3Wkqg",
+	"zhaJ7rRu/lYrKo16CuVOC4SRiAI8gli9KDjL7MjlxBMWWFU8crfbeShpK60eaq06ETHx/2fEfJAaTlmh",
+	"fiwRlyy3vP8zYsUrmFWEFRZPyWZn8R7+ebz1B936j7d12LjY+vi5Wd9r3/z//mfEHhUvpbkiHScJG42T",
+	"4gJqFKF2z+KjdSxRbtolw5rs3GHCO9KWfmfuoNwSuQWFcabXmLIRHBf1OxzZ8EUmI6ROQk5OXz4jOzs7",
+	"h7glR2EUhRJr+ioNB1sKtmjFEdVaXnN/y9vd2vHOm7tH3v7RrtfwPO+PWj3dxwFN2FYSws4oX6iS4nO1",
+	"TGxOAbotJg553ktYacTQdq14cHvejrdDWavVPTw8ONhrzu//lZGXhWNQL874Khf3Tv3PlpbbVdYDXt6K",
+	"xCDktSLbhn1KGJdhN2JbjKt9+GfuFfsvMUlqH90BVpIc7ty7+75AIrhm+7zBLSMP3f6WmfknHJJk7d3E",
+	"Vx/060QkQxZfh5IRCjuq0gLF5kJQtBiq4bl7ptx4PJ/d6YWHHuAXQkm8Vfe/+Ui1/XXoec36UkahO9xz",
+	"VnRxPJnpePmSkHex6DEplWIdhnygJoRXGqf6wKrL9IF1h0JcLnUA6ikchlKeDMaltUVph6/xQ1sLTkTa",
+	"9ZEcXLR+fv32ZPfn03+9/u317h+t05N3T5/9fNZ6+/4cTVlXoY5Cbv7ZrDDis3DAaTIpNokw+wl+Jt0p",
+	"YbQ3NHlQcD9Rv8q66+QEp0CdSKZuuQkL1GtyTHtMHhH/qln3CeWBsnZ/fnP8bOvs5+Ot1u4eCXmHd6lk",
+	"e+0GOdc5VywgCfsEO99PJ82vp/9S+kYmdDTGRlUv1E0bzGny7u3ZOdEmDRhk+OdXL87rHf5vEar2QYEG",
+	"IpELV8tOQ8VFu2rW/36697/Xv2+fbYd//e8/+6d/9U74b6Oz/30zefniF2//w+W7w+d/Dduvty8/DZ7U",
+	"ll62czP2+daDtXdCTrSRoHFMmof73sJh2xmuaPy0D/eau3sH+97yAqSqbaAFZciJD1dZH5BJQjTUcRzE",
+	"P3akAjTsN8jJgAM4jVp0MUnM62VW+6zRUIpFcxsHA5gUS16SQ10vWXwNIZRPyUjErHRkV1/6gvwCLRR1",
+	"z5QlYza5tBwuX7j2khFm3pR1QhMyEjIhLc9TF+Ux07go1r9GEkEk4wGRSjTTCGVLN6a9S5Z0uBqyJL5t",
+	"8iIM/vQ+PtnVWDzun5sfn+yhkMk+/vHJrk9GTF8TlSaokzGLe8q+YrwnAhYoGcRFgsbSOBIBMweocG2c",
+	"1jPrEyZsJNeyUDfwygm21/LS00jjGMycheuoun9Tr8lkCrJO9aim4ZjOEhoX6P8PQxY70Eng/JIk7JtD",
+	"qIS89o01iK9u3zLxycOA9ekkSh4dmds3I/ibjaVptJBLNk4aHe6jEvKPrA8tF3xrkDcTCRBa+mu5PgzC",
+	"K8fWyK0N9LqybyWdDbXjTwI2GouE8d70FzYttTEu2dQecYsdA7YFilhCyfv3J8/JwyCm/WQrZEl/a5gk",
+	"YzoOt8L0E1uXbLqFsvARuBa56HDrK6RxHF6xoK4xXjLIL3aewaq5ZNMGeSli0moDho50LB7HXVNXD9aJ",
+	"Mv3hjCgl3OGDXIwDv16HJ4xpF0qC5WkBSa7DHtPaX39be1Q5mIjYvIhRxcP89CfSKPF2q9Xo8A5/Ecci",
+	"lgT9pYkGSsNvXjKs+KAE03AD6+mIM/F79W4Qi/FY7cUXyuIxWDh2lnpiwhPZ4XRAQ25qSmiiyxNwEH9N",
+	"hHpFHQ5rN6pFqxO/U/vlxb86Nb+emi3qo/4vL/6VkybYlNZqQ6o+aYTe7q7a0zHtJUytS8h70SRQc6o+",
+	"jCMZ0fhS4orQ3qWMqByyclPH2aJbao+W+Gxau7vzjZXl8McKQa/eoEhzLkXaMZd1otMogtWKWTKJeR6r",
+	"SEm2omMMa1QrBH5C1CxvbXoujRtXc6iCA5iOBF56FtR4pSPd2St2qA4qeONur07MOLUlU2Gc1jeywHvg",
+	"GCp3PIB3dMButxebnreW7be2veeEw1fafAsK+OxA97/w3sNx3mbztb7w5kMnVqXOF8APFh+dNA69Trfb",
+	"WVgeBXUuKaCRfa3YL2jiK1Ndadk0xKsulnUiJ70h4ErmXMzekef9UXozg/tr8eWl3A29zNGBnOGqNzID",
+	"dAg1B3NMx6R6WM66DuEt1aP3PAmjVSbegvvpOU8NYFwMHyazdKoBQ/Eup/oDDZPFEIXKAqbG5g/hKMQQ",
+	"8+bqcjhlSVYWew1ybGBpJ1yZTpGgAQBlUi6vWUwYjaOQxWXDVh8tFtE73prC4zfqXKJJnOITvoip1J64",
+	"nuCJTppwjNPtf0tMRrXH/3MtcErZ2wdevZYBmVV3vLZ3s1RE2HQDepm/yOUuDEMqQVVcKfPLxL5tVlf1",
+	"UaC4NTfRTLgiDGpHzV018SwZiqB2VHv14rxWr03iSJmxSTKWR9vbUozYUMik0ROj7b6IAxZty6G4boyH",
+	"49qS44fuF4z+PNUfmaHayoXq440ZhT/WcDJ7DNKqcHuygLSbHnklOMgMFLrzwnAoXo5qQShpN2LBKuM1",
+	"wqZw0EUFVSle1ihMXnzqMRYoHbPMJIyYlHSQho5JswWndEivGAFj3Ngf6hKjthr88Sfy6sU5KYbdBfNq",
+	"m6iVl5BnG5lCcKmBjbRtAn+/YKbflWcMbpin+uiWzRcaU0pAsev0lqcHqcah/jmasSxxsEoqORjhv29p",
+	"qNmtk6Csc/rx7RSU9sYmovwq4ECvvjYuGk5zZ091NF0ucDnKn/SdmoQ6AjA73/jgncwzNg2pDNpZqBbe",
+	"1dFS64FrNJ7WO7svxYSvPLmOKiPZid7PTPTshHKRXPTh03cxp24aEslmhgSCyWzWyxrnM4Ufqz6bOB/p",
+	"9FzRMFJysFav6WQHY/rqf16ABTNHoLo6tWnyfaWYxD3MVArVctjAbhPWRvUFlftSwlcPeN5iOGhr2Wly",
+	"EEWqztafn/UkZDOiwYcwZx6d5DItEGrVZzM1SOc/l5vm8RAVoDbKPM977B22/0fZmCPWiCe1ek1EQdrf",
+	"SAxUb8QkyazOoec1b3TjEiYgk0zc3m82nfxiq0rxDyyb7g1miJgkPQFd6of4QEaZY7Z6KHVClTK8IcOu",
+	"/jnTUNNtCM5yhcYYhsuhxTrJ5HHcfLz56G68nEWdwZWpZ6K1YAWb8ELF/Yo7T23HTPBgjvngfl2Z85yw",
+	"0TiZEngxJ0QMLcE84QHPZCC++4UlOkVtwCvbBSU9N7k8yHVKd9fHvCBDslsu+p0kyTtTAG4x271I/qc0",
+	"0H9Z8tIA3n440/2QRepqoO8IdWcRRibkA7bBEaQAQHpATZ2YzGK5CPhqnFc0Ctc9veYTdjJHNOnp1NJA",
+	"9CYjSILxcWw+UdJPYuYFjHF9s56m5Vef8W4kepdKn4Kmw7tZDbaoltKnIJ2rTxl24rgHIZWyKUvdjvaw",
+	"98phJ8tPfBlW5U090162+q1ac847udZylVrVmnNfsu3l4RcXNZV53raSQU9c1ET6sPt+CtRV4X39sPt+",
+	"irpU4X39sH2/CF9wUTMz72Ray4IBVmnLeSPTUg67r0pT7iuZtvJAe1Uay7yTa82C4lVrCB/PtDFjdFZp",
+	"KfuSbS+DN7eonfRh9/3quzB92H3fxXer0IJ93LYxA8K2qJXsC2k7M6hpCxvKvuG0lAU1W9yO8/yNC1po",
+	"pnbJW5j6D4xwYTC1XpuA56G1692YWwS7mn3QPNdueTepNZ5vzXmu6e3eYGiDyURejFl8MRSTeOYN80Jz",
+	"f2fnJucbLW++1T7wbpbUYWaHFaswDVyoXUFhTCaSwXUOX16noWkMxx3XcNS1GXdlM96xgfhM8H4U9m5v",
+	"HoZZ01Bdzugl4zlLsILHi9AoZjSYZubY9HK9cxsGxPSznjPIF7kSyUO/yNvpP1rf0mSV5xJuiELnQ87D",
+	"oNNX0QtzN+4Ge62fE4Fgn8ZhzGSuxeZMi6k/IaIyuaBpXRI69iGzFlJWhvQq5AMSTTgkmQYTrEG+UJfw",
+	"ZquxW6/hUhrnUrxgQK0/nI246+3Ua1csDuDE1GKWxKBtcvETzj7ZPpa1vdtotmBosbEfvLxvJQ0/jBkP",
+	"MAC4RGimbpKNsWh6Qbb7PB9HuhNX9G+kboBqbo3A+eAdujSW8Ga4I4hnivnLX84V/t9kqut6PTZOlg0f",
+	"bE735nQvf7qXzZBYcDKnJkM+lER3H07qmMaXmPurbDLrYx1TZf1l3AxBMRxv+Ukqwu/NHKfnLKGYy7HE",
+	"YbIH5c+vYrN9zJrom7O+OeurnPXY8fnid9T/kK3fIb6/9TN5kNZ9HZH57T0gWwOytTWmyXCLyq1QkgdV",
+	"Ov0PN+b1xEa8sAQk3chPYBvrwhAnSvWEjkP32TB40tzZyxeQcDpiTzzP++/WsXfY/u+2Z0NYD9SOoQnN",
+	"wRM1d/Zqy4fjCqOU2V4UhtFuMoaKU59YZQ1Xzsn5wjOv+n5Nw0RzGmeCbvokmeQ5dcnq0zAyhQSWF1tw",
+	"uHIHEyhtUeIF8+XmHL+bpVWc1hcLFB24Eswr63Qm2Hrd9n6zVRqWsuHTu/IvpChT9xKQ0mDEd5fYpAkP",
+	"M3lNa0lrwjNyp8lNC30PKZnjGldjnZsaLb7mblP1dp6zx51fnNm72uAOxl0osTd1Jy//Hrf9+dJh2EXm",
+	"WZH1JC7XbixBLWNqLKUZHDdoz+1WsTjyeAJHJIkn7MG3ao14hRpRDazE9PDuzPAAdIasrTED3mCBGr5d",
+	"K6R8xpdQ/g52tpxEpXHxLKIGZP8r3RDDSw1Tkwt5xMs5zrEWv3bYP9gLvIPmwUG7tx/s7dby6RI5+JK0",
+	"8DIZCgmZmFi7n0fZOdIoJ8q8uoYMcqzURFgmCvWKkzHc1ZU01BWggrOfFhQBAxBey9vB3DAmk4v0iqP+",
+	"7sjzPmPBhfowSJk1ivNnZTh+ZBbGjzz0oR9JPOE9ddf1H1kfv36py9TzUAxhJgIn1cCTdXhvEsegJTir",
+	"Ex9+9U3LdoT+I1tabScFip4XzKiI627NRYdz+AwUKDIq7eASUxpgbeMe5WDxNMhTNkCEhlgDqSH+4RNd",
+	"6b0+DfZSxN0wCBhf1UygPcCeCRgPIRsvlYLww4X+4e4yrpRZxQXBzzVgopKJtAuFF5Uj4mf645OHAlAT",
+	"9AZxKps5QYRTYQqI4b1HdeJPJIsvdEKPTx469kUoif67fU5/TglD9c2pfiFiVywCiJaY0eBCdcJ/VO9w",
+	"n47Hi9/p0Si6oONQV0L7NIp8okvfw5gFawxT/Qx/PhfiNY0H7BZGpKnGtua8qchueh5maMk7ShiLQs7w",
+	"woBDJGjfk50W+SV8asRGjG6pEZZ9UQ790n3G7q1vUrOoBqdscosqAzW1uRJ0UA1Q4w8FYHpv6+n4Sf1C",
+	"KOHsGrACACWBAhrKtXnGPb8OPMLFJZtexNjb9S7VMgNY4zLwhMWcRtDFVec/1I0QiJqveV50MR56URrk",
+	"RF1gxcBeIQPwcZgijWSYLXld82xls/tWrjLIZJtX8LLpOradvcKKLu8Qq17xylR58t2swzkFBJmQBvwl",
+	"n7RoK/bKIxvH5e+Z1J48E2CFBmdeMW1lyNsqNJR9vrCVtLZkmbZMgYZusYCdq0qTha8Vt7lEmt3xorfN",
+	"FzLcUhXazD5f2Erl2Sx6K3cSYT5wbwXfd92ocxDZXPLM8kmdQ7pp6lyKCR0XNFnwUnl7tuR16UZ1oalu",
+	"eR7Z3YKmS181bc8hVFvQdNmbpuUSOq8FrRa9ZVospYta0Gbxe7AHfxXvYnYViolME0Jv58LWd5OxbjYL",
+	"BZmEUWQAIaVwa/RTjt9EQB4b3O9d44yLC9PohbQ5rWsyQH51OqCupF1GYhFFDGGRjopGBMOwQHrkoT/b",
+	"QeeinuEx7nA1Szo7kHQZ4+7XyEPfPHgBGX0X6q/rzMf7VSQv+C0CFm7Ap4lZEfElC45ImAAYg7LSkjDK",
+	"Zk4wDnXnMCN9MOWuh4zDM0k4gm0gkPzDWfLkgvH1Ryds/23XDX4uQEjbfuX7vr4VOFUHMhyFye0uQ/rY",
+	"qXvmSJ0Z557peZ6xi9UuBWw2d25jmrB7iwHB/YZGkXY96l6ZSIbqGqBzuI4MPxHiYkT59CJRD/t1kgiB",
+	"HOp5Nk8asw4PORnHYhAzKY9IX0xi27yDYr/XhrzXKGqQt32y1667EROLawdTGAnJMIym/V6CAy8X1Y93",
+	"uAEJpdzmECnRQaNrOpUIKik4g4GFSXZIZgrcUWWnxfZKXdRD3uFmcLk9eMqSeLplCWLmb8EknuKTN3W1",
+	"ec0e3LKwVnNfN4/j07kmTtmIhlxHyis1k74x05RkyRLNSGZ6s/JpzJZfLXvfM/Go2t/3ycODZusR2dnZ",
+	"22q3ttqt2UhJ5k6ozM/9dV72MjVhK9z2imi3Kl33Zl7M3vcqF7gdF7/j3NWWayr3QnE7y1z6Zl9zb2j5",
+	"aah6N5t9r6TVVS5+pa87d7blZjX3QnE7y1z+CmY1dzB/9OvfcifzxZwXnQvbCo0WvTWnxSXugMWvupfA",
+	"UtrvCrfA4neda+CqPS991b0IrjDRha9lr4IrtFry4k0KMrjc4SpNvz1w9Ve9FkCAGdIv+hY1rwS2yn3P",
+	"ZJuiW7gkfW4/pyvVsd5xqhuguO/woF6Tl+F4DMV7acvXIr7EPNZEJDQy9YVV9S1MWWlUBqEY7dyuViex",
+	"meOFcwx3N0wPoDwg12EUqTt8j8ZxyAIiJvngwGsxHwzA1tuY5zI1N/Esh+S8wpnsw85ZW2fCmp6Idmly",
+	"msb7vKvsNMNQei9ZaE6p+jKoRt/nQZpT76bnacViN7Nhq5W6xeZbd1jnVuW8uay6erPA3jkPR0xdu27h",
+	"bwFc+SBEJg3EyAdw13AZOJNKp6noS9dhMgw5aXrE4XJbz3laxftrnJ1qWw4l6108a738TT7958kwlr1n",
+	"w+ifJ29++3t3V579S45Fd188d35/Uqvb9y9mTslsrY12+Jovven/8s/D+ODVL//6Kz6//vf7d88PTl6/",
+	"++NEtF7T1/TsOv1dPAF4zAEP+UB7ZbFE6jYt3tRn3l9y7AuHfPOx8n5yoRkKwuo4du21Rni42yDD/Th4",
+	"cJWh0kh3SqjsYT3UDDFhVWF7H6BpM5xHi8QEPgQsDItl9kvGAi23b+q1c3G5bIqdSQbDN2ve68vWh9G+",
+	"/H36x+Fx91nwov9qePLvX6I3/O34n7FTqRfy2tHOnlLXsidw1qIIdOQl42YHPmU0ZkskrWD/y7JqDeWp",
+	"M7nPaG/Itp4JnsQiWjRX8LB5Np2vUyQsWQHDAtJzAIvsAm0vNT/qh4ts78vg5lzuWl3CFJpYVz6nd/kG",
+	"lpt1TFKaN/UuCJsedop7oUwpnoQ0wlzj61jwwfpUJfTwfBiLJIlWXami4EvJcpnwANqU2dHLn0gSTwlQ",
+	"zJCIImm3s1JLvruuRZqJaFiUS3e/QBo3/jUIYiYlpkqaKrqiV2yDZmQdDmNaZ1DkdttiDbmjYPnNZo7u",
+	"7Ry0SXeaMHkXlmaIcxqpzq/5qLzncjIeizi5rVhLEzZL5Bp5hm1vnU/HjBhIR/crn7aur6+3+iIebU3i",
+	"SLOvzVQsrNjMGmWcWRMw/oEfap2Lcmd71Gsf7O7vfXu7VLyhfJrHC7x9GkzT89xtIx2kCRNmLsNt/bLF",
+	"mW6n1z7PK7hu3CluesbRkIXcUpqeJuRaxJc/ESovtWaDXI6UHnKEldohD+UwW7vhxOYtrOF9zrkZlJPH",
+	"sPapPzP333Xs7l1zpUxpfutp+gSWByVWSGSKshgPpFqsstsvtMPTQiGbmhVKMhYSeMsL185c8O957fJ3",
+	"bGDk0/NGpFrVazMePQMyEWNp3lvfOr8/PVHiXWAaxqrS/f3p61nhftA8bN2JZFdfU1ObVqMc1O231jg1",
+	"nE6SoYjD/6yecpVpY72zgLZ5KMkolBIwiCb8kotrXid4ywWGhZhdicuZPLQPHz5sHU/UkUnUMNiimfnw",
+	"4UPm8dsZvu956vS5xabDQk9j85gW6+klZd05gDShXSpnP4mnV1c52mMASZojGjB0spAxjRNkEdGFj/ZG",
+	"OqKXTFo64Q4/XcSg6ucqgvw6LjUNLM+/ZkidTZLDopmL7kSq16DQU9fRgLSauYk52iXLsnpNjRsp+Aou",
+	"U86d4Q0LQnoOLpzVN9dCix5aWO8GG6mOAwuDyehzrXo7vnVJONt5dPSBJ+01u2JRMV+6rmHFOktl8nF3",
+	"PhrkjDGCjRje9JAnsQgmPfhdXcL4ZFQ7+lO72kyZJpJTYJVn7aPDQeg+kWOur88wmxUQilFOGD6Q5ROr",
+	"18axGLM40eiiQQZrdHbgqdZ2Mkh1XXLKqJz/hh0GsKctw1tfr33aEnGgDk/rZpZ4bX4Xs/7dJbrZaq/e",
+	"zebNjUsI+We+zxnqm4+2JdH9N0Nc22xCSnZ8x6DvTfG42hO68hHSa/VhyQzb7E6Ttphdbje567Pai2/7",
+	"EKaYm4nFp5hhA5wrH52ht3U8dhV62t3CGV+BId/ZLSYtbYmRaaHwBt/MjG7nRme2fS4xw7LLkhleVXg3",
+	"lwXaax8U8T6WbTPVtbpBX9YMHc7yzt9pmBlYtN84u9bLRd5CbS1WOGNi9YAj+TcE9zFJQWlD0JF0pLO4",
+	"1ZDXs/NKtt3OCks9Z51b6TpXbQu5Bd+fvs62VLJGyy/Pc40iU2yH4cajKcfhgCXAVw5nDYg3CW4gML6k",
+	"9omBQgVzTRe0c6G5jy7ZVM6uWBq6XHi+/5qwiZMqnR4DhN1zdnnTm7PH2+q/xzRJWKw+839/eluHHz83",
+	"603v5m82a9bmj8/XBXnC5QZ5FzOoV1Hi00+jrb5+LNvxwtz0ZTnb9bD2bvKB3yUEVCbJN7vZsjHjZduc",
+	"PVetm3yAeFkVcYbvzZzWfDF30dL1J1EE1Dxm9RwUsTmLB09l164ojL3i0u3mT3RmHTMLkJu7enp+5p91",
+	"mzg7hyNUWXNXhQrdoCzOGoFTkmE700i85LgL8xiaKhunViudwYUMqvnpLJ1AMOKKOa7PwxH6IMHLm3Z2",
+	"IJIc/3PasTmpDcvRKOvv13IbVZrFWHLfYwbzx0VmYUo+W2FPYO4xdCYIQiQ9fucsvuaLKts2iSCSFewY",
+	"OS9Ru4TE9jcaTZA2e3ZEFUaCr1fc4sTXW9I/ylWtQblhg/iGk9c/KtrieFEPE9nhudd17aJzGdNfUja6",
+	"4fnNXMLS30vuYGmOeIlQQ+PJGR8qb100qxbo6zOzqtBt34E5tuRn12C2LflFONLFe/3XQrX2MmaMJIDd",
+	"1SdNdSJbu7vqnhbTXsJiZJcXk4T0MLPF+WmxRrPyTn1goYZzrar/63Q+ed5Wp/Op2e90Pu33Pz7+W+kW",
+	"T8uSSvOpnBtnCufL+n3WSwogZ4qMzHXbRZajdlYtMmT7dL0C+mnrPpxkZx95bvXsdIWIGOVZGyGbp1eo",
+	"50yVqoMGhzkmqaqbyAZ5ivjIyVC7MPULGClKZhQmIpleU9nhOgPw/tRl+6Y+13v0azXPUVG/m1V9L/t3",
+	"YrGCzWKTGws3fjZpserqvqYJi617Co7NVK8heM0HMBfg3JGNDvcMXHZ+O+Qna0XPlTZ4IlbxnFxrH7mI",
+	"YGgY7+L6pGf6pCVn+ZnZW2BX50xpuxqZk5aeczOOar62TOpogQsk60/LYYAWXJQd9udKey+bupqXXcwW",
+	"whbVDEAXLHWxhry2OJFmL4Es4w3yAlJb0dZXf+WCs8oZtnA+3mpC5XyGbe64xBC1YUtZAPqNFW2O3P7R",
+	"a2Cnb8HiaxDYOZOsjqfgjDCexNMjG0aCYBMyyfomlAWPaNDVvuE7WdmXgmtIR4IPnNKgB9Lwj7k08llB",
+	"sLO3fpfqej0MsL8NpF5F4zQbPFpls7Rv0uSHymOYMS9uu0MzroLFvgH89kp3QCvByq6AKxpdabf0fbDE",
+	"7NJWULVWUQwGx8nql4/VLIC8+i/Q8vBjVrlDTFmMwiRRFzSfjkOA2nXOzDzFVmm1TxI2ut2K11OlVRIH",
+	"+sbl0Xq37s6qcq5cyH2Bk7D7lZ2EdjUBWF/qhCzwJGUvow3i2zQV/4ggfFgijGcT4nbSJNbrIEaD+GmR",
+	"E7wEzwJGd/ELbmzfKedySqUyLiX3meIbt8nemB2iOmLuAI+I4GCBG/e6WaF3T38nD31wjWtQNXxQTBIZ",
+	"Bvba8tDH0AeCpZlRmNoz/M1Zkdlr4dy9qcbDp/eRWrE4aUL1Wc9SN2Jb1ZIx3NuvOww9sOW9I+vckISL",
+	"Di/dkBW2W9mUlO7hzHTMCNR0Tr7Y/rWDNju40oBnt/vMQFHGwwgNIVSlqE3KJUV8zf/mHxHNkQVMDE72",
+	"MvHRP+08MQsL2OEmXkN8WwDvH5Ge4P0wHrGAdKfEjd40iI8lQrB1+uggFzEkVdkGTFF2g/g9ynsswufB",
+	"h45fVpebAPBxch4mW7tfaa5TEjwca3phh/+2jdle5JcjO/24JK76Kl4Qq71o9m7fQLV1hAbM8buTOmKe",
+	"4+gIJdesS0Ck9WlPPQ31sv4RoaQnRiPKgw4PQkzKETy1lh5IAk/mjuIScgkexerc3AxklLUz/mWiiPcS",
+	"YlkYRCkZe3FMZuZMzgSn0rkoF0AmY8qZCQfhSg8WDd4u64kRk67Edp9GYRza5zrcFdO5hc+AaFXbAJlX",
+	"3K8W7gdHQGG9yEuLw1EUk4oSXbhiIXeq3w/OhzOXAxtUBkj+SMfs5d1eBnbW5ZwoV1NVBliQPLF41vTe",
+	"yzWacrzdXZZce044HlIurllMumKCE+CnsAJ+nYS8F01keMXcJAKnvJnPj9W7yC+rBx9WuBTJRaLRuk8d",
+	"YTaka1J0VfSbc3HUSBdFnZ2Mx+WLwz6tvjj7X2hx9mbjqdmGM7LMiDc3cFw4Tz+fn78jGJBuEP/Vi3Mt",
+	"1yF1LpRFeXIN4r97e3aOEl3XG6Ypc5mJQ8TDSpsAH1UN54V2LvxdrznVlAURicyN6ChTsW9rxY/fnRSI",
+	"cbi1LCcc3YtO3kviwowsTufJwB1QSRaFKLMgrmsKUVbzcTkXzkzv2v1mz+vt9w/6e7Qd7LHD/k63RZuB",
+	"1ztkB/19mo2777TmJfAWJDfSrf7HzzstzG4sT41zs+JKu/rs9M1yiVk59wz4YqAPdbNvMgte6JlJO5Nm",
+	"FC/lt+TsOj+ksi08d+Nmr+dmKue+kn4Vsjfy85GdigWj/3XZtatXzv3Adb2HbI+0cym81TxBlDqZsZDT",
+	"qdeWQ3HNCfCnCd5jdyuY2t+eYNrdCKbS7kBWQskGxNwL9dsRabYOSEx5IEakGyb5hCna7LZ6O0Gb7fb3",
+	"vP3mQetwh7a7u729YJ8d9A+XmJ7W/OkpkqIWBmhZcZqy+mbH/ZanFOpZx9LsydJ0wEVT12WDkEPptU3L",
+	"wrgq2Dl1QmXGd4T0DmGCJZ4ZP63DTZiCVkrG1NOZhbjGUoMhvVKfjSa8N8zOfds73Jsz+/s3OU7jwqII",
+	"/YDdinqqQk5GYRSFDv5ferUCbuT0JIsJ+jwLUmd0wUE+6mji2AXVd9fgMwMgpaw5ns44yB2h+pLPcc4s",
+	"gcU0hGVNMQ3lUrO4t67iqKK6TfVjbuYNvandpw+keXCYVs5ifmvmFn1wk/JVL67vsF8DD3hztRyy5k2W",
+	"F7uC+tDbq8sGlFdJuGutRWm0MmkMJfeeNOjg7rbZS+E1LbgV7no7VWdNKd0kpj02pnFh5eJ5yuvpOw/6",
+	"eNtWn4cOPfyw84ycq9+x6vhT8sjtrFtvDa0E+cTYrXa3f9jq7+zu73d32gHdozs9dtg6DDzmsfb+zt6W",
+	"5/W9vX1KvS499Frd/S2vmT08c9VR01tUBrh46xvMhpl9v6BeUETB0nWChzcOY3vVs/6bfiFjV83Uvlg5",
+	"6ByXrHROP12k3tIAd5UcWR3IePf09weS9CLRu6xbdI1dMgr5JGGSULXHzJtYy/9AOiQyTgalds13OJBL",
+	"mcRaEbvPRBTYciDTdhBeMe6AsWF+swtMoMm7dKqzyXy2Ih7IgX3ITPSz0XK3szg2NJ/UgGwrFrGPM1DG",
+	"qp11pveqFYFcjuNeT0yKq48N67ENy80aHJrWeF4OKSth63mQwavDCIJJoSPPU2ecuiKFPBfaXJhjulPV",
+	"yDaMR1TKcMDTGJoerlPNmCsC3GsvY1Yfb/1Bt/7jbR02LrY+fm7W99rLmNfYybw54WDtzPr4TqFa4PZO",
+	"AbPChWcaOmAZkfL7B4C5TLSITGTBVTAqfvd8Bjooq949b65rvNVs77cPdvba+8vYAQZMtADUSPPB666Q",
+	"k0RzRaPJjOPUi4L/UCoL/Ol5SITWbSARcuuDk6c7vmB9VswlxNGUpRKutnq761u9SpkoN/NnpsSggrFh",
+	"AoelF0PpHMbFe5kaQqCKGV/O4Sm2rnHyhc6XkHVTFMsDU9yciAGI2UZxphy7uqseYbiqrhniTDZgYXea",
+	"aanIdJ19KQcnUZrkko2TBvGhwwD/o3uKS+l0VanmVJhqYNWRiJmrqDscgUOki0tmkPHc74tsY9AdaNGA",
+	"vTWA/z8wXcqQ7oGklB0OCpkFapLjqcavb+Q9SEapXoxZfAGEhXexztVU95jFQEyYPiV6lwUj7XCgLyyq",
+	"u7WYKXezRYrAYda4TSySVME2cSp+brs1iN4ZkJhTvDVKEi9REmi5UCvaPfllcA7tAtUiV65VLpCx+QLZ",
+	"cilbcWvozs3KxKXfLzxxS7ZSrotWnkSnyrjyJN6V2X4OeG76SqTdVYIzZ6NWsOArppcuYznPDbiQY0MD",
+	"oHFTzCHOuzOtSb0oHrN0BOZWtsxzR7nOeo6z9WwGPaoEUGK5zJ87TfFpr73+CJKG0E8zt2LVPGNK8FNK",
+	"apaSIbuutPzdq7r3sblE9XBmIesFHhIi4jq6zdCFoboGbgz7sHWR3FudcHP5+JzVpD3VRjA79nvs/c6y",
+	"eV0mDMoZC1IuL8t8frf5XWkRyLow3vZuUuKQaqtnTwjSlpvqU4wRATCozYkqWcfmHayjmhljri89EP2e",
+	"9b6gx/AeduGyCBV7VX1ebgAxdU3sN+dWkzcX+U+UjLygaRSz4ubTL6wGynG4duA/1SJnn+xIKm4XwN7O",
+	"RGl1FmCGQD+YsLob2QA7bNbQmN1Nu41m65530wGYvPMBpmYOSZ1MeATVOolEpWnmRA7F9exI0/IGp8hg",
+	"Gadlcx8L0A1MfplSt7ob3Oz9hMWmLN6eb7djXmUVvjJeRLlOO/S81U/i/kpAVrnSihKExBIkTGFyfyBg",
+	"IWdwANcPh+nd1GvXrDsU4rJUM5v4o35uKwz8egokDaUesHX1Bs12eSQHF62fX7892f359F+vf3u9+0fr",
+	"9OTd02c/n7Xevj9fIhBwUJwjouHAyqoirc2RUegZKAxn+A7IJGJOWis3PRoZKywHpOFo+I9z7hfPWUKL",
+	"0pOPUzGQVh7rHljvfzkGUKlFfm7sbuAGsUa59b4ByPcLGkehRk3RuJYJenWqIl1YBTQf5GJ5F6a9l80U",
+	"CBt2nuqgIYwnWmfNpr/pgrHqrX3QL6wH2sBOTG7fYW/nbagfvIzuNmVxKxflZhE1ChU7zWD+lKKaMMOJ",
+	"WB4vg0fA/ZpVgVJjFPh9xoKLmOmUglzl1GH/YC/wDpoHB+3efrC3W5sH1VmWp9fcwzgrJGyVCBlNmqU9",
+	"acbVq3FyU6qNlld3wJiUwPkJuVd8DaDvI3+JFJVlz0v1Rc1uBTrlBN9qeeXCCBH3NGJ/0XBgqIZSBYsa",
+	"x0yMo8JMszTPQCQEpmGp3DIlzVAgX8w3giyXi+uNMhjaSl5ntkQST3hPaSsfFMjcfdJueTsrW0vtBWlV",
+	"OJc9EZiJ1CiMBTV+Dll4dfNgJqZrVrZIbmYwmRagF9HlHH9GyFbwc6TyuKTWCISy3lMkEnwAINM5C+tW",
+	"t00HfW56sVZjd/ebcvjA6SvbD34/jG0Nr94F2gZ0tKrp/4hOneXq2siY1adhQoIwqJPuJMlUBXe4WxZs",
+	"Lrb6HmC1rws2THw4Kbp32K56MVdyF8bVK+7Mw1aD2i/UPs6AlRVfafH4qN8ATH0cASOaiHOZw7VMRbTN",
+	"D9P2+RJ57rlz71j8ZkVtX0tlwReqeye67L3DS+vei0vZ55fDm1GdM5mUQbQdE0jRm5MBv9BbE6YJqPfn",
+	"SW6lsYdVXWPLlrXNTFSagHMrN9/6Li87hXdj6sSn0ztF+SH4Sgr+K9XuV4MFUCMzoCgnzyvF4h7IFEcl",
+	"B/NemB64uwZFdFOvvWQsOFNGWWEk2YCXKtUIppu6oKEhqC5ohthroWmoNAa7xrfQdYceV/WnDs+JHGxN",
+	"qQD4/VaXJcc8LyqHy9wbZkUR/HlxhBoeUzbTmMZ0xBJINgHAGzD91RL2RRSJa6nxjwL26Yj4XsP4i3LX",
+	"JusLyiijRUZ86Y3ig14IKGiBa++1/gtVncqHcQxhGNKIHpFXL87rBKqgl7lWzJjFOJf1uebxa9Gj0fGg",
+	"hErJJZS4ByDqdob4IlwiPOEe/bVzadRJ38KS3wZ/fEVGjVbl0scc7qAzhFw+yt1mITSXYbDATmcYLCby",
+	"PutKi9RpbsfU82DL5YwU6Xm6RXn33GN3LwdkCThHLAUvTCW8j0O1xDGpdDIyVScUO6nkspLdutrhrk9P",
+	"/paTXZ35u24tGXHO9CxOi8vvxyXNrl/VHilJHlvJ4OKTSHPFZmgIStBRv+KtT071JkC8IyUZOryAMaz4",
+	"VKyFqcMlACnENuhKEU0SRoZJMlZmDkQtixgYLT+12QLZ5GIsmB4KmeCkjegUpoSGvMMjlgD3h4b/xz78",
+	"pB0kIzoeY/Th/fkZae81yLOULQQ6cfryGdk5PNhT09gNA4CzoWRMk6HqMYLaGCC3Dh+zuKduGYz3RGA8",
+	"NFLA+Sf+f+tqTPxVGtdNg5yNaY/JesE6YjSPX4Xgfcn8ELMOd0IFSwd/7eGYxGFRLHiegQGrOxIJKzX+",
+	"MlxwJdbfasxyq8j+ddLLte6EXu6OrNeVTD93tufZfvsbyy/nSHG39RJ2n3OWbmH4LXfk1qOp7uGYlmjc",
+	"ezoi1U7Fsnbf/h1bfZnFXrDj1mL0uZNTsaLk69uLBTZTEclqyS5d2maqf9PWb7HFl9LSZMdyaipbYG9I",
+	"lqR5YdqWowMachMbk4wHqX00WwWLea/zs/chkWkRSubhUbO11pCDem1uWqSc9Ia20CfLir4yBTp+1OYD",
+	"l5z4cUSnxaaa+sXmjdnUnlnipaWqCnSzmNECw51Hl3awZgV9cFOvBYKzZYjSAFE5Fj0m8zZ1y6ucnoqJ",
+	"7wYOeIn8aBd7M6+jlsyk11O/dB49LkLz3vPoD6taqil+sh3Azi1Da2nm15I7xXk169M5PKi6V/aUxXsZ",
+	"qjvosl/nIjnSpfGYuecA3kDMIBmyqaEdd1NCiKdTBKCIVu8U9XJhVnZrGWpAWSG70FlF4l+L+BKzC7Mp",
+	"haYr/hGUBudBzwuPaE03VjWBIX3cfG0mcSERCY2WWZgRTXrDBnnLdTRNt2wxcB10tBxTJ/gsuozQIGAB",
+	"wOLEsygWVaGi5uU/a9FkBqeFZPYgpJtyIYReHv58qUtLioyeTmSDOMnNENqCSYV9oLMFl6ihfMujaQFY",
+	"gObxxHBoKEkYWNtPZujOv1JM9TmA6gUjNvQfWeqomQHrsOZC4Y2mYUUg9sIFCGWaFPdFsNfzvcI8SAfg",
+	"W6lTdQXQoe9QYqLxt4S3nh8jiCDL8p4lk9K51sU50otToyuhti8GXV+8KhY5zCwIeaOD37hSPqy3/01A",
+	"r4Pw/DLg6oV46fMh12/qtbOFILHmdhcOeB7f38FKmJXf45hdhaIsIdj8qj+Sy7VJ0VDVVwuTQGvXQ8l6",
+	"F89aL3+TT/95Moxl79kw+ufJm9/+3t2VZ/+SY9HdF8+d359kvcPN1sESgLX4tRR+7O/bH//+5DGkxJuh",
+	"XJTRDsxY8rnBE5mIsYSxhjNgpwu5B5pfrlJ2Ecowpg5ZsGEfJ9G38HyXbKr2epdKttcuWt03/V/+eRgf",
+	"vPrlX3/F59f/fv/u+cHJ63d/nIjWa/qanl2nv4ulVrdZfXX1qlzow1Bw1Y6igpPCxXXdjB8KHermVEMX",
+	"tM2i7PxwwGkyiVGY2yo7+2e/chHEGfZUn+g5ZVgztqSFWs4Ptsg4dNMQC/0OaPomAhyIGCwEVGSdMCpi",
+	"ci0mUYB+xCLJoURaSUqOkXiYa6ukXFEFATqfntgcxM7E81p7qVH2xNCVuRtmb+dgXoUBADCU1m+Cz8sM",
+	"nUonxxedju/enp38TuSQRVGObG8SR+RBleDeP4rH9iBXJbG7u7MIxFipmSXtUsgQfa7eK/bSjmkYOxTa",
+	"Fnl5wBJZJwGDwOkM9haWlsryK8bnWYVVVqCaXtbAuhPZyjN3zj/X0lLWxSWqhewqmRKidVbNNxcUCeO+",
+	"f/XiPE37xKkXfZJdqOWjxyUbbLljUlCIkympNUuud6E+U4VyJiPOihjmUXlamSvdC+eMUKmChr+8gror",
+	"82MJBVXZ6igyNo5Iqw2Qc2kxv0RPTo+N8vxaSV6lf30WSatEtRVuMNjozyxa3gxsL2ZQO3ftB25I+qtF",
+	"fNq5k1SGvbXjSLWWAG36ttCaDtYC1nTfKE2HK3Nf5/hDM6u8PxdizhwrP5t05ysr0XcDyuC8QftixmdT",
+	"JbF6rl0nomCtZ2V3WSyTBnlNlfR1MC7VpRcdfABuOYDthPgM6wM5ac6KSwuMUYapodOfnTmbyYnJ7KIc",
+	"SMYC1/O5uGQl7G1InZKoB8q4kC6S4tehigleJGcMIqLKSPePJ8lQxOF/NCXcU0ZjFpPzt7+8+DXnbvJe",
+	"X7Y+jPbl79M/Do+7z4IX/VfDk3//Er3hb8f/jHNEON5KgOYfP+94usZe44iEvNRcETzAqslUhMD4SCix",
+	"+jwbTduDSKdRKfqfleIOcMXviaLSsOPomk4l8WkU+QXsNrOMRuoeEAZM6soXzCYJRO4GF0XLEI/ns+1g",
+	"FqyKKu4wrnNuhfGPVT+tn/44z/TIbMlMzzJLbOa39DS8KOPIgUpjXHaHgIs8PH35jOzttw/raqfAxO82",
+	"Wo8K0rSLG65er68Lty7QBVh17mbeMn9IixUnXE7GYwH8GIOYpnIopgm7ALjbC0SOL2D/hL5fZMZ0O3gH",
+	"44Kb5W3TcSZ9XwiNQ2/JGq0FOBTgW7D91F4krHbDwHEU4WDSQMzxuxNQG/c8lNlqbNhhRUsyvwQN9n2p",
+	"kwmgURz6Tm2hzyNAxL1WxT7PsAuCcH2r1AQkrUvi24Z8oC/QgB/qTecnDVxHk+HSfHMz/g7d6uLr60IK",
+	"uQp0bjNfdw5fqTjVPXRWJBNzmv05G5go+L2gIyU66GTAxQwEZpEKye/MjFRJd0d+vos253vJ4kW0juk5",
+	"FfHIrIyIw0HIaaSO5wMg8ojnkToWWMuoXwsW2uWSw1iSo4QpVlA0iN+fRJF/pItK08fUItIouqDj0K93",
+	"OGh0BIxRPaOJyCtL1U5lTAl81vavNnOrDEYhnw+h7UqrUKrTbjqWu9Yt5LPZvakvEgZZup7MLENuJnh0",
+	"3R5kFx4y7vDdMDACghbSr7QKDPfq2Zo74A2lEYsLh6KPp2qvUbvVh9oLk1rX9639kqSx4zxrnbssWUEc",
+	"BqjRiqlKLRo7GE7Z3dO+HW4rgBDcI/cw5qX+pzAf0gjn9+fPcmf3/fmzqkdXPfpxIQijAV9wpWi6L835",
+	"dgg8M3vJGUSRsP0tZWGbC9PELf5kCRgdiMgkVuJxRKdETnrKfNRJWQ4wXY9yCDzj740O9wcI25KJayCT",
+	"JAtIu+llpxc+UnWC3SwM86LNthjAnNzUax9SYMIClDlOJjxPoTI15wF8t1OW6ORBZS3ylNlTZjL0lgez",
+	"sl/D0MtEJmQgNKJkDqTKW/lo7awJbCglnIR0E0iOhKmuW3c/gA/rCo9gAqgbfCkQ3WXc8dc0TAjjgQT3",
+	"5SUX1/zrQy+eudSWQilhKsAkDpPpWW/IdL58F+/JRfhDcG8FzlHIbCHbgk6S4Tb83a/jzq3ipAGHHGj7",
+	"3A1+mCTj2o3qWMj7Am4BgicUhQm6JNFxhSRMOkSVxsoGYTKcdCFS5jzm/vdsPNL5UZc76FijxHJXSv6a",
+	"sAlLU/coXCxIj/EkZiQSAziTIiZikjQ6vMNd+kBKepGYBOTd09/1bR9soceP09Df48fkoT+JI79OfAy9",
+	"qf9KwW/9R0CEpWuPITadqTAjH4aMdziKisK6XJfPSY/R7cBzmtDHj00A9v3p66OidCby8NWL80fwfUko",
+	"WMkd3hXBlDxUm+ERDP18yCTD44xOUHU0R4wC+bLJfAtEbzJiPDlSbzwmjx/jdD1+DEBbE5mIUWo1vHv6",
+	"e4M8fuyoYPWce5e0SGTH704a2KBTpg2t2sRLAJexyiz3DXdWC14Tk0SGgfX/4pfYVfpwOqMNckxAx6rp",
+	"QgykTAIolCE/fpxZpcePdZNGY6lWYd3gtNSxrlrJvbGIExfcCZlW9dtGwKu3xQISFGWFDZHFQ3UU8D4f",
+	"PzZQtk6HdKOqzZipDQSvzKgwVFnx1IGAV89xcY3TO47oFNvQb5AR5VP9FcDSU78GoVSGp4NddZLIfO45",
+	"oo9qiD7dgntZM5Onvn89FJKR8aQbhT31xQmNCMqALpPOqknQSGECszVOWEw6tX/C2YdnCD7UqTXIud5u",
+	"HU5gAqFchyZDWTfFeMhUh1izEo7Gf/0XeSa4aiIUXOLWfwGqGIrYwX0TXzFtCav3TYWcaj2JaRipCZUR",
+	"lcOU1EfJgiCMWS+BSXjPQSvpg2thlXDOQn3zVg8ek3fvz0nE6BWTps8Tboh6nawQzI8RoxAgrNStwLce",
+	"a6Iuh0pKxkxJBPBvGRxY9RH/f0bMVzvQuL6TmbuadvEfZy5nqGg0y6xOVlTtKZUIwtbOLIwLoAF2dg7V",
+	"L+/Pn+EEZgjQiS17UxbtGEEq7WtKGaNF4f/d8zzPV31VS6v+eeR5PhxnRsfajY9cZNLQxodcjTCx0Xjo",
+	"KgaHrlgsgSpK2a80CNS0TZgaoJlzmGnR601inEx3cOChj1md+DOWqE+iEKv4LOSw6jA230i3lsvJS/zf",
+	"t/Q8bJ0oHZOPZT6QSlYZxAbVS1zGY649r6Ek/ueOcQN2anXS0RCyndo/1D/Qp9mp/eMG5kyjIthd9LD9",
+	"6dMjIhMRO6AL6gsnxvlGItq7VMIRFWE9SywcStL2dnU+8nEUiWs/fV1NCAwTxJhSzqHRfAYP/3XIL314",
+	"JslyWIMVOaYDhp74g9bBwSNzaI/hDgR6PeMvIuyTif2pA6r9sNqxhylkuI9pUmQugfBFXZyGgmBkgM3f",
+	"4XrSjhaYU+QF7Q0z/VLjozwT2cHdzdST6GQKeS+aBFAuo2Rjl0XiusNDo5JTJ9IRdgeWqu5QB5h6a5CE",
+	"Ork5E0QCnZqbMS3ZBDiJ8Gn1ZT6QavMmAqS1wzgqGewTAi+gRKHgDUv7lCc7w4GBtZFIyx6a1mdNUlx+",
+	"l8sNG7cetSPL8umqHR6A4z5mNMCkX6xAT7lRja7F+2jX5AOgxM24+169OIfz3iBv+2YzSiTrQOUv6yV6",
+	"HzBOhurmoebszKai1md4uPPtqTcj1k+snYr3QWsLq8dhi+DiwxYHc9ikreGKJToSqK8YCBou1YpQG9RQ",
+	"UzvNQYaTEIzUUOp02lCSmCWTmLPgiEy03jJ4Lnj8ycO2166rM/+oTkahlBb3HtUPHpqHba/5SK28nPT7",
+	"YQ93jz60D9vezqM6MYEnEtPEUHw+bLcO4TVsK5VRnlcn7eaO+n+7ddJutawoSKm51R+eOxd3migFAQPt",
+	"saO0pjqtoFIKII7DK0aS67DH6um0woMuV0eDnGU5O0VfTaCGDVL7T5341LMBZmbAYozomj8/kKngzERx",
+	"NaSiPuqtT5+OHGIq9afdT5/UpB+owcMMHGrMf9IT6qKbuCIZof+VTacELibP2gQ1uCsWMLjhNk2UmCPk",
+	"OuSBshD9U/WXrWOlRn0imVZvAYMaxQ9quqArsAHhr5Y8PhEYUruahYTAJBTYbDqxVA1xB4fYVP9PrbTe",
+	"ZtlhNC3dvuHDcyYdFhRcSiQKL3UtTDCBmxIlARtHYjrSIpKR5q4aqSHv7zJ1NUg3QHZy7N9T0j0NPqnB",
+	"l9KFl6RLe5fa8sArCh0wkAxvGOXXwzBidXSYFVTfwcbTmDM6U8c2fU3DRJlNaFum/CK4efRGaTe9oxmP",
+	"jEWIRnBsbUFMUYjbjVPH+nuqNHp63trpoTMNg57UGBZObeQR2GegVv/f////s20mavuz4wG72bYv+A2t",
+	"wI1igybB0ziY4HVCMtjJaKyDUnU9c5oh366NZQRFhV+HmiCyjX/e/mwdqzfb+MC2Dwn1f54pY5jGQYd/",
+	"0F6Gjw+N9+L6+roh9e/GBwG+jEdEjlkv7IcGYkspqi5YSqLvzAJM/TbahqDidOouvNThfw4m6v6qtrZV",
+	"C+nXF/tOtruR6G6PaMi3dfe2T18cP3/zojEKHmmWq6G4VqdRbbT+VMl7lpZL6K1tEhOU7DB6I6J8MKED",
+	"Pfsf0O+yaJ/XYYyG7SR3QYyZnIz0igFUGB6+OhlHE/BfhP1kaIJt9Q6HPys15TKZJcBOTJoesTeJM32x",
+	"VfIGz9GIJMD92p/EGP2CgriTvjsCpARUzdtN1Z0kHY5vwtHQtioKNhMEtE8PYjW7k7GxkoBNWqslg/Zh",
+	"AyWw13GuyK6Sb0pnQr6llduoi7KeoREUoF+p7RWDEBSTzC2wAdUbqXmgby/o1upwKZTWhrnBS5Zrep8E",
+	"bDQWCeO96dYvbAp0MqrXmVtmViVesukMsr5JmAEd2ujwlyLWgiXtVR0sNCtZmXEfT8Wk4KNmEpHPWf0D",
+	"/wttGOMUo6mplyoZmuGotvULKXVw3sosYQvv8FLhAabKtq8PF2w2M0nIxY/fpq5gs0TfbIQWOPqwYi2Z",
+	"aVdcMTyZaAiFlukG2257h/kLuTLN7MBAFbAQjXjVAtA/xIah27lsOxAN0H6H6w+g3lV9arcOrW7RDaC5",
+	"NtbbwU+EuBhRPr1IVJsoyHOXW7i+EH+bjsPtKxY3G55vL7w0YbCgW/D//Xr2j6dMibOQD3TwPPubZIlv",
+	"Sc4xgc9CNuA6Mq5Zc7Kz4w4mNYKTawE/t5rt/fbBzl57v0Gg1jZzyU1Eh49o1BfAx6T2N3gR/uPco035",
+	"DF6WYaEzfmd7kJuel/YsA+1wbMWVDp5kt0DrkDxMZ9404T+yZPAoMjocLtNCgCOv8FN1vCuoxqX7TX2v",
+	"2PV2yEMfW7voTuRUfeOt3nkZim3AEWp0uN1d9u/W/MrNvXU5gbAkL5kjInFvQkDnoa/+x39kX3cnSs1r",
+	"hhTJDrYnOMdcPVnXFjqhQRBDukes2fQz8rUXCWkI8g0yhZo/4IYNg4ghPgiMEtRH+gnMFlTvBwSsuhxV",
+	"lQQxVCBSwXUtzKQ7hwduWtoVIg0fvfEJqYH2hqx3qSYR2eaOjb8kZYU6qDcPW6Q7VSbtzA5qttU7aqd2",
+	"+EPTmyhUk8QDs4MfZRvcaZFfwqdq9tTG1R6ymZZ3mnYXQvjBUOyiSjMav8NTrV3kRjrQR+Z/z97+iu1k",
+	"utIkb8KnBaPaUaNK35mVnZ4y86RQ8y4NB4FttsNbXt3zPOMHVIaJ2iRN+KMZMBLHY5QOdPdOyyT9qH0G",
+	"f9fuiDimU2kv810RaPM+HUgbptRKYmdvEznUnnQyYiMRT+29ALbrkfrsm/ApbG7cFo57Zkhlhxv7qK2e",
+	"UxMDc2Jc0/4zwRPGky2MxPo5t2lE4wHTrgHLlQO+K1xHdCDqylQN4hLIDldWjBAjY9jt2Nzq/FoUiZYO",
+	"r9VrUdhjmgJOxxTfnJzPxBLFmHHMh2+IeLCtX9oehVioGybRbDRS+3trR7Vmw2t46kHVDB2HtaPaTsNr",
+	"7ABTTzKESKtR+Oq/B0WZgq/BxwvBRnhSlhQkhwHuAYskksnqdjLCYPjWUjoJ9DeeYevIIqQjBqXVFOkj",
+	"26Anazf1hQ+CMYpfgbIL66JSY255non0agxbx2ba/rfOIrBB9j8/14A7mAU29g1Foc2WqXQ4qp1CWQl8",
+	"Cos/Zuf22cIZrVrEjS0d92B7zxRxQzS7LGNNwvGmnKgbxxSPc6OWqbJ9HfLLsh7ox7bhGfWdKOSXmoAj",
+	"Nsta9jI8u/3SeRC62sbVKHrDrtr2UxpYWhv1SnPxK+851W5sFuBLO4tfeglYzwHj8EazXeEzpyfnQrwW",
+	"mILa3qnQs59hFtVbSiKp13arzMEJT1jMaWQ5DHerjOg9T6t0IQFjMhrReKoPouNagJRaOpBpPi7mdZlk",
+	"05o51dBMwd1BpwOxIkya5/B3aW8wDnut9pjrWw4oGddPDrFYzMPTjEDGg1p3CG+BeFcZx40O115yq4Ec",
+	"niH4N9rGyCmkbpzGBjHZEi4k1bsssbi568skBEQHri7yCzw1WUvZ4Juji8zcLrP30DBATWlDVunvmtMU",
+	"TCsTTFczoO5LxjFEedDh6o9ABgSuP+lw+TDN4msh1FOtp81XtFhs+po2RLzsQDDmmRJ27nrmzhpa6lVw",
+	"uCRsrD7iegfUxd1eV/El8G5G6h4NaGiGu1WpmBkTMxH6d2NlJSsrI9yXz0yVSU5NtMs2ctCofd2Sy6sg",
+	"uXDUv4rkJRBpfv8CD9fOyqDq8q5ebC2dQjQpFWrzdmEaiyvahq9YUrYHvaoLudmReke2Dhe/Yp0uejzf",
+	"0C5+xZLKWzgtqLhZ1tTGtdCw6eNJwfZ/pvWlE/qyegqL75VWCgPysAXxUhGTCSCOwzX1YcvzHmFwAS5x",
+	"GgbT/3zjryzN303cYwRb/KnGCapq7H/OW/SuQb/YKNeQ6jfZlNgknrCb253sVpVj+j0LAu+gwqnG0ZyH",
+	"IyYmOKhmhf65R3oVgdPcrTJxtlr1DQtCilAX35bkwQOfnuMVNGnxzQFjftuQRLvIOTGfh4t0p4TKnrba",
+	"w2B1lay+lvJjLe+qcJgnZBWPxXKujXU4NbL4L7WUZHWWya4YPyMMNDKNBlst512Z5xfR17X8wlV1hjhM",
+	"lBU9IebGeYeOkCw95gJniDuCm40R90MYcdb3khdlBSIVfrwrw07IOZYdzdLPaU5vSTKEzOSkT/wwgCRt",
+	"CywcJgDrZ2otU+8DYtRofg7yq+hwN+lF+0PmSW1AEimQ19hn5ywtOy9OwsAvbKoF7Io25DLis7KFOcMR",
+	"WsnKrHAmsiJ0Yzpq09GrIIKeCd6Pwt43Ymu2WhUkXeYYnLKJ1Mv1nUtkbdxmRN4CIUyjqJJF+9kgY1Vz",
+	"kZsEGuPdRs+4DUHbgi7Hr13XiN9LuLY7fKFvexUxjKPIiOEfyqmKVGUb46eSH3bJo7bQDesSENsAk0bj",
+	"vI1vdt529n4w/brZ4FVdtNV391qs+QouBrsPq7p1M3Q5S3h1j1MGRVu2M4PfqZPEdTGCTOhU2hioycMl",
+	"a7odvJvkD/HdWfYrGPRrdhtnBc7mDnC3dwCYNZBULwzc4LdxG/ghDHrXW32Xpv02iymm+N2nAC9035xq",
+	"Yliq7PhsYZ+SqnlyHpOsYbw8abq/AWZokF91IopNX2H9xCTz6jLBB1JDWMUWsPh5jiUPUsS5AEgb9cGY",
+	"EUsnZdJ+zwU+ZguGyIAZV9lAXWnAY2SSP3SfoUxCzT8QiAwZgio4A4Um4atOgrVWUOxTKJPClN1D8lAD",
+	"TOMzOh1dQ+PlPhFKMuEBVLJNzX2s7R12+EOfi+QCPu4/Ki1DgdokXfJz0ndLUC7ZOMlAw6ettxtO5Y0t",
+	"eYOa2DoUuMeWXxDZgoPC76c1Bu74W54HBRNeG3OEKCYsYiUH5BbZhHK1prYGxuwGs+csUZNeyFFK1gTh",
+	"XywSAxgHKBft0t7lZCzJUETByqHgF2o33NJuR6COmMpJzL5Ly72ydvtVwDywHyFLCAaq4afTw5eKyepK",
+	"ZKmwp6tJriokadvK1xy35R0FQF9c3UPC9jqimimMlUmW3zLgg+Bw3/VSPh5NeJdNw59HfzM3kIlTtHIg",
+	"M53mqoFMAxlxL4FM7Nky0Uw9lpuNz+OHimi65arFshKe+FpcINqCtgXulqjHbvjPfzOVu10RTP9rexJH",
+	"N6XC+cwQIRkwsdR7oiFGXr04R7unhJRLIx4YkBbtcAF8Le0x6cd0MNJBgCAW47GDhmDB24Hzs0CsS8aD",
+	"3Bl9On3FCuKlhVyN5kJRSlVUc0nBQvUmdD0tlcnxgGTdHVVdJ3lmFbX0s/29DPkcUqWaYfgr76VhFLhV",
+	"H/HCXdxDrPeydXDuZS03q+OwpKc5IpWV+5ph55nt7QwjvwNSme1qc2dv7qSGwdxuuvxnXgFEeyHn4ySK",
+	"MgDKjuBZzANUOKtZP1/FDgP06yjkdgCF/V8gowzMj8brqCbYci8BcF1CR+MV3rUQT8u8e2ZIgZZ458VY",
+	"9IbLvIA8bMFxssxLx+jEWKpjV/bYVn8JCfGXeeMcTJ0Zk/f33wsjpBovKc2Y1nCFrN9nvQRipztFr56W",
+	"AAwBoKWBvJmDuwOGSFHDL+Hdn0i76REaSYH4O87NpEFeAK5CKLg8svhOoKkMCoNBP4KS+t3ff0c9ZnGS",
+	"OrzttfWfdnMjgI7tzhkxkLsFrE8nUZJBiWpkkIhrR39+dA2ZU3Q84Y1PI6dMiabGzlowN2UeuMVWwLu3",
+	"Z+f1FNgW1TXRDJ7kkrFxWtiFur+qLn8n5PLJTxuZ8+PJnCoRsE9b19fXW2qHbk3iiHHg6M2FxFJaS636",
+	"5yUWu/SQ1gDLMgrWxkPBWbUk5MqxtjxDcYVI20YOf4VyWMnNAkFc4CF5loKfw1NHIE+VdA0l4JkBsolG",
+	"uEPfmYFW115/dBz5jzTUuvtnMUl0MEADinW4vveOaAJgiQZcz4Xt6ocxw0pnDYOarft9f/o6VQHAlNB1",
+	"gFs0JB32/KjD/WGSjJEEE1xXvo2ZR2ECGGcGHMYEbfrG8ZFFZJvnIrQApVVSbvHG/EXzbsudf7fw+S0v",
+	"Y+4sQddpPfg+QxJ3F6eHufsW4/SbrN2FWbvGzF7S62jE22oRms8obqrn9Wo8PB7osLfG8Z/Jw11ZIuez",
+	"b41E/qFScGHQG299pRTcW5+bRTm5zgdSL+x6cnFLNnflwP7V95HsttnuFRNyV9zrXyQyVfF5WPt5ybzv",
+	"dWpuSm2DqbkArWhR7x1Uc4fowFwbshxxKd8B3hlXV1bYt6LzvKL1f7c2/ZpzdL9zGfS9wjV854LyvU6V",
+	"/cL29DbgaJcG2Y11ce3Q/1oWAMbVuALDoHA9ZNylKqFScBL2dQqlpQxYm0FyBj2/nUTANjamyY9imqTI",
+	"8Q7J3vdslrxDD/VDX1PvBehkRQoF9Xd9iP1HjuXyAWCo3XNbz6e3Y+0q1gll79PIE0ljRpDCDyQCwLpa",
+	"vieJxJZZaaJZHeqOwxYBXMMYCWU0mwyWzhr6lSkSLejnxhHtMdKdEqkDVoanmo4E2FmqZey69gVgwrWm",
+	"ctCUvPKaxbLIya9dzyvbYZnaqJwMW9ES0+K7ppdxFXML+nBnNtf3K2E3htc3qQZAIqYysKoWWJvBlTDM",
+	"Y1iEvIXgLfD/ZvmdoLm6umACmmwYy6TucNp4a01GP2cykbXbo2AlhTTaGriqXtM1UNAUyODaUU1c1uq1",
+	"YIL9uxjJ2lGz1dit11CsQ9qXTKjawxdzmm+p5k2UvOV5gOaORPYO6fsN5q3vWmkM48OrrvofsvU7kPtt",
+	"/UweONjwWwlQOSpR+QB+S+nejshIDi5aP79+e7L78+m/Xv/2eveP1unJu6fPfj5rvX1//oBsDcjW1pgm",
+	"wy0qt0JJHlS5U//DDfs/sfu8M/G81l4a9n8CexH/6sb9n9Bx6D4bBk88/VQmDeCJGtgDNf80obn0A282",
+	"+cDNRq2Se4B5ljOZB4mW/U5WfX6y1VPxRH0nneraUW3+XKs2V45M3ueM127mlT6cZ+VBVgRUroCwx/qU",
+	"yUlUuQwiyX+8oB5ic5f6oWoQCvTT93atKss7DCShmfFbSjGHul0noYT9IgLFuuYSRx+LrgqdRJa9vcP9",
+	"VGAgXRXmXvvqs771tRgmtrygRCbi0FSN6hwhc4XjwqXNhRsacrCY4ai7kboF2bJS6LWT7bTqPUhJnnVE",
+	"l6wY20idH0LqqEOXP3N3ZLYbs2aBX9StwnYOE8DkwjFDn0LEgEQwTBrE18TRgOJIo2s6lQS4bpClLhWl",
+	"PvHW5C09SyuAVrrHm9KfTXXhD+YlncwtLtRH5CsGWDozwKjZI5oyHWZ8mvUsiatDSZpy48+mWJjMUpp0",
+	"uLKhNYsvHn4DLJgD/hOcBKG8NOylLhxEDnzQELVoABDd47pS0xg6duFGHCSLVUEFMx7KM7dycGnvJAgZ",
+	"zAk9+uxssPN8EnCtXgPOvPSKWXCnVJsUs9VLGgtCTDRO8UtITwTsJ7RSwxFUa1porTnfzCTRa2E961w4",
+	"cEG3S/Lq4Ra1hDcW5/suPLHfsQTfeGG/UVPuVmpmBdQobOcCT3QVzI+cXWe1RNbp6oA44eVNHmkoWF2m",
+	"0FcH2MDDBiGIabz4XQ+njQ73Y83xbVk0kbEsS2crzXyp65+xNAc05KZlCRdSrQI0gdiYDljKGNxn1ywm",
+	"jCcGJooTH7hh/SMSAlKUNBoJwHD1g/CuQz8GfKZ6qJblFBjPgeFTGbtUc3+qJqYN8jItszc31dchv/TX",
+	"5aRG6YblY8sDp7yjA1YZPOUpzE8pekplUWw6u7GpfyhvWS6I/m0Y13PFbMxGIqkkTvHJe+CSOYUPfedk",
+	"MiYAVvv7Pnl40Gw9Ijs7e1vt1la7taAuNAxqR/tflknGWaGviErG7dVi9KXMGDZkMj+YIJ8RZl8Zm4zb",
+	"v2+CTsY9Tl+yrrWKdAUJWvlq74xszcWqOTG6gZLe0Mn8yHQyrsy7Nei0tmt/PEKZrCDeMMpsLKBiRpll",
+	"T9tCShm3wbVyyszd0d6PpmY3m7wqq8wSO/yeHDPOTvwyvDKudXzfrDL5Y3xnBv4qlv2ag3Y5kbO5DWyI",
+	"ZTbEMvdg5N8HtUyBEN9wy2y4ZTbcMmXcMre13zfkMhtymVlymSUUSUV2mQJt8tXQyzhnaMMv80Pyy+R3",
+	"wHIhzg3DzA/PMFMiML9gaVe5Jf1Dcczkj+mPSjKDG3TDMrNulpn9++aY0Zgtul+u3Ml2rDg4X9pT7fPb",
+	"EMxsyB42BDMbgpmvj2BmVpFvGGY2QudLMczs2zzi1XONMzgw1j4rLpbb8Mts+GU2/DJfkl9mxt+zIZi5",
+	"y5zdDcPMhmFmk8i7gGFmCa9jRaiXsjDN18oxUyCVNyQzG4f9YpKZlY7OvbPMLN7eG4qHzYZfTDPz1Yen",
+	"qr7wHTDNFJ7pDdXMBvF8k0b71VDNfAnD+lsim8nLsA3bzMZC+Y7YZu7KONnwzXxdfDPlYmxDOLMxvzbm",
+	"1zdPOFPB6voGGGfyYmpDObOhnNlQzmwoZzaUM5sL1TdHObOOu9WGdOYuSGfWEmzasM5sWGfuynb/9mln",
+	"nCO24Z3Z1BzeinemJEbxJbGxK0IwbZhnbofwtKGe2VDPbKhnNv7Y+6KeWUbTrIIrtSGf+b7IZ2ZU1YZ9",
+	"ZmNZf4vsM9+AiV0mah37r4pATR/Psc/UiYiCnFBVNhzKVcl6MUvk7cTFsfPxNUS1ZtwM9Zq+MMxYi1lO",
+	"Fww31dr9Zs/r7fcP+nu0Heyxw/5Ot0Wbgdc7ZAf9fZoiJzw7fTOfCMYZWHYeq6MlpU1UJoPJfrUINCkL",
+	"fuR+YzHuUaZHG2qXH0xK5gVFEbMLHsAvQu3C3Q5mBVmDHBtCrR7laDs1Pa9B3vJoSpIhJj0hMqQSNzTU",
+	"rkSUcUf6v+MrFne4TARIOnLJpiwgQyqHCJe5OseLe66+KMdLgfx05V3lm3P6maWrRG/X2zuU9lDGHStd",
+	"WvNos9vq7QRtttvf8/abB63DHdru7vb2gn120D9caabOsPXFkt3hAIBXMlLdeQ5rnypL+ON5b97U3ZZf",
+	"sWSVZnOvfaca5A6Le8+FeEP5NGM0bap7v5vqXppRA3N16lxXiyM2Pzv/WIasJ32rQT5gArDgTEM4I+KD",
+	"EkCJuGRcki7riREjIb+iURisTrGT1YM/FsVOOvSNPTr3vJyyK3G50nlZXMJbakGml19H794mGjx3q3tf",
+	"tSG0inFTwazZnOIfsE55iSN8T042ZwnnOdlMTLqKh202Z9wIlUzCKDlOI90AjaRxlqKI9MMoMTBGtwog",
+	"ALmFWvgYn2ySN+HTu4oFpPwYS99qoVblJYy60qIZ+NklXzl5Xv0FnYVY/YWzsCJs33uehFGVB+8vJuIs",
+	"3cbN92O5+fL8OTNOPpvqdxduvkXiNmb6P2/DRVSeR5zQOEHOxXFEpzABUeROCYR9ZwQz4eI65+UnJwmJ",
+	"JxyCsWpau7R3OYjVBiSUBx0uJ/FVeKU5qaFupkH81wI1j2+zi96fvtah5qG41kBKsRjETKI2+GDh9aCc",
+	"1tfVlCY9mX1KDM2R0T3Q+RxHaijJiAaM0IQI3mMA2urbqfYx57gv4g4Hkut3WE+aS6Ey0BnF3lY9pTAf",
+	"ZgQ/EcqR00ddLsEL21fXfvRwtb3DlXOaT03f31A+/aI+VajKn62Gcm1wUzmKCJm1eg0Ii3Lv7LvvLMHE",
+	"pybd6KwqTthWFe+VavS412Pj7wOh74t48XAWNw6878AhAboicK3dBbpyYRq81XefzX8Z790CsmB7g7BB",
+	"AsNyZ7KbGDdpTqmK0OJX6YCGEvywr32TnRlRmVgyNUyrvaY6odXkxtrvGr60fshDOWSBYXNzCdlAoV2L",
+	"SRSQLkIIKAV6K3/K87T+YGVrd/qcJRQs8W9doJkBbWzeCnTGBaUrd2niVocxr2QQZwTEeszjJXtYztMp",
+	"dVmekQV2qus5WGg/LR6eX0eHRiRW0g0EorileCAPJOlN4ljJE8R8q2dL/ZTU0jR3dVMdaLqkCYgAoPok",
+	"IQm9ZNrczkOZdHgOy4QVYJuitU0TUzSghZ5BOEFhDBZvCplOJYlUi8CYwNk1AWP7RFNSzlQrZsQu/B2s",
+	"8pTtMg8R5XKDZl7E3tdhuJkrw+y9ALg4GY2jkMUFji1YzcyQO9yMuUHOh6E0BZDmjlUnUij5DsaQn2PL",
+	"xsoN25sBh9QLVCVJDDqXTs2GAeZUdy39U/XQFvDu+bP4MkpToclNEiGI6CeMYxGYFARXxY67q9NEIKUK",
+	"rixKB4aJs+hTjaUTWuQaXCIE2tEg99rJR6fYBRyJ7pTWjvb60zpEhJwO15CFDXLM08lIr1GQsxLyiYYn",
+	"LFph2BqFHLC3v2LVVrlDWBKJ7+cWUah0q1wIfhXJCx6wjZYus6/1RltKVy80scFHvl2pohQezTnvQeoM",
+	"xTUZTXqQAMZobwgsyRKpM0C4o72rKwgSIW5l48L6rVY2ispdN7Dx6P5QhaPp7i1w5uo/3FHG5twKUN0v",
+	"RxGa04IZmHC3pPiYOlhdZmJUxsibSFZ3Syw1CbgufKFBEGKyKtK/9PFkIiaw+Ri2jtYe0tsYwLs032Vl",
+	"lu53E/fMrpqUiQzthqYTOlw72vU8r3opo3v811zL+P1Llu+1mvHbA+pdTZotZCnHy0eVSL6JYcwJ42dq",
+	"DzOhmlvU1KGn+OstoXN92RvL4seJFTvn4SsJFOuz/Bn/t6LTXEd7rcv89scW8F6AtnD14/QdnCYcyOY0",
+	"VfBCx2a7fB0+aFy5eScNk2CrXaB1rajOZAgH3FGfDzJYLF2MSp0llAc0DoimTpVEjlkv7Nuk9GOcsB4L",
+	"dOMdrtqVhn0RSuOBghEcjJrCEBIS4Pvas9cgvvpnyAcXuo8+iYy6H63sG3vFEl3Os8rxN5VAG2X6Q+E7",
+	"4T7U27lEpeoStHKSqnXrU33KYxFFXdq7vJOsqzdw+4Y4SsyuQjExGfY6QA3GtYHVUDqaC8J4AAhCGCGw",
+	"j4NbP0hlQ5gQmYixtLOr3sd4CgQ6bERagAg2gYozV15ds5ilLZrYxyVjY23lm77IBnkPiIyhNHEnzq47",
+	"XPduSJXwoJcsICKGf8WM9oYMCE3tt5XI0WWpJvIuEqxI0PSoai1YAAllGEZS2kBLs2PtsiBmwYqyqjr8",
+	"oW8avUjoJeMX6lH/kRM7wtnRD4EnhouZ5UGJS/kUxG1heEF9i4sL86aWsv4jLCsilBPfyRvZ+oVN/Tpq",
+	"Q8T5Mgs0MF4juGSl2Fwr1Bqdiih6SnuXVkKvITlsI+KXDXm80zvCmYlVdMMmL6k8biKiCKREgSgx4dqM",
+	"zlmkZ+YVHVo9YYiM7q7QH/y32Z43yAsIdeZsQhDSqex3iblJPxYjuOzpd0aQzfR8Ehs2uA5XMr2OcR0b",
+	"TO3RGOPdHGcP+PzJmBk8FLA2Le80iGwaiLFVZaZnwG8yRRUGVR2aMKAfXqXmctZSBYGpfi8UtOShnwhx",
+	"MaJ8ak1ZV6Dr5GTQhmgrA+mK0p4jJiUdMCLVVV7zhQMb3mrSVe2AjWz9crJV55dqG2YjWe9CsibGHb26",
+	"1T5XmgLK1PZt5Whp+G0yVhZvE0Dj8FtM1hFTFQNPhFpkrFiPSg7DfgIJMJADRDkRk4QOtAVupZGya5Vw",
+	"RCy6Dh/r4rRp3VRCiDhgsdFA2r5rkBe6gK0gkUgJ2FioaVMWPSfJJNYeALRroXlCIXqHmOmQc/OTFu+q",
+	"H9Atn6n190nIZcJooD7l4+j9BnmhxDy2pMP1diDYQyULTSeB+SoRMfZHjmgUkUEsJmP0NsyENC1mO9Jv",
+	"Ge6tY5xJsuvt1B3jVtfydfiITjFBNmmQU7CI4anroYiy/VoeUvZMr/rqkck/XRKS5s7erUlINEBr3W13",
+	"v3qrCNg2F5Tr3GK9YeagRI5Xk9oVsLg6OFceHPYkYSPgNaGfTrCBpud5RbBdlYKut12F3FSn8OlzplMD",
+	"62K/5uDs5riCnMT3o2bJqtZrJnvS8ASpzgPO+k3JimeXtV6Dw6tGoM2V2lFNHSOGCYUZvD6yr862ztNp",
+	"tpzx67a5SC76qFQX7ReNqTlfeq2wa6qzvby10pRUFKabOPwGVfgrRhVWdxQ8qPI2kMJLQwcXwHxGke5I",
+	"LrmvOyVU9nRWd47D0vHy9RkSSfSgIHQy7vCccQQgjI69cW3CGWGfTMUEiyO5IONJNwp7kH2u9Plj8pQN",
+	"Qo305YMR5h8RH+9wvkn97tNJlNQtY40ajBkbpp7HjFyyscY19tGR6qO7ENGMBYec4cfKhOM6RXkWBaCe",
+	"QifDHTu19BrkJJHEh0Fny4V0irye1THYib8K3b8OJ4CIfxmOx5CW/hgvt/41Dc3w3OstVAhRSaQQnGBh",
+	"LMp9qhvEMiQhcGvJSW+YAjWrNuvZ5VXfF7HZAPg3ZRAMgF7ZVCxJncWOGeDG8axpBNC/a7QPZ2SqAWFO",
+	"+ikBAOwFuPjrggGokoUkf/Agq6WZuco3PfLQVxvrIoknvAcY1I/0ROMGuDAbUk05OrP17V5/x5DZqy9o",
+	"zAhEL9QObXA9a/sV/CAU/ESTMYlo79JAXbs8BjEz1KthrL8isU5CTQKAS3TVjtXumQ5nY9Ebmo3j7qhj",
+	"p5rjhXooLfjwGf475HrjAb1SSg2BQwA8a102DC8AkgVOg170ubOqq61xVp+HskfjgFyreVEHMlYHFeYE",
+	"7HFmaKFgdBiE0DEEPJZP7Jk0AEHmNMCZwxHdLv3ndjjacMc4M8ZXFZwL1eW1o1F8oNWee8lYAFX4qzp/",
+	"vjMc76IQaoUBqWl8hdepTcx11iZx8G6KsL9nHTh3hvoNcVehttI2gOmBy6fQ//3iU6rcGQkDKzYd11MW",
+	"wQxqyhCjjzx8ezxJhqTV8OoWnCFmAeNJSCNZJ6cvn5G9/fbhowY5xlc6PJQEAP2gIaXjhmISYxGS8xXN",
+	"L2DobjUm4E9pCRthV2FPm2AoLRvElz0xBv2lq7owyRodIomyRWgYTZS0DDn5axL2LpVWVxNvBqYazgxW",
+	"yWz4YxDETMo6oeQ6FqlrTpkLUJelI6Ed3m4daudVOBgmznNITE51aRL2LDtoCEe2zGCN/x+xEXmg/Ws7",
+	"npd674+74grZxwq0U+vQKJVsydpb0HIZ4GWDtIHuLt27d7EYxHQkyXUcJjB9ItbXw3AQchqR43cnGIyI",
+	"IBtGb51+yKIAPF3+aBIl4ZjGyXZfxKOtgCbU19YrPPrXRBl/MolDPuhwDZGP3i2j+SjpimCKbPCYaaO+",
+	"o3eqnt3ulPx8fv6OPKUy7OnJkoz47hnwjfcxFkLta9TtwAdLfmXXmJ6nRiuHUEMeiP+PvavZbRuGwa9i",
+	"6LKL4izDTjlup902IAEGbAHixEpmzJYHyVqaFn33wiQlM/4phKANUKC3Nj8UJUcUSX38iC4Y+nj9S2Fd",
+	"41Mar2HDcBF2Xmwm7G52Op1msErOlErv61zlPdB+CFPi2PXo4/EEw1IcTdYlSej7bEfHU4TA5MPp90JV",
+	"AbiisccvqXAI9wevGur/VfoW8T4MxIL+6HMVNfxj6qYp38zRqvbOFM1ZLH9tJsht0ettaKs9S/WnsVOX",
+	"FHNnlYmDGI5Qd8JYIVPWblj/DjeLH6Bkz6TJN51sUYWtTLYHV5ZQjqxz683pbw1Ou8XMumQgQPT2eTHQ",
+	"9cDhtR2rqb2WE7Sdh5Aiy6tCU8ZVcvO0+CRFrrJSGfhXu7LkncC719q/PkvfPY4o0ZuiUvfQAU6sV1/j",
+	"jQ7MMYLqnD/J9Ja++bvPPIVT9MV311F39ozFg9ipzCjT2g3IxEOMjz70yN0NS2JA/i2v967yzA4hdE9D",
+	"P/l59q+Y/1dmkX6EeJK0HMgGL04Gj/rC4YLRqNMyiCYqXJpdG9P2gCqUT6Lf7vcvP30eJLOImMM0SpFb",
+	"Jo5ijqG4H045utewMoELHUrJVHWjAPnSjrZTwB2BrBYXeh7H5XbNnu3SU82xakxa69bCWc8aNNF8jQ2G",
+	"ZYrDwVaXbeVgMoBW5IKouSfHgzPR1vdLHGEB9+hxVnrV0R4FTpQzrRvUrDDJAWk/ofcAvD6uH8FONo9P",
+	"AQAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
