@@ -41,6 +41,9 @@ type engine interface {
 	maintain(ctx context.Context) error
 	// shrink returns free space to the file system.
 	shrink(ctx context.Context) error
+	// writeUnsynced is Store.write for work that may be lost when the machine or the database crashes. Its commit waits
+	// for no disk. All processes see it when writeUnsynced returns.
+	writeUnsynced(ctx context.Context, work sqldb.Work) error
 	// allocate writes data that needs space on the disk, and keeps none of it.
 	allocate(tx *sqldb.Tx, now int64) error
 	// eraseOverwritten removes overwritten values from the engine's log on the disk, as far as the engine can. It

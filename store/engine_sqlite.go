@@ -85,6 +85,10 @@ func (e *sqliteEngine) maintain(ctx context.Context) error {
 
 func (e *sqliteEngine) shrink(ctx context.Context) error { return e.file.Shrink(ctx, e.store.write) }
 
+func (e *sqliteEngine) writeUnsynced(ctx context.Context, work sqldb.Work) error {
+	return e.store.noteWrite(ctx, e.store.writes.(*sqlite.Writer).DoUnsynced(ctx, work))
+}
+
 // allocateBytes is the size that allocate writes: more pages than a status change needs, so that the readiness check
 // fails first on a full disk.
 const allocateBytes = 48 << 10

@@ -29,7 +29,15 @@ func (w *Writer) transaction(first *unit) (units []*unit, results []error, err e
 	if results[0] != nil {
 		return units, results, nil
 	}
-	if err = w.beginTransaction(); err != nil {
+	if first.unsynced {
+		if err = w.exec("PRAGMA synchronous = NORMAL"); err == nil {
+			defer func() { err = errors.Join(err, w.exec("PRAGMA synchronous = FULL")) }()
+		}
+	}
+	if err == nil {
+		err = w.beginTransaction()
+	}
+	if err != nil {
 		units = append(units, w.takeWaiting()...)
 		results = make([]error, len(units))
 	} else if results[0] = w.runUnit(first); results[0] == nil {
@@ -70,7 +78,7 @@ func (w *Writer) runWaiting(units []*unit, results []error) ([]*unit, []error, e
 		return units, results, errEnded
 	}
 	for len(units) < maxUnits {
-		u := w.next()
+		u := w.nextFor(units[0])
 		if u == nil {
 			break
 		}
