@@ -609,12 +609,19 @@ type ClientLimits struct {
 	// AgentEvent The limit on events, of all agents together.
 	AgentEvent ClientLimit `json:"agent_event"`
 
+	// EventsPerAgent The limit on events of one agent. `used` is of the agent that has the most.
+	EventsPerAgent ClientLimit `json:"events_per_agent"`
+
 	// Agent The limit on agents, local and remote together.
 	Agent ClientLimit `json:"agent"`
 
-	// RequestsPerHour The limit on requests of the client's applications per hour of the clock. `used` is of this
-	// hour.
+	// RequestsPerHour The limit on requests of the client's applications per hour of the clock, and on the deliveries that they
+	// cause. `used` is of this hour.
 	RequestsPerHour ClientLimit `json:"requests_per_hour"`
+
+	// PendingDelivery The limit on pending deliveries, without parked ones. At the limit, the client's own applications can neither
+	// create events nor set statuses. `used` exceeds the limit if an operator's requests or a replay add more.
+	PendingDelivery ClientLimit `json:"pending_delivery"`
 
 	// StatusChange The number of status changes that are kept. `limit` is of all clients together. If the clients have more, the
 	// server removes the oldest changes of the clients that have the most. `used` is of this client, and is counted
@@ -634,6 +641,12 @@ type ClientLimitsUpdate struct {
 
 	// AgentEvent A limit to set.
 	AgentEvent ClientLimitUpdate `json:"agent_event,omitempty"`
+
+	// EventsPerAgent A limit to set.
+	EventsPerAgent ClientLimitUpdate `json:"events_per_agent,omitempty"`
+
+	// PendingDelivery A limit to set.
+	PendingDelivery ClientLimitUpdate `json:"pending_delivery,omitempty"`
 
 	// RequestsPerHour A limit to set.
 	RequestsPerHour ClientLimitUpdate `json:"requests_per_hour,omitempty"`

@@ -91,6 +91,7 @@ var copiedTables = []copiedTable{
 	{"receivers", "id"},
 	{"lanes", "id"},
 	{"agent_events", "id"},
+	{"event_versions", "id"},
 	{"event_sweeps", ""},
 	{"secrets", ""},
 	{"status_changes", "id"},

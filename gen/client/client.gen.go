@@ -370,7 +370,7 @@ type ClientInterface interface {
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-	// sent.
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -384,7 +384,7 @@ type ClientInterface interface {
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-	// sent.
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -628,7 +628,7 @@ type ClientInterface interface {
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-	// sent.
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -642,7 +642,7 @@ type ClientInterface interface {
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-	// sent.
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -734,6 +734,9 @@ type ClientInterface interface {
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
+	//
 	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
@@ -748,6 +751,9 @@ type ClientInterface interface {
 	//
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
 	//
 	// Requires access level `call_api`.
 	//
@@ -779,7 +785,7 @@ type ClientInterface interface {
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
-	// If the delivery is parked, the response is 409.
+	// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 	//
 	// Requires access level `call_api`.
 	//
@@ -798,7 +804,7 @@ type ClientInterface interface {
 	// PutLimitsWithBody Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -810,7 +816,7 @@ type ClientInterface interface {
 	// PutLimits Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -879,7 +885,7 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -895,7 +901,7 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -1515,7 +1521,7 @@ func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID,
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 // matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 // deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-// sent.
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -1539,7 +1545,7 @@ func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID C
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 // matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 // deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-// sent.
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2003,7 +2009,7 @@ func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 // matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 // deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-// sent.
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2027,7 +2033,7 @@ func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID 
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 // matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 // deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-// sent.
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2199,6 +2205,9 @@ func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, para
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 //
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
+//
 // Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
@@ -2223,6 +2232,9 @@ func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientI
 //
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
 //
 // Requires access level `call_api`.
 //
@@ -2274,7 +2286,7 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
-// If the delivery is parked, the response is 409.
+// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 //
 // Requires access level `call_api`.
 //
@@ -2313,7 +2325,7 @@ func (c *HTTPClient) GetLimits(ctx context.Context, clientID ClientID, reqEditor
 // PutLimitsWithBody Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -2335,7 +2347,7 @@ func (c *HTTPClient) PutLimitsWithBody(ctx context.Context, clientID ClientID, c
 // PutLimits Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -2464,7 +2476,7 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -2490,7 +2502,7 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -6115,7 +6127,7 @@ type ClientWithResponsesInterface interface {
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-	// sent.
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6129,7 +6141,7 @@ type ClientWithResponsesInterface interface {
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-	// sent.
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6395,7 +6407,7 @@ type ClientWithResponsesInterface interface {
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-	// sent.
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6409,7 +6421,7 @@ type ClientWithResponsesInterface interface {
 	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-	// sent.
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6511,6 +6523,9 @@ type ClientWithResponsesInterface interface {
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
+	//
 	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -6525,6 +6540,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6558,7 +6576,7 @@ type ClientWithResponsesInterface interface {
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
-	// If the delivery is parked, the response is 409.
+	// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6581,7 +6599,7 @@ type ClientWithResponsesInterface interface {
 	// PutLimitsWithBodyWithResponse Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -6593,7 +6611,7 @@ type ClientWithResponsesInterface interface {
 	// PutLimitsWithResponse Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -6672,7 +6690,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -6688,7 +6706,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -18039,7 +18057,7 @@ func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Contex
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 // matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 // deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-// sent.
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18059,7 +18077,7 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx contex
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 // matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 // deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-// sent.
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18457,7 +18475,7 @@ func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Conte
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 // matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 // deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-// sent.
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18477,7 +18495,7 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx conte
 // Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
 // matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
 // deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
-// sent.
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18627,6 +18645,9 @@ func (c *ClientWithResponses) ListDeliveriesWithResponse(ctx context.Context, cl
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 //
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
+//
 // Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -18647,6 +18668,9 @@ func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Cont
 //
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
 //
 // Requires access level `call_api`.
 //
@@ -18692,7 +18716,7 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
-// If the delivery is parked, the response is 409.
+// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 //
 // Requires access level `call_api`.
 //
@@ -18727,7 +18751,7 @@ func (c *ClientWithResponses) GetLimitsWithResponse(ctx context.Context, clientI
 // PutLimitsWithBodyWithResponse Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -18745,7 +18769,7 @@ func (c *ClientWithResponses) PutLimitsWithBodyWithResponse(ctx context.Context,
 // PutLimitsWithResponse Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -18860,7 +18884,7 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -18882,7 +18906,7 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.

@@ -163,6 +163,8 @@ var (
 		"Size of SQLite's write-ahead log, which grows during a long read; 0 with PostgreSQL.")
 	checkpointsDesc = newDesc("agentevents_checkpoint_failures_total",
 		"Failed checkpoints of SQLite's write-ahead log.")
+	atLimitDesc = newDesc("agentevents_clients_at_pending_limit",
+		"Clients that have as many pending deliveries as they may have, or more.")
 	disabledDesc = newDesc("agentevents_events_disabled",
 		"Events that a request or a 410 answer has disabled.")
 )
@@ -175,7 +177,7 @@ func newDesc(name, help string, labels ...string) *prometheus.Desc {
 func (s storeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		storeUpDesc, changesDesc, deliveriesDesc, expiredDesc, repairedLanesDesc, openingsDesc, pendingDesc,
-		dueLanesDesc, oldestDueDesc, breakersDesc, disabledDesc, walBytesDesc, checkpointsDesc,
+		dueLanesDesc, oldestDueDesc, breakersDesc, disabledDesc, atLimitDesc, walBytesDesc, checkpointsDesc,
 	} {
 		to <- d
 	}
@@ -228,4 +230,5 @@ func gauges(s store.Stats, to chan<- prometheus.Metric) {
 	gauge(oldestDueDesc, s.Waiting.Oldest.Seconds(), "waiting")
 	gauge(breakersDesc, float64(s.Breakers))
 	gauge(disabledDesc, float64(s.Disabled))
+	gauge(atLimitDesc, float64(s.AtLimit))
 }
