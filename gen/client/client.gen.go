@@ -877,8 +877,8 @@ type ClientInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-	// may be set. Repeat the whole request.
+	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+	// block others. After a 503, some entries may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -893,8 +893,8 @@ type ClientInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-	// may be set. Repeat the whole request.
+	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+	// block others. After a 503, some entries may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -2458,8 +2458,8 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-// may be set. Repeat the whole request.
+// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+// block others. After a 503, some entries may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //
@@ -2484,8 +2484,8 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-// may be set. Repeat the whole request.
+// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+// block others. After a 503, some entries may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //
@@ -6662,8 +6662,8 @@ type ClientWithResponsesInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-	// may be set. Repeat the whole request.
+	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+	// block others. After a 503, some entries may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -6678,8 +6678,8 @@ type ClientWithResponsesInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry counts as one request.
 	//
-	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-	// may be set. Repeat the whole request.
+	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+	// block others. After a 503, some entries may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -18846,8 +18846,8 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-// may be set. Repeat the whole request.
+// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+// block others. After a 503, some entries may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //
@@ -18868,8 +18868,8 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry counts as one request.
 //
-// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-// may be set. Repeat the whole request.
+// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+// block others. After a 503, some entries may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //

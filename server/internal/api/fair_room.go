@@ -2,14 +2,19 @@ package api
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/agentevents/agentevents/server/internal/request"
 )
 
 // fairRoom is a room of which each request in progress takes a part. No client has more than a share of the room. The
-// clients together have a bound, too: it leaves a part of the room for bodies to operators, but none of that for reads.
-// A request that finds no room waits for its turn.
+// clients together have a bound, too: it leaves a part of the room for bodies and for writes to operators, but none of
+// that for reads. A request that finds no room waits for its turn.
 type fairRoom struct {
 	share        int64
 	all, clients *semaphore.Weighted
@@ -49,6 +54,19 @@ func (r *fairRoom) take(ctx context.Context, client string, n int64) (*takenRoom
 		t.from = append(t.from, s)
 	}
 	return t, nil
+}
+
+// takeWithin is take that waits no longer than patience, and then refuses the request with a message.
+func (r *fairRoom) takeWithin(
+	ctx context.Context, patience time.Duration, client string, n int64, message string,
+) (*takenRoom, error) {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	taken, err := r.take(limited, client, n)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil, request.RefuseAs(http.StatusServiceUnavailable, "server_busy", message)
+	}
+	return taken, err
 }
 
 func (r *fairRoom) enter(client string) *clientRoom {
