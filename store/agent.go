@@ -16,9 +16,9 @@ import (
 
 // AgentKey identifies an agent.
 type AgentKey struct {
-	Client string
+	Client string // the client's id
 	Type   gen.AgentType
-	ID     int64
+	ID     int64 // unique among the client's agents of this type
 }
 
 func (k AgentKey) String() string {
@@ -31,7 +31,7 @@ type Agent struct {
 	Name        string
 	ExtensionID int64 // 0 means none
 	Status      gen.AgentStatusValue
-	Since       time.Time
+	Since       time.Time // when the agent got this status
 }
 
 // AgentUpdate is a partial update of an agent: absent fields stay as they are.

@@ -66,7 +66,8 @@ func (s *Store) SetStatus(ctx context.Context, k AgentKey, request gen.AgentStat
 	return u.status, u.err
 }
 
-// notifySet notifies the readers of the feed and the dispatcher of a change. It counts a repeated status instead.
+// notifySet notifies the readers of the feed and the dispatcher of a change, and charges its deliveries to its caller.
+// It counts a repeated status instead.
 func (s *Store) notifySet(u *statusUpdate) {
 	switch {
 	case u.err != nil || u.status.Stale:
@@ -75,6 +76,7 @@ func (s *Store) notifySet(u *statusUpdate) {
 		s.repeats.note(u.status.Sequence, s.now())
 		return
 	}
+	s.ChargeRequests(callerOf(u.ctx), u.status.Deliveries)
 	s.announce(u.agent.Client)
 	if u.due {
 		s.wakeFor(u.status.Sequence)
@@ -280,6 +282,8 @@ func (s *Store) decide(u *statusUpdate, r agentRow) (*statusChange, error) {
 	case c.status == r.Status:
 		c.storeTime = at != nil && c.at > r.ReportedAt
 		r.ReportedAt = c.at
+	default:
+		return c, s.AdmitDeliveries(callerOf(u.ctx))
 	}
 	return c, nil
 }

@@ -367,9 +367,10 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatusWithBody Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -380,9 +381,10 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatus Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -623,9 +625,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatusWithBody Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -636,9 +639,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatus Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -730,6 +734,9 @@ type ClientInterface interface {
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
+	//
 	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
@@ -744,6 +751,9 @@ type ClientInterface interface {
 	//
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
 	//
 	// Requires access level `call_api`.
 	//
@@ -775,7 +785,7 @@ type ClientInterface interface {
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
-	// If the delivery is parked, the response is 409.
+	// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 	//
 	// Requires access level `call_api`.
 	//
@@ -794,7 +804,7 @@ type ClientInterface interface {
 	// PutLimitsWithBody Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -806,7 +816,7 @@ type ClientInterface interface {
 	// PutLimits Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -875,7 +885,7 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
 	// block others. After a 503, some entries may be set. Repeat the whole request.
@@ -891,7 +901,7 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
 	// block others. After a 503, some entries may be set. Repeat the whole request.
@@ -1508,9 +1518,10 @@ func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID,
 
 // PutLocalAgentStatusWithBody Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -1531,9 +1542,10 @@ func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID C
 
 // PutLocalAgentStatus Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -1994,9 +2006,10 @@ func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID
 
 // PutRemoteAgentStatusWithBody Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2017,9 +2030,10 @@ func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID 
 
 // PutRemoteAgentStatus Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2191,6 +2205,9 @@ func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, para
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 //
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
+//
 // Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
@@ -2215,6 +2232,9 @@ func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientI
 //
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
 //
 // Requires access level `call_api`.
 //
@@ -2266,7 +2286,7 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
-// If the delivery is parked, the response is 409.
+// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 //
 // Requires access level `call_api`.
 //
@@ -2305,7 +2325,7 @@ func (c *HTTPClient) GetLimits(ctx context.Context, clientID ClientID, reqEditor
 // PutLimitsWithBody Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -2327,7 +2347,7 @@ func (c *HTTPClient) PutLimitsWithBody(ctx context.Context, clientID ClientID, c
 // PutLimits Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -2456,7 +2476,7 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
 // block others. After a 503, some entries may be set. Repeat the whole request.
@@ -2482,7 +2502,7 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
 // block others. After a 503, some entries may be set. Repeat the whole request.
@@ -6104,9 +6124,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6117,9 +6138,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6382,9 +6404,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6395,9 +6418,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6499,6 +6523,9 @@ type ClientWithResponsesInterface interface {
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
+	//
 	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -6513,6 +6540,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6546,7 +6576,7 @@ type ClientWithResponsesInterface interface {
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
-	// If the delivery is parked, the response is 409.
+	// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6569,7 +6599,7 @@ type ClientWithResponsesInterface interface {
 	// PutLimitsWithBodyWithResponse Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -6581,7 +6611,7 @@ type ClientWithResponsesInterface interface {
 	// PutLimitsWithResponse Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -6660,7 +6690,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
 	// block others. After a 503, some entries may be set. Repeat the whole request.
@@ -6676,7 +6706,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
 	// block others. After a 503, some entries may be set. Repeat the whole request.
@@ -9662,7 +9692,7 @@ type PutLocalAgentEventStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEventState
+	JSON200 *AgentEventStateSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -9714,7 +9744,7 @@ type PutLocalAgentEventStateResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventState {
+func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventStateSet {
 	return r.JSON200
 }
 
@@ -10396,7 +10426,7 @@ type PutLocalAgentStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentStatus
+	JSON200 *AgentStatusSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -10448,7 +10478,7 @@ type PutLocalAgentStatusResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLocalAgentStatusResponse) GetJSON200() *AgentStatus {
+func (r PutLocalAgentStatusResponse) GetJSON200() *AgentStatusSet {
 	return r.JSON200
 }
 
@@ -12939,7 +12969,7 @@ type PutRemoteAgentEventStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEventState
+	JSON200 *AgentEventStateSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -12991,7 +13021,7 @@ type PutRemoteAgentEventStateResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventState {
+func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventStateSet {
 	return r.JSON200
 }
 
@@ -13673,7 +13703,7 @@ type PutRemoteAgentStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentStatus
+	JSON200 *AgentStatusSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -13725,7 +13755,7 @@ type PutRemoteAgentStatusResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutRemoteAgentStatusResponse) GetJSON200() *AgentStatus {
+func (r PutRemoteAgentStatusResponse) GetJSON200() *AgentStatusSet {
 	return r.JSON200
 }
 
@@ -15777,7 +15807,7 @@ type PutLimitsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ClientLimits
+	JSON200 *ClientLimitsSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -15825,7 +15855,7 @@ type PutLimitsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLimitsResponse) GetJSON200() *ClientLimits {
+func (r PutLimitsResponse) GetJSON200() *ClientLimitsSet {
 	return r.JSON200
 }
 
@@ -16504,7 +16534,7 @@ type RollBackSecretResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Secret
+	JSON200 *SecretRolledBack
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -16552,7 +16582,7 @@ type RollBackSecretResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RollBackSecretResponse) GetJSON200() *Secret {
+func (r RollBackSecretResponse) GetJSON200() *SecretRolledBack {
 	return r.JSON200
 }
 
@@ -18024,9 +18054,10 @@ func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Contex
 
 // PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18043,9 +18074,10 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx contex
 
 // PutLocalAgentStatusWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18440,9 +18472,10 @@ func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Conte
 
 // PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18459,9 +18492,10 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx conte
 
 // PutRemoteAgentStatusWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18611,6 +18645,9 @@ func (c *ClientWithResponses) ListDeliveriesWithResponse(ctx context.Context, cl
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 //
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
+//
 // Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -18631,6 +18668,9 @@ func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Cont
 //
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
 //
 // Requires access level `call_api`.
 //
@@ -18676,7 +18716,7 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
-// If the delivery is parked, the response is 409.
+// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 //
 // Requires access level `call_api`.
 //
@@ -18711,7 +18751,7 @@ func (c *ClientWithResponses) GetLimitsWithResponse(ctx context.Context, clientI
 // PutLimitsWithBodyWithResponse Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -18729,7 +18769,7 @@ func (c *ClientWithResponses) PutLimitsWithBodyWithResponse(ctx context.Context,
 // PutLimitsWithResponse Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -18844,7 +18884,7 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
 // block others. After a 503, some entries may be set. Repeat the whole request.
@@ -18866,7 +18906,7 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
 // block others. After a 503, some entries may be set. Repeat the whole request.
@@ -22585,7 +22625,7 @@ func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEve
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEventState
+		var dest AgentEventStateSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -23532,7 +23572,7 @@ func ParsePutLocalAgentStatusResponse(rsp *http.Response) (*PutLocalAgentStatusR
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentStatus
+		var dest AgentStatusSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -26813,7 +26853,7 @@ func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentE
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEventState
+		var dest AgentEventStateSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -27760,7 +27800,7 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentStatus
+		var dest AgentStatusSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -30488,7 +30528,7 @@ func ParsePutLimitsResponse(rsp *http.Response) (*PutLimitsResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ClientLimits
+		var dest ClientLimitsSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -31400,7 +31440,7 @@ func ParseRollBackSecretResponse(rsp *http.Response) (*RollBackSecretResponse, e
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest Secret
+		var dest SecretRolledBack
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
