@@ -153,9 +153,9 @@ agentevents_deliveries_total{state="delivered"} 2
 agentevents_deliveries_total{state="failed"} 2
 agentevents_deliveries_total{state="cancelled"} 0
 agentevents_deliveries_pending 2
-agentevents_lanes_due{receiver="ready"} 0
-agentevents_lanes_due{receiver="waiting"} 1
-agentevents_oldest_due_seconds{receiver="ready"} 0
+agentevents_lanes_due{receiver_state="ready"} 0
+agentevents_lanes_due{receiver_state="waiting"} 1
+agentevents_oldest_due_seconds{receiver_state="ready"} 0
 agentevents_breakers_open 1
 agentevents_breaker_openings_total 1
 agentevents_deliveries_expired_total 0

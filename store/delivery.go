@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -28,8 +27,9 @@ type deliveryRow struct {
 	EventID    int64             `json:"event_id"`
 	LaneID     int64             `json:"lane_id"`
 	MovedTo    *int64            `json:"-"`
-	URL        string            `json:"url"`
-	Method     gen.RequestMethod `json:"method"`
+	VersionID  int64             `json:"version_id"`
+	URL        string            `gorm:"-" json:"-"` // of the version, as the log reads it
+	Method     gen.RequestMethod `gorm:"-" json:"-"`
 	State      string            `json:"state"`
 	Attempts   int               `json:"-"`
 	DueAt      int64             `json:"due_at"`
@@ -56,7 +56,7 @@ func (deliveryRow) TableName() string { return "deliveries" }
 // headRow is the head of a lane with everything that sending it needs.
 type headRow struct {
 	ID, LaneID, Claim, ReceiverID int64
-	EventID                       int64
+	EventID, VersionID            int64
 	WebhookID, URL                string
 	Method                        gen.RequestMethod
 	Attempts, Failures            int
@@ -80,19 +80,21 @@ type headRow struct {
 
 // headSQL selects heads; a condition on lanes l and deliveries d follows. The secret is that of the lane's client,
 // since the id in the change may belong to another client by now.
-const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, d.url, " +
-	"d.method, d.attempts, d.failures, r.recovered_at, r.failing_since, d.due_at, d.expires_at, d.change_id, " +
+const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, " +
+	"d.version_id, v.url, v.method, d.attempts, d.failures, r.recovered_at, r.failing_since, d.due_at, d.expires_at, " +
+	"d.change_id, " +
 	"c.changed_at, c.agent_id, c.kind, c.name, " +
 	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, " + clientSecretsSQL + ", " +
 	unsweptSQL + " AS unswept, (SELECT epoch FROM epochs) AS epoch FROM lanes l " +
 	"JOIN receivers r ON r.id = l.receiver_id JOIN deliveries d ON d.id = l.delivery_id " +
-	"JOIN status_changes c ON c.id = d.change_id " +
+	"JOIN status_changes c ON c.id = d.change_id JOIN event_versions v ON v.id = d.version_id " +
 	"JOIN secrets s ON s.client_id = r.client_id "
 
 func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 	return webhook.Delivery{
 		ID: r.ID, WebhookID: r.WebhookID, Lane: r.LaneID, Claim: r.Claim, Lease: lease, Receiver: r.ReceiverID,
-		URL: r.URL, Method: r.Method, EventType: eventType(r.NewStatus), Sequence: r.ChangeID, Epoch: r.Epoch,
+		URL: r.URL, Method: r.Method, Version: r.VersionID, EventType: eventType(r.NewStatus), Sequence: r.ChangeID,
+		Epoch: r.Epoch,
 		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Failures: r.Failures, Data: r.data(),
 		Secrets: r.secrets(now), CreatedAt: millis(r.CreatedAt), Redelivery: r.Replays > 0, Redeliveries: r.Replays,
 		Traceparent: r.Traceparent, HasSuccessor: r.Pending > 1,
@@ -181,12 +183,4 @@ func (s *Store) makeProbeDue(tx *sqldb.Tx, lanes []int64) error {
 	}
 	return tx.Exec("UPDATE receivers SET waits = CASE WHEN paused_until > ? THEN paused_until ELSE ? END WHERE id IN ?",
 		now, now, sqldb.Padded(open))
-}
-
-// rememberURL copies URL and method to the attempts of deliveries that match a condition, before the deliveries get
-// others.
-func rememberURL(tx *sqldb.Tx, where string, args ...any) error {
-	const of = "(SELECT d.%s FROM deliveries d WHERE d.id = attempts.delivery_id)"
-	return tx.Exec("UPDATE attempts SET url = "+fmt.Sprintf(of, "url")+", method = "+fmt.Sprintf(of, "method")+
-		" WHERE url = '' AND delivery_id IN (SELECT id FROM deliveries WHERE "+where+")", args...)
 }

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
@@ -16,17 +15,16 @@ import (
 // The change holds at once nevertheless: a delivery beyond the position is not sent, and no claim takes the lane that
 // the deliveries move to.
 type eventSweep struct {
-	EventID  int64
-	State    string // what the deliveries become: pending, parked or cancelled
-	LaneID   *int64 // where pending deliveries go; nil for the other states
-	URL      string // what they get; empty for cancelled ones
-	Method   gen.RequestMethod
-	Position int64 // the last delivery that has followed
+	EventID   int64
+	State     string // what the deliveries become: pending, parked or cancelled
+	LaneID    *int64 // where pending deliveries go; nil for the other states
+	VersionID int64  // the URL and the method that they get; 0 for cancelled ones
+	Position  int64  // the last delivery that has followed
 }
 
 // sweepOf returns the sweep that makes deliveries follow an event as it is now.
 func sweepOf(e eventRow) eventSweep {
-	w := eventSweep{EventID: e.ID, State: e.deliveryState(), URL: e.URL, Method: e.Method}
+	w := eventSweep{EventID: e.ID, State: e.deliveryState(), VersionID: e.VersionID}
 	if w.State == statePending {
 		w.LaneID = &e.LaneID
 	}
@@ -56,17 +54,17 @@ func (s *Store) sweep(tx *sqldb.Tx, w eventSweep) error {
 		return err
 	}
 	tx.CallerOnCommit(func() { signal(s.sweeps) })
-	return tx.Exec("INSERT INTO event_sweeps (event_id, state, lane_id, url, method, position) "+
-		"VALUES (?, ?, ?, ?, ?, ?)", w.EventID, w.State, w.LaneID, w.URL, w.Method, w.Position)
+	return tx.Exec("INSERT INTO event_sweeps (event_id, state, lane_id, version_id, position) VALUES (?, ?, ?, ?, ?)",
+		w.EventID, w.State, w.LaneID, w.VersionID, w.Position)
 }
 
-// foresee reports whether a delivery must follow its event first. If it does, foresee sets the URL and the method that
-// it will have then.
+// foresee reports whether a delivery must follow its event first. If it does, foresee sets the version that it will
+// have then.
 func (r *deliveryRow) foresee(tx *sqldb.Tx) (unswept bool, err error) {
 	w, is, err := sqldb.Get[eventSweep](tx, sweepSQL, r.EventID)
 	unswept = is && w.Position < r.ID
 	if unswept && w.State != stateCancelled {
-		r.URL, r.Method = w.URL, w.Method
+		r.VersionID = w.VersionID
 	}
 	return unswept, err
 }
@@ -89,7 +87,7 @@ func (s *Store) runSweeps(ctx context.Context) error {
 	return nil
 }
 
-const sweepSQL = "SELECT event_id, state, lane_id, url, method, position FROM event_sweeps WHERE event_id = ?"
+const sweepSQL = "SELECT event_id, state, lane_id, version_id, position FROM event_sweeps WHERE event_id = ?"
 
 // continueSweep executes the next slice of a sweep. The sweep may have ended, or have been replaced, meanwhile.
 func (s *Store) continueSweep(tx *sqldb.Tx, event int64) error {
@@ -173,7 +171,7 @@ func (s *Store) sweepRows(tx *sqldb.Tx, w *eventSweep, rows []deliveryRow) (err 
 	}
 	w.Position = rows[len(rows)-1].ID
 	ids := sqldb.Padded(each(rows, deliveryID))
-	if w.URL != "" {
+	if w.State != stateCancelled {
 		err = s.redirect(tx, *w, ids)
 	}
 	if err == nil && w.State == statePending {
@@ -209,14 +207,9 @@ func (s *Store) sweepLane(tx *sqldb.Tx, w eventSweep, lane int64, ids []int64) e
 // redirect gives unfinished deliveries the URL and the method of their event. They are due at once, as after a first
 // enqueue.
 func (s *Store) redirect(tx *sqldb.Tx, w eventSweep, ids []int64) error {
-	const moved = byIDs + " AND (url <> ? OR method <> ?)"
-	if err := rememberURL(tx, moved, ids, w.URL, w.Method); err != nil {
-		return err
-	}
 	now := s.now()
-	return tx.Exec("UPDATE deliveries SET url = ?, method = ?, due_at = ?, failures = 0, outage = 0 WHERE "+byIDs+
-		" AND (url <> ? OR method <> ? OR due_at > ? OR failures <> 0 OR outage <> 0)", w.URL, w.Method, now, ids,
-		w.URL, w.Method, now)
+	return tx.Exec("UPDATE deliveries SET version_id = ?, due_at = ?, failures = 0, outage = 0 WHERE "+byIDs+
+		" AND (version_id <> ? OR due_at > ? OR failures <> 0 OR outage <> 0)", w.VersionID, now, ids, w.VersionID, now)
 }
 
 // cancelParked cancels the parked ones of some deliveries.

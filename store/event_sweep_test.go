@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
@@ -250,4 +252,47 @@ func TestWaitingForASweep(t *testing.T) {
 			t.Errorf("delivery %d waits: %+v", id, l.Waiting)
 		}
 	}
+}
+
+// A version stays as long as anything refers to it, and for an hour after that.
+func TestUnusedVersionsAreDeleted(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.flip(k, 1)
+	f.record(f.claimOne(), webhook.Retry, false)
+	f.redirect(k, id, board)       // version 2: the delivery follows, and its attempt keeps version 1
+	f.redirect(k, id, board+"/x")  // version 3
+	f.redirect(k, id, crm+"/last") // version 4
+	versions := func(want ...int) {
+		t.Helper()
+		var got []int
+		for n := 1; n <= 5; n++ {
+			if f.count(fmt.Sprintf("SELECT count(*) FROM event_versions WHERE id = %d", n)) > 0 {
+				got = append(got, n)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("versions %v, want %v", got, want)
+		}
+		f.verify()
+	}
+	prune := func() {
+		t.Helper()
+		f.clock.add(time.Hour + time.Second)
+		f.check(f.PruneAll(f.ctx))
+	}
+	prune()
+	versions(1, 2, 3, 4)
+	f.redirect(k, id, board) // uses version 2 again
+	prune()
+	versions(1, 2, 4) // 4 is unused, but was used an hour ago
+	prune()
+	versions(1, 2)
+	f.check(f.DeleteEvent(f.ctx, k, id))
+	f.clock.add(31 * 24 * time.Hour)
+	prune()
+	prune()
+	prune()
+	versions()
 }

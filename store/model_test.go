@@ -466,7 +466,8 @@ func (m *model) compare() {
 		if i.unfinished() && (url != i.event.url || method != i.event.method) {
 			m.fail("delivery %d is for %s %s, want %s %s", id, method, url, i.event.method, i.event.url)
 		}
-	}, "SELECT id, state, url, method, webhook_id FROM deliveries")
+	}, "SELECT d.id, d.state, v.url, v.method, d.webhook_id FROM deliveries d "+
+		"JOIN event_versions v ON v.id = d.version_id")
 	if seen != len(m.items) {
 		m.fail("%d of %d deliveries exist", seen, len(m.items))
 	}

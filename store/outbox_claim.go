@@ -102,8 +102,8 @@ const retryLost = 50 * time.Millisecond
 func (s *Store) Claim(
 	ctx context.Context, limits webhook.ClaimLimits,
 ) (claimed []webhook.Delivery, next time.Duration, err error) {
-	if s.locked.Load() { // a process with the key must find the lanes free
-		return nil, 0, ErrLocked
+	if s.keyMissing.Load() { // a process with the key must find the lanes free
+		return nil, 0, ErrKeyMissing
 	}
 	changes, all := s.freshChanges.drain()
 	limits.Fresh = limits.Fresh && !all

@@ -65,6 +65,7 @@ type result struct {
 func (r *result) Context() context.Context { return r.ctx }
 func (r *result) End(err error)            { r.err = err }
 func (r *result) Key() any                 { return r.Lane }
+func (r *result) Owner() any               { return nil } // results are few: the dispatcher bounds what it sends
 func (r *result) lane() int64              { return r.Lane }
 
 // recordGone records the result of an answer of 410.
@@ -128,7 +129,7 @@ func (s *Store) updateDelivery(
 	}
 	next := receiver.backoff(o, row.Failures, row.Outage)
 	due := min(s.now()+next.Delay, row.ExpiresAt)
-	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {
+	if o.Verdict != webhook.Delivered && row.VersionID != d.Version {
 		o.Verdict, unswept = webhook.Retry, true // the event got another URL or method
 	}
 	if o.Verdict == webhook.Retry && unswept {
@@ -267,28 +268,23 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 // each second.
 const maxKeptAttempts = 100
 
-// attempt returns the row of a plain result (see laneStates.plain). Its URL and method are empty, since they are those
-// of the delivery.
+// attempt returns the row of a plain result (see laneStates.plain).
 func (r *result) attempt() attemptRow {
 	o := r.outcome
 	return attemptRow{
 		DeliveryID: r.ID, Number: r.Attempt, StartedAt: o.StartedAt.UnixMilli(), Duration: o.Duration.Microseconds(),
-		Status: o.Status,
-		Error:  o.Error, Excerpt: o.Excerpt, Verdict: string(o.Verdict), Signature: o.Signature,
-		Traceparent: r.Traceparent,
+		Status: o.Status, Error: o.Error, Excerpt: o.Excerpt, Verdict: string(o.Verdict), VersionID: r.Version,
+		Signature: o.Signature, Traceparent: r.Traceparent,
 	}
 }
 
-// recordAttempt stores an attempt, and deletes the oldest of more than maxKeptAttempts. The row has URL and method only
-// if those of the delivery have changed since.
+// recordAttempt stores an attempt, and deletes the oldest of more than maxKeptAttempts.
 func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 	id, err := sqldb.Value[int64](tx,
 		"INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
-			"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, "+
-			"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
-			"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id", d.Attempt,
-		o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict, o.Signature,
-		d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID)
+			"signature, traceparent, version_id) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM deliveries WHERE id = ? "+
+			"RETURNING id", d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt,
+		string(o.Verdict), o.Signature, d.Traceparent, d.Version, d.ID)
 	if err == nil {
 		// A late attempt may be recorded after an attempt of the lane's next holder.
 		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id,

@@ -24,7 +24,7 @@ type clientCounter struct {
 
 // Requests is a client's use of its requests per hour.
 type Requests struct {
-	Limit, Made int64
+	Limit, Made int64         // requests that the client may make in an hour, and has made in the current one
 	Left        time.Duration // of the current hour
 }
 

@@ -173,12 +173,9 @@ func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 	if err != nil {
 		return err
 	}
-	if err := rememberURL(tx, "id = ? AND (url <> ? OR method <> ?)", id, e.URL, e.Method); err != nil {
-		return err
-	}
 	now := s.now()
-	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, "+
-		"outage = 0, expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method,
+	err = tx.Exec("UPDATE deliveries SET state = 'parked', version_id = ?, attempts = 0, failures = 0, "+
+		"outage = 0, expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.VersionID,
 		now+s.Window.Milliseconds(), id)
 	if err != nil || e.deliveryState() == stateParked {
 		return err
@@ -186,16 +183,20 @@ func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 	return unpark(tx, d.LaneID, e.LaneID, now, byID, id)
 }
 
-// destination returns a delivery's event. For a deleted event, it returns an event with the delivery's URL and a lane
-// for it, which may not be the delivery's last lane: the delivery may have been cancelled before it could follow its
-// event.
+// destination returns a delivery's event. For a deleted event, it returns an event with the delivery's version and a
+// lane for it, which may not be the delivery's last lane: the delivery may have been cancelled before it could follow
+// its event.
 func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 	e, err := gorm.G[eventRow](tx.GORM()).Where("id = ?", d.EventID).Take(tx.Context())
 	if !errors.Is(err, gorm.ErrRecordNotFound) {
 		return e, err
 	}
-	e = eventRow{URL: d.URL, Method: d.Method}
-	e.LaneID, err = ensureLane(tx, AgentKey{Client: d.ClientID, Type: d.Kind, ID: d.AgentID}, d.URL)
+	v, err := gorm.G[eventVersion](tx.GORM()).Where("id = ?", d.VersionID).Take(tx.Context())
+	if err != nil {
+		return e, err
+	}
+	e = eventRow{VersionID: v.ID}
+	e.LaneID, err = ensureLane(tx, AgentKey{Client: d.ClientID, Type: d.Kind, ID: d.AgentID}, v.URL)
 	return e, err
 }
 

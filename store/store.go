@@ -101,7 +101,7 @@ type Store struct {
 	pendingCounter clientCounter // of pending deliveries, without a period
 	atLimit        atLimit
 	handoff        atomic.Pointer[webhook.HandoffFuncs]
-	locked         atomic.Bool // another process encrypted a secret with a key that this process lacks
+	keyMissing     atomic.Bool // another process encrypted a secret with a key that this process lacks
 	statusUpdates  *sqldb.Batcher[*statusUpdate]
 	results        *sqldb.Batcher[*result]
 	counts         totalCounts
@@ -195,7 +195,9 @@ func (s *Store) noteWrite(ctx context.Context, err error) error {
 }
 
 // batcher returns a Batcher that processes tasks in transactions of the store.
-func batcher[T sqldb.Task](s *Store, process func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
+func batcher[T sqldb.Task](
+	s *Store, process func(tx *sqldb.Tx, tasks []T, wait bool) (sqldb.Skipped[T], error),
+) *sqldb.Batcher[T] {
 	return sqldb.NewBatcher(sqldb.BatcherOptions[T]{
 		Writer: s.writes, Process: process, MapError: s.noteWrite, Unavailable: isDatabaseFailure,
 		MaxContended: postgres.MaxWriters / 4,

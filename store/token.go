@@ -35,8 +35,8 @@ var ErrToken = errors.New("the token is unknown, expired or revoked")
 
 // Caller is the application that makes a request.
 type Caller struct {
-	Number      int64
-	Application string // its id
+	Number      int64  // of the application: its id in /user/, and in rows that refer to it
+	Application string // id of the application, with which it requests tokens
 	Name        string
 	Client      string // empty for an operator
 	Access      gen.AccessLevel

@@ -367,9 +367,10 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatusWithBody Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent. Each delivery counts as one further request.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -380,9 +381,10 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatus Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent. Each delivery counts as one further request.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -623,9 +625,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatusWithBody Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent. Each delivery counts as one further request.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -636,9 +639,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatus Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent. Each delivery counts as one further request.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -1514,9 +1518,10 @@ func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID,
 
 // PutLocalAgentStatusWithBody Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent. Each delivery counts as one further request.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -1537,9 +1542,10 @@ func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID C
 
 // PutLocalAgentStatus Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent. Each delivery counts as one further request.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2000,9 +2006,10 @@ func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID
 
 // PutRemoteAgentStatusWithBody Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent. Each delivery counts as one further request.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2023,9 +2030,10 @@ func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID 
 
 // PutRemoteAgentStatus Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent. Each delivery counts as one further request.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -6116,9 +6124,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent. Each delivery counts as one further request.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6129,9 +6138,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent. Each delivery counts as one further request.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6394,9 +6404,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent. Each delivery counts as one further request.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6407,9 +6418,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent. Each delivery counts as one further request.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -9680,7 +9692,7 @@ type PutLocalAgentEventStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEventState
+	JSON200 *AgentEventStateSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -9732,7 +9744,7 @@ type PutLocalAgentEventStateResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventState {
+func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventStateSet {
 	return r.JSON200
 }
 
@@ -10414,7 +10426,7 @@ type PutLocalAgentStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentStatus
+	JSON200 *AgentStatusSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -10466,7 +10478,7 @@ type PutLocalAgentStatusResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLocalAgentStatusResponse) GetJSON200() *AgentStatus {
+func (r PutLocalAgentStatusResponse) GetJSON200() *AgentStatusSet {
 	return r.JSON200
 }
 
@@ -12957,7 +12969,7 @@ type PutRemoteAgentEventStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEventState
+	JSON200 *AgentEventStateSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -13009,7 +13021,7 @@ type PutRemoteAgentEventStateResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventState {
+func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventStateSet {
 	return r.JSON200
 }
 
@@ -13691,7 +13703,7 @@ type PutRemoteAgentStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentStatus
+	JSON200 *AgentStatusSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -13743,7 +13755,7 @@ type PutRemoteAgentStatusResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutRemoteAgentStatusResponse) GetJSON200() *AgentStatus {
+func (r PutRemoteAgentStatusResponse) GetJSON200() *AgentStatusSet {
 	return r.JSON200
 }
 
@@ -15795,7 +15807,7 @@ type PutLimitsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ClientLimits
+	JSON200 *ClientLimitsSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -15843,7 +15855,7 @@ type PutLimitsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLimitsResponse) GetJSON200() *ClientLimits {
+func (r PutLimitsResponse) GetJSON200() *ClientLimitsSet {
 	return r.JSON200
 }
 
@@ -16522,7 +16534,7 @@ type RollBackSecretResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Secret
+	JSON200 *SecretRolledBack
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -16570,7 +16582,7 @@ type RollBackSecretResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RollBackSecretResponse) GetJSON200() *Secret {
+func (r RollBackSecretResponse) GetJSON200() *SecretRolledBack {
 	return r.JSON200
 }
 
@@ -18042,9 +18054,10 @@ func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Contex
 
 // PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent. Each delivery counts as one further request.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18061,9 +18074,10 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx contex
 
 // PutLocalAgentStatusWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent. Each delivery counts as one further request.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18458,9 +18472,10 @@ func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Conte
 
 // PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent. Each delivery counts as one further request.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18477,9 +18492,10 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx conte
 
 // PutRemoteAgentStatusWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent. Each delivery counts as one further request.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -22609,7 +22625,7 @@ func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEve
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEventState
+		var dest AgentEventStateSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -23556,7 +23572,7 @@ func ParsePutLocalAgentStatusResponse(rsp *http.Response) (*PutLocalAgentStatusR
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentStatus
+		var dest AgentStatusSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -26837,7 +26853,7 @@ func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentE
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEventState
+		var dest AgentEventStateSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -27784,7 +27800,7 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentStatus
+		var dest AgentStatusSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -30512,7 +30528,7 @@ func ParsePutLimitsResponse(rsp *http.Response) (*PutLimitsResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ClientLimits
+		var dest ClientLimitsSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -31424,7 +31440,7 @@ func ParseRollBackSecretResponse(rsp *http.Response) (*RollBackSecretResponse, e
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest Secret
+		var dest SecretRolledBack
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

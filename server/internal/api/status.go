@@ -34,14 +34,18 @@ func (h handlers) PutLocalAgentStatus(
 	ctx context.Context, r api.PutLocalAgentStatusRequestObject,
 ) (api.PutLocalAgentStatusResponseObject, error) {
 	status, err := h.setStatus(ctx, localKey(r.ClientID, r.AgentID), *r.Body)
-	return api.PutLocalAgentStatus200JSONResponse{AgentStatusJSONResponse: api.AgentStatusJSONResponse(status)}, err
+	return api.PutLocalAgentStatus200JSONResponse{
+		AgentStatusSetJSONResponse: api.AgentStatusSetJSONResponse(status),
+	}, err
 }
 
 func (h handlers) PutRemoteAgentStatus(
 	ctx context.Context, r api.PutRemoteAgentStatusRequestObject,
 ) (api.PutRemoteAgentStatusResponseObject, error) {
 	status, err := h.setStatus(ctx, remoteKey(r.ClientID, r.AgentID), *r.Body)
-	return api.PutRemoteAgentStatus200JSONResponse{AgentStatusJSONResponse: api.AgentStatusJSONResponse(status)}, err
+	return api.PutRemoteAgentStatus200JSONResponse{
+		AgentStatusSetJSONResponse: api.AgentStatusSetJSONResponse(status),
+	}, err
 }
 
 // PutStatuses counts as one request for each entry and each delivery. auth.LimitRequests has counted the first entry.

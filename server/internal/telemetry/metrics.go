@@ -139,7 +139,7 @@ type storeCollector struct{ *store.Store }
 // The metrics that storeCollector reads from the store.
 var (
 	storeUpDesc = newDesc("agentevents_store_up",
-		"1 if the store can be read and written, else 0.")
+		"1 if /readyz of this process finds the store usable and it can be read, else 0.")
 	changesDesc = newDesc("agentevents_status_changes_total",
 		"Status changes, by the type of event that they fire.", "event_type")
 	deliveriesDesc = newDesc("agentevents_deliveries_total",
@@ -149,10 +149,10 @@ var (
 	pendingDesc = newDesc("agentevents_deliveries_pending",
 		"Unfinished deliveries, without parked ones.")
 	dueLanesDesc = newDesc("agentevents_lanes_due",
-		"Lanes with a due delivery, by receiver: ready, or waiting (breaker open, or paused by a 429 answer).",
-		"receiver")
+		"Lanes with a due delivery, by the state of their receiver: ready, or waiting (breaker open, or paused by a "+
+			"429 answer).", "receiver_state")
 	oldestDueDesc = newDesc("agentevents_oldest_due_seconds",
-		"Time since the oldest due delivery without an attempt in progress became due; 0 for none.", "receiver")
+		"Time since the oldest due delivery without an attempt in progress became due; 0 for none.", "receiver_state")
 	expiredDesc = newDesc("agentevents_deliveries_expired_total",
 		"Deliveries that failed because their retry window ended.")
 	openingsDesc = newDesc("agentevents_breaker_openings_total",

@@ -2,12 +2,11 @@
 -- +goose Up
 -- The changes of events that not all unfinished deliveries of the event have followed yet. Those up to the position have.
 CREATE TABLE IF NOT EXISTS event_sweeps (
-    event_id BIGINT NOT NULL PRIMARY KEY,
-    state    TEXT   NOT NULL CHECK (state IN ('pending', 'parked', 'cancelled')), -- what the deliveries become
-    lane_id  BIGINT REFERENCES lanes (id), -- where they go if they become pending
-    url      TEXT   NOT NULL,
-    method   TEXT   NOT NULL,
-    position BIGINT NOT NULL
+    event_id   BIGINT NOT NULL PRIMARY KEY,
+    state      TEXT   NOT NULL CHECK (state IN ('pending', 'parked', 'cancelled')), -- what the deliveries become
+    lane_id    BIGINT REFERENCES lanes (id), -- where they go if they become pending
+    version_id BIGINT NOT NULL, -- the URL and the method that they get; 0 for cancelled ones
+    position   BIGINT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS event_sweeps_lane ON event_sweeps (lane_id);
 -- The unfinished deliveries of an event are read in the order of their ids. An index whose creation was interrupted is
