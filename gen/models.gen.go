@@ -227,6 +227,19 @@ func (e TokenRequestGrantType) Valid() bool {
 // Example: call_api
 type AccessLevel string
 
+// AgentErasure What an erasure has removed.
+type AgentErasure struct {
+	// StatusChanges The number of status changes that this request has removed.
+	//
+	// Example: 240
+	StatusChanges int64 `json:"status_changes"`
+
+	// Deliveries The number of deliveries that this request has removed.
+	//
+	// Example: 480
+	Deliveries int64 `json:"deliveries"`
+}
+
 // AgentEvent A URL that is called for one type of status change of an agent.
 type AgentEvent struct {
 	// URL The URL that is called.
@@ -1400,6 +1413,9 @@ type AgentEventStateSet = AgentEventState
 
 // AgentLimitExceeded Why a request was refused.
 type AgentLimitExceeded = ErrorResponse
+
+// AgentNotErased Why a request was refused.
+type AgentNotErased = ErrorResponse
 
 // AgentNotFound Why a request was refused.
 type AgentNotFound = ErrorResponse

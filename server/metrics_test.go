@@ -162,6 +162,7 @@ agentevents_deliveries_expired_total 0
 agentevents_events_disabled 1
 agentevents_clients_at_pending_limit 1
 agentevents_lanes_repaired_total 0
+agentevents_secrets_unreadable_total 0
 agentevents_http_requests_total{code="200",operation="putLocalAgentStatus"} 6
 agentevents_http_request_seconds_count{operation="putLocalAgentStatus"} 6
 agentevents_http_requests_total{code="200",operation="none"} 1`

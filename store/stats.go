@@ -163,6 +163,7 @@ type Counts struct {
 	Repaired                     int64 // lanes
 	BreakerOpenings              int64
 	Expired                      int64 // deliveries that failed because their window was over; also in Failed
+	Unreadable                   int64 // claims of lanes that could not be sent, since the secret is unreadable
 }
 
 // changed counts a status change.

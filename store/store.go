@@ -102,6 +102,8 @@ type Store struct {
 	atLimit        atLimit
 	handoff        atomic.Pointer[webhook.HandoffFuncs]
 	keyMissing     atomic.Bool // another process encrypted a secret with a key that this process lacks
+	unreadableLog  sync.Mutex
+	unreadableAt   map[string]time.Time // when an unreadable secret of a client was logged; under unreadableLog
 	statusUpdates  *sqldb.Batcher[*statusUpdate]
 	results        *sqldb.Batcher[*result]
 	counts         totalCounts

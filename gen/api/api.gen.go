@@ -50,6 +50,9 @@ type ServerInterface interface {
 	// PutLocalAgent Create or update a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id})
 	PutLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
+	// EraseLocalAgent Erase what is kept of a deleted local agent
+	// (POST /client/{client_id}/agent/local/{agent_id}/erase)
+	EraseLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
 	ListLocalAgentEvents(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentEventsParams) error
@@ -101,6 +104,9 @@ type ServerInterface interface {
 	// PutRemoteAgent Create or update a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id})
 	PutRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
+	// EraseRemoteAgent Erase what is kept of a deleted remote agent
+	// (POST /client/{client_id}/agent/remote/{agent_id}/erase)
+	EraseRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
 	ListRemoteAgentEvents(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentEventsParams) error
@@ -418,6 +424,30 @@ func (w *ServerInterfaceWrapper) PutLocalAgent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PutLocalAgent(ctx, clientID, agentID)
+	return err
+}
+
+// EraseLocalAgent converts echo context to params.
+func (w *ServerInterfaceWrapper) EraseLocalAgent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID LocalAgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.EraseLocalAgent(ctx, clientID, agentID)
 	return err
 }
 
@@ -961,6 +991,30 @@ func (w *ServerInterfaceWrapper) PutRemoteAgent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PutRemoteAgent(ctx, clientID, agentID)
+	return err
+}
+
+// EraseRemoteAgent converts echo context to params.
+func (w *ServerInterfaceWrapper) EraseRemoteAgent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID RemoteAgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.EraseRemoteAgent(ctx, clientID, agentID)
 	return err
 }
 
@@ -1956,6 +2010,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.DeleteLocalAgent, options.OperationMiddlewares["deleteLocalAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.GetLocalAgent, options.OperationMiddlewares["getLocalAgent"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.PutLocalAgent, options.OperationMiddlewares["putLocalAgent"]...)
+	router.POST(options.BaseURL+"/client/:client_id/agent/local/:agent_id/erase", wrapper.EraseLocalAgent, options.OperationMiddlewares["eraseLocalAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status", wrapper.GetLocalAgentStatus, options.OperationMiddlewares["getLocalAgentStatus"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status", wrapper.PutLocalAgentStatus, options.OperationMiddlewares["putLocalAgentStatus"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status_change/", wrapper.ListLocalAgentStatusChanges, options.OperationMiddlewares["listLocalAgentStatusChanges"]...)
@@ -1973,6 +2028,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.DeleteRemoteAgent, options.OperationMiddlewares["deleteRemoteAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.GetRemoteAgent, options.OperationMiddlewares["getRemoteAgent"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.PutRemoteAgent, options.OperationMiddlewares["putRemoteAgent"]...)
+	router.POST(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/erase", wrapper.EraseRemoteAgent, options.OperationMiddlewares["eraseRemoteAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status", wrapper.GetRemoteAgentStatus, options.OperationMiddlewares["getRemoteAgentStatus"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status", wrapper.PutRemoteAgentStatus, options.OperationMiddlewares["putRemoteAgentStatus"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status_change/", wrapper.ListRemoteAgentStatusChanges, options.OperationMiddlewares["listRemoteAgentStatusChanges"]...)
@@ -2858,6 +2914,8 @@ func SendRemoteAgentEventByPostCallbackHandler(si CallbackReceiverInterface, mid
 	return h
 }
 
+type AgentErasureJSONResponse AgentErasure
+
 type AgentEventJSONResponse AgentEvent
 
 type AgentEventStateJSONResponse AgentEventState
@@ -2871,6 +2929,15 @@ type AgentLimitExceededJSONResponse struct {
 	Body ErrorResponse
 
 	Headers AgentLimitExceededResponseHeaders
+}
+
+type AgentNotErasedResponseHeaders struct {
+	XRequestID string
+}
+type AgentNotErasedJSONResponse struct {
+	Body ErrorResponse
+
+	Headers AgentNotErasedResponseHeaders
 }
 
 type AgentNotFoundResponseHeaders struct {
@@ -4849,6 +4916,166 @@ func (response PutLocalAgent500JSONResponse) VisitPutLocalAgentResponse(w http.R
 type PutLocalAgent503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response PutLocalAgent503JSONResponse) VisitPutLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgentRequestObject struct {
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+}
+
+type EraseLocalAgentResponseObject interface {
+	VisitEraseLocalAgentResponse(w http.ResponseWriter) error
+}
+
+type EraseLocalAgent200JSONResponse struct{ AgentErasureJSONResponse }
+
+func (response EraseLocalAgent200JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response EraseLocalAgent400JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response EraseLocalAgent401JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response EraseLocalAgent403JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent404JSONResponse struct{ AgentNotFoundJSONResponse }
+
+func (response EraseLocalAgent404JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent409JSONResponse struct{ AgentNotErasedJSONResponse }
+
+func (response EraseLocalAgent409JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response EraseLocalAgent414JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response EraseLocalAgent431JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response EraseLocalAgent500JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response EraseLocalAgent503JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8041,6 +8268,166 @@ func (response PutRemoteAgent500JSONResponse) VisitPutRemoteAgentResponse(w http
 type PutRemoteAgent503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response PutRemoteAgent503JSONResponse) VisitPutRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgentRequestObject struct {
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+}
+
+type EraseRemoteAgentResponseObject interface {
+	VisitEraseRemoteAgentResponse(w http.ResponseWriter) error
+}
+
+type EraseRemoteAgent200JSONResponse struct{ AgentErasureJSONResponse }
+
+func (response EraseRemoteAgent200JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response EraseRemoteAgent400JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response EraseRemoteAgent401JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response EraseRemoteAgent403JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent404JSONResponse struct{ AgentNotFoundJSONResponse }
+
+func (response EraseRemoteAgent404JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent409JSONResponse struct{ AgentNotErasedJSONResponse }
+
+func (response EraseRemoteAgent409JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response EraseRemoteAgent414JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response EraseRemoteAgent431JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response EraseRemoteAgent500JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response EraseRemoteAgent503JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -13711,6 +14098,9 @@ type StrictServerInterface interface {
 	// PutLocalAgent Create or update a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id})
 	PutLocalAgent(ctx context.Context, request PutLocalAgentRequestObject) (PutLocalAgentResponseObject, error)
+	// EraseLocalAgent Erase what is kept of a deleted local agent
+	// (POST /client/{client_id}/agent/local/{agent_id}/erase)
+	EraseLocalAgent(ctx context.Context, request EraseLocalAgentRequestObject) (EraseLocalAgentResponseObject, error)
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
 	ListLocalAgentEvents(ctx context.Context, request ListLocalAgentEventsRequestObject) (ListLocalAgentEventsResponseObject, error)
@@ -13762,6 +14152,9 @@ type StrictServerInterface interface {
 	// PutRemoteAgent Create or update a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id})
 	PutRemoteAgent(ctx context.Context, request PutRemoteAgentRequestObject) (PutRemoteAgentResponseObject, error)
+	// EraseRemoteAgent Erase what is kept of a deleted remote agent
+	// (POST /client/{client_id}/agent/remote/{agent_id}/erase)
+	EraseRemoteAgent(ctx context.Context, request EraseRemoteAgentRequestObject) (EraseRemoteAgentResponseObject, error)
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
 	ListRemoteAgentEvents(ctx context.Context, request ListRemoteAgentEventsRequestObject) (ListRemoteAgentEventsResponseObject, error)
@@ -14162,6 +14555,32 @@ func (sh *strictHandler) PutLocalAgent(ctx echo.Context, clientID ClientID, agen
 		return err
 	} else if validResponse, ok := response.(PutLocalAgentResponseObject); ok {
 		return validResponse.VisitPutLocalAgentResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// EraseLocalAgent operation middleware
+func (sh *strictHandler) EraseLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error {
+	var request EraseLocalAgentRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.EraseLocalAgent(ctx.Request().Context(), request.(EraseLocalAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EraseLocalAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(EraseLocalAgentResponseObject); ok {
+		return validResponse.VisitEraseLocalAgentResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -14752,6 +15171,32 @@ func (sh *strictHandler) PutRemoteAgent(ctx echo.Context, clientID ClientID, age
 		return err
 	} else if validResponse, ok := response.(PutRemoteAgentResponseObject); ok {
 		return validResponse.VisitPutRemoteAgentResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// EraseRemoteAgent operation middleware
+func (sh *strictHandler) EraseRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error {
+	var request EraseRemoteAgentRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.EraseRemoteAgent(ctx.Request().Context(), request.(EraseRemoteAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EraseRemoteAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(EraseRemoteAgentResponseObject); ok {
+		return validResponse.VisitEraseRemoteAgentResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -15762,479 +16207,487 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P15d9s4lgcMfxUczczJ0pJMyfKmPjk9zlruSipp26nUoowFi5DENgWqCMqOOq/PeT/N88GeT/Ic3AuA",
-	"AEVKpCw7m+eP6YpFglgu7n5/93NtEE2mEWc8EbXu59qYUZ/F8J/P6GDMnkU8iaNQ/ttnYhAH0ySIeK1b",
-	"Ox0zEjMxjbhgZDITCeFRQs4ZEUkUM79Zq9fYJzqZhqzWrfGoAX+u1WtiMGYTKsdL5lP5m0jigI9q19f1",
-	"2otpNBgvfgr+TKIhScaMCPbXjPEBI3w2OWexaJKjhIiEzgX+TCeMzHgShOrp+JLFJBByrjAxMoyjCaHk",
-	"nA4uZlN3mgfD/V3f22/t73cGe/7uzpLp1mufGlOaJCyWM/y/P73GAW0MP35u7V7/N6zlJWP+64BfLC7n",
-	"/fFrvRjOPiVkSkesTqgg/d7M87YH749fw3+wv5OYhU96NflUr9YnD49fPiP77f39R01yGF7JJU9jJhhP",
-	"6kQEck/kmEPGfDKmgvCIMJ45CPzCFp0GW5csbjW9rUEYMJ5stdpbIqHJTJwNxpSP2NY/6DBh8ZMDz2vJ",
-	"l9q7TJ7Ck+wW5c10xbaNoob8Y0NcBNNGBLtCw8Y0CnjC4lp3SEPB5A7e5u6dy10jEYdxQipwnPJ75bMw",
-	"uGTxfOsf52wYxexJZ7fVvs29iAYUN2DJfsRsGtK5u4j86eOTW9sr7uMxTdjrYBIk8P8Wv30s76JIBJmy",
-	"mIyjWUySMU1gLvgtMqFzMqEX7s62PPl/9qcn9FMwmU1q3Xars9fZ397t7NVrk4DjH726npvclhGL3ckd",
-	"swkNuJxz8QRhXjRmJGTDhATy3AMBU3ZmtslJCZazYydsEHFfGA6lJiEvqnD3aL9gh7Z35Q9mGq38aeC6",
-	"j54vzuDIT8kFHqqTq3EwGFvs8oEgYTQig4gnNOCCJFHkEtXeucdag53zg+Gu36Hb7Vpmpq8ZHyXjWne3",
-	"U8+jKpbE88MhEHjR/iQRuaKBlCfydtnTRV4+ZTTJCJmWM4nl+/Phw4fDWTJmPAkGNGGL87B+DSJOYGCG",
-	"VATf/2sWSFkCPGV3b8d75G7QU0ZjFi+9Xdf1WhjwC5C0hyPGk2exXJO86CH8+8Ul4zkUhI8Rygm7BB6G",
-	"h0nlK3IS0ZTFMOkjv9atDXIHrdemNKYTlihJDy+fBfKF/9YyvXke+fP/2gr8Wr2Gl9k8AOfQnNJk3Ex/",
-	"kQuy1nHMJlHCNr2QhVFvdSXPWcjszVtcAz6xbN5+dow7mLG1S+tP2R7kVuf8iiXLtvgVS5ZNduS8fXcT",
-	"PQFlacV0HwiCStWKeavBbnv2S+li9T7fJUVY39rATi+Odqvzfx2IJMNyc+Yvn3IWAGwwZwFh3nB3uADc",
-	"smdgFpRZBx4EQTti5Xrc0W99WVkJctODWRzvLpdwG0dTOPytLuzdbKkUeD/16XKpNZ3dmSBw5lrEnk5K",
-	"sqfp7I4FwbvZckFQaqvvTBa4s93AZt+hLJhOQ2VAoNJl/SHPVL2MLtS2p88VaWf2UAvzT3/b7CpesWTp",
-	"EoxEXjb/kTvI7U7+GfwLLY2lU0+NEWsC2iTBMYtskmWrycwzu5DsFJdxQD1DEsqHkNLLTXAJW6w4v6V8",
-	"w0wwhqeqzHAZNyk9Rbxj+N9LzZ6iufj2AGtP4xVLiuag70fRBEbm1Zt8HdxPS/TlEH5fdTAjM9BN5nLC",
-	"BjFbshMiGPGAj4iA50rMSQ249pykRmRd2KU6k/XYqpmF2WFvNMHn6FwOlqp0vnmozOSsIW80tZSXLJub",
-	"xaJKzc4e9UbTsxjJsvnZHKrUBJ1xbzjDaUjnyycHT5SbFg52oxmtsCFeRmEYXeFtdayHMhNcbkCUnua7",
-	"WSFPtbTVoolMZzdmq1LjL2Cr1gTKcdbp7Mac9d1M7Sxbogur04qGZEL5vCSxT62R157eMVPM6Q3l8zxN",
-	"V1JtBQYWO+OtP60oDJ/SwUWRUJK/Q1g4DQrGUeJogq68ypmp+4kbTDWhCSueaKJJrpoAje1h15ickiLz",
-	"V0wLlHmxbNch0lw5bl5fMYtczb5e02MvnS34Y7I+/IJghKUegrdntSO/TPzBmr35oV5yiTCNsutbHW0p",
-	"u8CKEZY7WKHjdi9Ynaa5gqWNFof4CpclGS9boivDpVc3vPRCcdCvYbWraXT1KX6V1Jmd1GbOMX/UL77e",
-	"nNjGKRNLte2EiSRH2hcsPSz6wFex9OypbH7t+V/44ot3fN7LyPwdnQlGopjETMwmSyXOdPaVcivX6by5",
-	"1X6ld1qS2EoRe8K4T6hD0HOSRLBiKwetYPFJzie+inWvlko3X/jXJ7XQaF155pZtW7C8We5AX8n6Vp9t",
-	"2QV+VSf4MohFuUDMUD6ZF9GQgmbzoRmvWnAG1rHKV45LUNmkq2a/hpvHc3Z1tVWL8zF8YNWMbtXOdef+",
-	"MoiZX94sT5OoryRnQ6ee5GtBItQqi5XTW14WJlxseVv2g2ahZbLFFOWPylDNemkD6xB7aTvW2v8K0/+C",
-	"rMklxVKJZlWOaM10g3XOqLyZWuWQvg4Bkj2laUhXsjoMR5RYIAy2Hj/Ab6yYs/Eqw+Tz3Mrq98p82viX",
-	"b5dL4xa9Yis3Pq3juLtthjleZ8ctyNJ/y8M5YTwBkxbqhLCUIfB1MQFnzIeCMPZJbXkgX/xrhkKD0wmr",
-	"dWvwqpMlP4ziCU0wW3+3U6undQ+d9kHnYHevfbCztAijSlENrK5IAbm9NS4tkKg8/xNVD1ewAh2suwqS",
-	"MaFkBPkWcbaKrkmOhiSaBEnC/Drpi4TGSR8VRybgRz2O3gmaqFd7nMaM8IiEER+xmFywaVJXZKyqAwNB",
-	"Oi2vDqySDKOYeDchiA2dvWSrR89fBmExhS/6bVBawV4qYmiSYywGEaSPrFp+vl+4wJSbr030rZsv/HQ+",
-	"ZRWWTrktpwNBLgKes/LAX7FumLa98v+O2bDWrf3XVlqEuoW/ii0z0WwaWl5V03se/DVjJDDFTZkctLQ0",
-	"pzNsDbzB3nB/uEs7/i47GG6ft2nL9wYHbH+4R/UCJPe05u/aPpKXYglQrZvEM1ZwvbfbkqEuFolut6//",
-	"u5ZXGvUUyp1WMKMo9PEKYvVixJlDkdXYExZYlbxyN6M85LSlTg+lVp1EMen/74T1gWtYZYXqsSS6YJnj",
-	"/d8Jyz9BVxCWODzJm63De/jnYeMP2viP1zhonjU+fm7VdzvX/7//nbBH+UepTaTDJGGTaZJfQI0s1NAs",
-	"PlrHEuWWOTKsyc5cJrSRGuqdpYuyS+RWFMbpWWPKhn+YN+9gYsIXTkZInQScHL98Rra3tw+QJCdBGAYC",
-	"a/pKLQdH8hu05Ipqba+11/B2GtveaWun6+11d7ym53l/1OopHfs0YY0kAMooPqiC4nN5TGxJAbopJg54",
-	"1ktYasUwdi1/cbvetrdNWbt9fnCwv7/bWj7/S80vc9cgX1zwVa6enfyfhuLbZc4DXm6E0SjgtTzdhn1K",
-	"GBfBecgajEs6/DPzivlXNEtqH+0FluIc9t7bdJ/DEWy1fdniqvBDe75Fan5ffqCvNClKhgEPxJj5qbFy",
-	"RQUxNolUyKJkzOKrQDBCgdZKHV2sTYW8Y5JTWEpNxWrl6eIdyGUHAMwQCOKtezP0R8pR3oHnteqV1EV7",
-	"uacsz6Q8Wpg4wcPLORLyLo4GTAgpcscBH8kN4aXWKT+w7jF9YOfjKLqodDXqKVCGFKsM1qXkSOGEr/BD",
-	"jRV3JZ36RIzO2j+9fnu089Px769/fb3zR/v46N3TZz+dtN++P0Ul1xa1k4Drf7ZKrPgkGHGazPKVJcyL",
-	"gp/J+ZwwOhjrDCmwXOSvom67P8FdUCeCSfs3Yb58TUzpgIku6V+26n1CuS/14J/eHD5rnPx02Gjv7JKA",
-	"9/g5FWy30ySnKhuL+SRhn4Dy++mm9evpv6QkEgmdTHFQOQtpg4OiTd69PTklStkBVQ3//OrFab3H/x0F",
-	"cnwQrX6UiJWnZbah5KFdtup/O97959VvWydbwV///Nfw+K/BEf91cvLPN7OXL3729j5cvDt4/te483rr",
-	"4tPoSa3ysZ3qtS/XK4wmFHCi1AeFcNI62PNWLtvscEm1qHOw29rZ3d/zqjOQslqDYpQBJ31g/H3ALAlQ",
-	"hcd1kP6hxRVg4H6THI04wNbIQ49miX69SJ9fVCcKUWpu4noAZaOi+RyoSsp8A4VQPieTKGaFK7v80qbz",
-	"C9RdpAUqCtass2w5mGV49oIRpt8UdUITMolEQtqeJ03oKVOIKcbzRpKICMZ9IiRrpiHylvOYDi5Y0uNy",
-	"yYL0zZBngf+n9/HJjkLpsf/c+vhkF5mM+/jHJzt9MmHKgJSSoE6mLB5IzYvxQeQzX/IgHiWoRk3DyGf6",
-	"AuWejTW6cz5BwiZiIwd1Da8c4XhtL72NNI5BzVl5jnL61/WaSObA6+SMagqo6SShcY78/zBmsQWqBG4x",
-	"QYKhvoSSySuvWZP0pV0ukj556LMhnYXJo662yxnB30yUTeGIXLBp0uzxPgqhftd41zJhuSZ5MxMArqW+",
-	"lpnDKLi0dI3M2cCsS3td0t2QFH/ks8k0ShgfzH9m80Id44LNzRU3qDKgWyCLJZS8f3/0nDz0YzpMGgFL",
-	"ho1xkkzpNGgE6ScaF2zeQF74CJyOPOpx40WkcRxcSm04Tu+MxoQx+wxazQWbN8nLKCbtDqDrCEvjsRw5",
-	"dflgnUijAO6IFMI9PspEP/DrdXhCq3aBIFi45pPkKhgwJf3Vt5WvlYOKiMNHMYp42J/hTGgh3mm3mz3e",
-	"4y/iOIoFQU9qoiDU8JsXDGtBKMEEXd/4QGInsi/f9eNoOpW0+EJqPBolx+zSIJrxRPQ4HdGA62oTmqjC",
-	"BVzEX7NIviIvh9Eb5aHVSb9X+/nF771av56qLfKj/Z9f/J7hJjiUkmpjKj+pmd7OjqTpmA4SJs8l4INw",
-	"5ss9lR/GlUxofCHwROjgQoRUjFmxqmORaEPSaIE3p72zs1xZqYZMlguH9QZZmmUUKZed616nYQinFbNk",
-	"FvMsipHkbHnXGM6olgsJhXha3sbkXBpRLudqBdcwnURo9Kyo/kpXur2b72odlfDT3Vyc6HUqTabEOo3X",
-	"ZIVfwVJUbnkB7+iI3YwWW563EfLbGO1ZgfK1iG9FaZ9Z6N4Xpj1c502Ir/2FiQ/dW6UmnwNMmH910gj1",
-	"Jh1yJ0FxfNQyUkAi95VgP6NJX6rqUsqmwV9pWNaJmA3GgDiZcT57Xc/7o9AyA/s133gpdlBXuTqQTVzW",
-	"ItMQiFCNsER1TMoH7IzrEN6SM3rPkyBcZ+MN7J/a81QBxsPow2YWbjWgK97mVn+gQbIavFBqwFTr/AFc",
-	"hRii4Vwah3OWuLzYa5JDDVg741J1CiPqA4Qm5eKKxYTROAxYXLRs+dF8Fr3tbShwfi3vJarEKXKhyZMa",
-	"RDxR/2mpplv/Fpikai7/Z8WmtAXnBAACv9Zt7cgJs2Qc+bVu7dWL01q9NotDqf4lyVR0t7ZENGHjSCTN",
-	"QTTZGkaxz8ItMY6umtPxVFp1FWLMOH1YW44TB/muDpy7tQDl1xszCn+sITscMEhUwmNlPum0PPIq4nDX",
-	"kFktC2zhtezW/EDQ85D566xXX9LcReeVKC3uwAmreOh5S9tHtpldGuN3vzLQpF58GjDmS6lTZWUTJgQd",
-	"pWFm0mrDvR3TS0ZAPdcaiTRrxlTgH/9OXr04JfkQvaBwbRFJ0wJyckNdNC4UCJLSVuDvZ0zPu/SOgc15",
-	"rC5z0X6heiVZFrtK7T61SLkO+c/Jgq6Ji5V8ysIT/62hYGkbR37R5NTjWymA7bVJWvklSl5GM7720Vjs",
-	"1wHRaW3vyTmbk1vcYh4lZ0P49G3srp1UQ9w8Bz9iws3h2OB+pmBa5XcT9yPdnksahPKm1uo1FbpXosL8",
-	"+wzE7hJu5ltoJ55OXxXRLB5g4k0gz8NEI1twOHIyKJEq8Qe14mWnYYGHuftkAWSU3a4/P6tNcBN8wfBd",
-	"spFWrlS3BoRaK7+bqRa1/LnMNk/HKH2UJuF53mPvoPO/UjGasGY8q9VrUein8w2jkZxNNEuc0znwvNa1",
-	"GlzABji5sZ29VstKlzVyTEe6nexl0AGiWTKIYErDAB9wJCkmXwdC5QdJbXE+ZXViaxTX9c/OqC17VLjZ",
-	"JUZmGPDNDi/Xf/0RMmth2+VBh1Qkudt/0G219fZDhKrWbV/Lt1MKzuiTDt5K3YlVgg6oneslCR9JWNK1",
-	"4zpfIirtr0tllhM2mSZzAi9m2JGG61/GhuAZB/p6mFu6kjcGvLKVU+qS5WiV9ZIyTA1t0HV4Wuvr4Wmp",
-	"BGfDIRskGSR4ZHnpXm1S4Nqu6hUpmOfF0tjKwrw1mWxXy92JMH5KffWXijYUBA2Ayw4DFkpLSZlMdesQ",
-	"JjpyBPHILmQSQJYBMC7nsGyIfbnOSxoGm95e/QmzmROaDFTuqh8NZhPIpenj2vpEyiOBCRywxs3tepr3",
-	"X37Hz8NocGGpOFBJASSq5OYxyMvyW4aTOBxAZKZoy1LvpeGag2Jcy2LWWQSGeV13xnPL68oNZ72TGS1T",
-	"ClZuOPslM14W33HVUM7zZhQHnnHVEOnD9vspEliJ99XD9vsprFOJ99XD5v08AMNVwyy844zmog2WGct6",
-	"wxkpAw5YZij7FWesLJJfmcGcdzKjGdS9cgPh484YC2ZAmZHcl8x4DqDdqnHSh+33y1Nh+rD9vg0gV2IE",
-	"87gZYwHlbdUo7gvpOAuwbCsHct+wRnJR01aPYz1/baMi6q2tqEOC+o/xuBZGZGdCiov2jnet7Tp2ufig",
-	"fq7T9q5T+yg7mvVcy9sxZtbZlMVnOZ83D1/Xa1PG/YCPzgqH1g+32tcYeWFCjTyOZnHx43vb29daQTtL",
-	"jd38abc7+951RdmoKTdfNCrERaXVBjGZCQZarP3yevbAOme5s/5Zfjd7vkmjQRsB27YRoAp5bkv/v2Vl",
-	"/1nEh2EwuLmqH7hqfiBIQi8Yz2j1rp9z17GscGmC0DBm1J87e6xnudm9DXyi51nPGFerfMnkYT/P3d1/",
-	"tLmjcRWhCk6+XNdexn+nMprRH3A7zjzjNFsSXGOfpkHMRGbE1sKIqbdOubNMERvGrCDZGrKYxvQy4CMS",
-	"zjjkHfszLFg/m8iltps79RoepXZzxCsW1P7DIsQdb7teu2SxDzemFrMkBs0hExrk7JOZY9HYO81WG5YW",
-	"a13Qy3ou0/CTkpfVoo51nX+OFfYrCiCWOf5SSlzT6Zf6xsr5+nzrg7fo56vg4rNXEC8gPxS/nEGJuHZK",
-	"MQcDNk2qxvaq3W7vq7zdmShridvt+O60+Nj4/e602/b9HtJABX0rXfDM6swFb33ZC141b2bF5ZzruolA",
-	"EDV9uKxTGl9gRrhUy0zcYkqlAuh4jfx8+Obiy5SH9+zcqOcsoZjhU+E+mbvy51chTT66Wvq9ML8X5uvc",
-	"9dhy4eN35P+Qxm+Q49H4iTxA8dMlj7ceP4A/vBcsboC7qkusgtCtVtNrevhITql/l7QXf0vr5rukiLYW",
-	"34JisS7JlpnnPGjKwLt2bHXxQX0GXSLPAH9PqyC7ZPk+us+b4sUuuWzVT/56N3z1Svi7z/458K9+n//1",
-	"fPfTp8Hu4B29OH724c3kJ/rzX2K/PZhdXjxxxzHVgF1iKv3kFo5IozGlybhBRSMQ5EEZuviHHSt8YiKF",
-	"WHuV8oonwClURZYV/HtCp4H9bOA/aW3vZiu3OJ2wJ57n/U/70Dvo/E/HM2H4B/JS0oRmEMNQNFdNKciN",
-	"SrqzyE0FuHbUQaTqWrf2eOtxrV5Ladqtckai1lPJgFd0a+3MLxYOxFJmuYikkIuaUABp0M3DHshWn3dr",
-	"kpRThtAowxDqOSW4UF5bhYytUdKK1m4tJeIc7lmexX1hUpZzv6JBovq2O8kXii50GvCYCoKqYRrAht7/",
-	"EQcV1Z9BkZ48Qcz8XSIyriurZUrHWaGcgQdMv7JJH5hBHujstdqFkXGTU3NbbrEUSe9OYuIKcP32EjJV",
-	"U1cnH3Mj6Zh4R241KXOlywzXZlxsaL/Jxx/2szGDW/SnwRlu8iqgbdPaack1LvNs2qeC53Fb18JC/wwE",
-	"zqZu7fkdXpbTyvkjK2Vrjp0QXWzcLIBa7tQsSJMBr9Fy2blT3bq1Md26usqcM6+EiaRLknjGNqlLP9tq",
-	"H/4697cOf/amr2bz9k48Obo4vphfvn5zuvvHSevgzbsdOhm9/+fL/RK6tPfV6NJervoh97BAcfZuTW0G",
-	"UJ/b0JRbm9CUK6vA2fnA8gw+0UY04ypEuUoz9r4yzbiYMCsopFbPCjELC9PFXLwqqK2T+koMLzU14gVU",
-	"G1WLQSrz6mC4v+t7+639/c5gz9/dqWWzCDPgYCmsQTKOBBTfIDJO1k7rKgwxqfIjBBriICAcIgU0gNkU",
-	"tBopaxW+QsTZ31dAbAAAbdvbxiR2JpKzlLLl3y1tYciYfyY/DDJsg8rCsyL8XLIIn0se9mEeSTzjA5pI",
-	"rczocuqlcyafh1JDvRG4qRoWtMcHszgGHYSzOunDr309sllh/5EBLjGbApAiK3Y0iut2RWOPc/gMlP8z",
-	"Kszi4CXHXhtQDlp4kzxlI8Q/ihWAKeIOP1E4KpvTj15G8Xng+4yvq4TSASC7+YwHUCmQCgv44Uz9cHuJ",
-	"yFJ35xHBzzVho5KZMAeFxnOX9J359MnDCDCJFIFYuCGcILJ4pOE54L1HddKfCRafqTzXPnloaa+BIOrv",
-	"5jn1OckM5Tfn6oWQXbIQANBiRv0zOYn+o3qP9+l0uvqdAQ3DMzoNFM5In4ZhnyhgmSBm/gYtlJ/gz6dR",
-	"9JrGI3YDE0VjnRgTU+OdtDwPE5fFLeVRhwFnaMTiEglacmS7TX4Onmq2EaN7f4JF1ZTDvNSccXqb21QX",
-	"M+iYYR7S+lubAXgB0QAIOlBerWhbbcff5S+EEs6uAIkHMIgoYI1d6Wfs+2uBD51dsPlZjLPd7FFVWcAG",
-	"j4EnLOY0hCmuu/+BGoRAAtKG90WVuqNnr0mOEkHCaGTcGj743YQqhU/GLqDEhnfLTXpfu3TIKYsr4UpX",
-	"1e7bu7l1396BHdguvfl2Mv6SqiAnNAx/yebym7r+4gjxYfF7Oksy24G3xIALr+ixnKapJQZyn88dJa2C",
-	"rTKWrrpSI+Z0xSwzZO5r+WNWyD4/XPW2/oLT07HEmO7zuaOU3s28tzI3EfYDacv/vtElrIvIljatLt7U",
-	"Jc2udaZ4fiPlFUPmvFQ8ngHGqDyoAm1QIy9rMrti6MJX9dhLGpmuGLroTT1yQRvNFaPmvaVHLGzTuGLM",
-	"/PeABn+J3sXsMohmIq2TuFlYRdkmUzWsC7ScBGGo4ZZFZCPgpL31kwhSgsG+t5UzHp3pQc+EKfXYkALy",
-	"izUBaZKeMxJHYcgQdLCbtyJYhoGpJQ/7ixO0DPVQWsH6Ez0ud0klWpNzxrj9NfKwrx88g+ToM/nXTYZi",
-	"fomSF/wGQTQ7CNnC7LL4gvldEiQAdSS1tCQI3Qw0heECOzIEVe5qzDg8kwQTIIMIm25ZR56cMb75iJmZ",
-	"v5m6RqeH1g1mXtm5b+4EjuWFDCZBcjNjSF07aWdO5J2x7EzP87ReLKkUkE/tvY1pwu4sLgn2DQ1D5XpU",
-	"s9JxMjk1wL6yHRn9JIrOJpTPzxL5cL9Okigi8g8LXbRpzHo84GQaR6OYCdElw2gWm+Gt7jG7HSghCMMm",
-	"eTsku526HY8zqLGwhWEkGIZ2ld8r4tAPk6rHe1xDcFNucjEl66DhFZ0LhGyOOIOFBYm7JL0F9qrcbTGz",
-	"koZ6wHtcL84eL1vHlY3e1hdKKvTH1JvWLmZo+5gl8bxhGr4tJ+0knuOT13V5KTRtNwwY5dLX9eP4dGaI",
-	"YzahAVdZIaWGSd9YGEqwpMIwgunZrH3L3WrnqnakjqLW/rZHHu632o/I9vZuo9NudNqLgSrH1pRq7d4m",
-	"jUinBHsNKzKvjWYpM3LhRdeOLF1Pfpj/jmUDVhsq80L+OFWMycXXbMsvuw1lbb7F9wpGXcegLHzdsgWr",
-	"7WrmhfxxqhiVObuauZg/ullZ7Wa+WPKiZQiuMWjeW0tGrGBb5r9qG5fZJ6pYl/nvWublujMvfNU2MNfY",
-	"6NzXXBNzjVELXrxOoYGrXa7C8ohMdY8PgetO26vXhgbrtgA0Mw9ZUtUY5aeK7mVkpe7NVTSrll1isW1V",
-	"qmFl9369Ji6C6RQKsa0pqFFr9VoSJTTUxeJlJTNsbmFcCKGWzSmsV/RW7TTu5CzyttizNthLx72K4gus",
-	"+Lil/QXLEZMTKPfJVRCG5JyRAY3jgPkkmmVDE6+j5Qg9pnBSP+cUT8aLnaOXVUC6D1s3cpPJmGojOoWJ",
-	"lwrL+7YyL3Vf8jvJsLTwY6qAP1a6RJAH+WWuEXy6/EVasrK97vbiylpte2FlCuwyK1vKifGTDiduZ9bX",
-	"alnLay1jxK32srpsRQZrFmXr+1iuJDvW37rFeuwy7OSl9aC6C3A1ToMJk7bnDZxZ0BLHD7AJGLb3AVz6",
-	"oAqEWilmkfelqyAZB5y0PGI1qN0Mu1jHta49yfLWjQUbnD1rv/xVPP3X0TgWg2fj8F9Hb3792/mOOPld",
-	"TKPzvei59fuTWt28f7bABBYLQpU3XX/pzfDnfx3E+69+/v2v+PTq3+/fPd8/ev3uj6Oo/Zq+pidX6e/R",
-	"E0AoH/GAj5TLG+t4bzKiZCiZ9yuufeWSrz+WpicbDionZwHXrkICCBKMbxyDP/8pHVxUBEW/0cpLnEWl",
-	"EW9to6AjlGKbKmvNxFcizgj0pMLtvAHc8o8DslwaNpiczwkVA+X+zTavLiu77gJAeKH75Squiw9BP67V",
-	"IvAlY74Sg9f12ml0UTUdVCcu4ps17/VF+8NkT/w2/+Pg8PyZ/2L4anz075/DN/zt9F+xVZ0f8Fp3exc0",
-	"rEGEuxaGoHFcMK4p8CmjMauQYIXzL8oA123xrc19Rgdj1ngW8SSOwlV7BQ/rZ9P9OsbWdWtAV0EqGcDJ",
-	"nqGmLvdH/nDmzr4IMVhFagJBAl+VgAY6LpvNP68+QLVdx4S6ZVtv4+iqZadwV1Ix5UlAQ8yLv4ojPtqc",
-	"5gEzPB3HUZKE655UXqCw4Lh0dAn1dHf14u8kiefI2ElIE4j0WidV8d1NHdJC9M1Ax9v0AiUH+Fffj5kQ",
-	"mNarq5DzXjED6pX1OKxpk4G2m5HFBvKcQZFezHLe3d7vkPN5wsRtKO4B7mkoJ7/hq/Kei9l0GsXJTdla",
-	"mlxcwNfIMxy7cTqfMqJRue2vfGpcXV01hlE8acziUPXhXaiuWXOYDfI4fSZgS0Gn0E0eyq3RqNfZ39nb",
-	"/faoNHpD+TwL+XzzlK2W59lkIyx0KZ0SUQS9/2WL2+1Jb3yf13D02Vvc8rTfxkXalJKeJuQqii/+Tqi4",
-	"UJIN8o7SRuETRLpInVJm9608EoNMfZd7rhdl5dxsfOtPtAm7Cere0YanykMMRryepvpgKVtimIRTQMi4",
-	"L+RhFTkTYByeFrWZNMJAkGkkRIAG5uLZaRv9js8u1xJX+0aEPNUrvR61AyKJpkK/t7lzfn98JNl7hKk9",
-	"63L398evF5n7fuugfSucXX5Nbm1aObVfN9/a4NZwOkvGURz8Z/30QGeMze4C6uaBIJNACMAdnPELHl3x",
-	"OkErF/qWxewyuljImfzw4UPjcCavTCKXwVbtzIcPH5zHb6b4vuep0+cGRIdFyVrn0SPWUyNl0/mqNKHn",
-	"VCx+Em+vqsg11wASiifUZ+hkIVMaAyhJkKgiXWORTugFk3bvJYtp2Ozx41W99PuZ6rV+HY+a+qpamyaq",
-	"V/5iQicWeJ2dz8QcMxN7XNV8OamJxnCypIvbb/+KajeS/xUYU5bN8Ib5AT0FF876xLVSo4cRNktgEzlx",
-	"6Gams09trd6sb1MczkzeAGEI8ZpdspzmwJBZiPXWWBMsVT5u70eTnDBGcBDsY8xIwJM48mcD+F0aYXw2",
-	"qXX/VK42XVKMTd6wIrn20epGbT/hdgV22p4uzvYQJIQujZejqLpOSB5W2+s4QvV6dPLkNI6mLE4U6rid",
-	"YvZZzv7tEBzbS/PB+BzzfORb1x/rtU+NKPblheioeO86re13vPrN+4Rbc2lbiBwVVqbI6A2+6axu+1rl",
-	"130uENzusTjLKwsCOqGfXjM+Ssa1btvr7Of1jFazaV1f2z3L/4Sp1TVMv2rLZR3vRzNWdP5vhlD72fzE",
-	"PHrj7EodF3kLlcNYv41p4yMexcyvE0gewCQIyT+Bq9KJylGXS94M5RWQ3fYaR73knNvpOZcdC/srvz9+",
-	"7Y5UcEbVj+e5ghLKl9xIeDTt8zxiiahrVgVNuwkSEIhrobwowIJBwKtyfR6prpMXbC4WTywNdq2833/N",
-	"2MxK2E6vASKHWlTe8pbQeEf+95QmCYvlZ/7vT69x8PFzq97yrv/b5O6aLPa87UnNElQ5JlGi50XexQyq",
-	"cST77Kfxub56zJ14boa8fVt3kDOZdS1Z1u51NlRYgUE5qcYusblRxqpjLt6r9nU2pFhVRJzgewu3NVuq",
-	"nnd0w1kYQj8+fXoWAt+Sw4On3LPLC3yueXQ72RvtnKNzAJm9q6f3Z/ldN+m7S7qJU56KUPeSalzT7Osf",
-	"xnPi9JlVeO3k8Bz2MdA1P1YlWrqDK7vIZ7ezcAMlTalUs4UVBhP0WoFfMJ3sCKCcAmwqmrmWS4LhRpnw",
-	"acIAtquWN69RpIHJTvERh1CFPoyKdI951EtlAQ6td6METWAGNEzG9wO5aTR8Zx2+ahJZRDZJRATLoRix",
-	"LF28oN39rzScsVr+ikqsBF8vSeKkr0iy383U5EExZZP0/UDoB3JIHE27IBE9nnldVWZa6rv6Uq1e02O6",
-	"anv6+xKtPT2nHKaGypO1PhTeqiRYHtDXp2apK9IQF8G0EU2R8hrTCNBaDN1tXB2r+NkNqG0VvwhXOp/W",
-	"f8kVay9jxkgCyGRD0pI3sr2zI+20mA4SFguiKz4HmAth/bRaohl+Jz+wUsLZWtX/9XqfPK/R631qDXu9",
-	"T3vDj4//u5DE0+Kowgwcy+Jc2QE6X8nctF5k2movikWGfdbHgakb1q4f43CaubuPrbnV7pxHUcgod3UE",
-	"N7MrV87pGlwL6w6zElJRNxNN8hQRyZOxcnqpFzC2kCwITEQBvqKix1XO2N2Jy86124c8u+xfjCpusWGF",
-	"12dvfs68W5bR7y0z+vduRWMFncWkw+USvpvmVvZ0X9OExSZxDq7N3KBnXzIygr0A545o9rinAeqz5JDd",
-	"rEU/SqndUwpPyErekyvlVY1CWBpGSLi66c6cFOcsvjO7K/TqjCptTsO5aek91+twKLJQMXGSDXNcIK4/",
-	"LYNwmmMopz0yy9Gem+yY5V3MlOPmJe3DFFROEdMg8wYFU9MS8DLeJC8gGRJ1fflXHnFWOicT7sfbWTKI",
-	"Jos5mZnrEoOfn1XSANQba+ocGfpRZ2C2b8XhK4jbJZssr2fEGWE8ieddE3iA8AS2j+/r4Ac8oiBlh7or",
-	"1tq+FDxDOon4yCo9eiB0o0qNQnER8AzX3N7dvEt1sx4GoG8NGFhSOXXDDesQS+c6DZeXXsOCenFTCnVc",
-	"Bat9A/jttWxAw8GKTMA1la50WsoeLFC7lBZUblRkg/5hsr7xsZ4GkBX/OVIefnSFO0Qho0mQJNJA69Np",
-	"AEDC1p1ZJthKnfZRwiY3O/F6KrQK4kDfOD/aLOlur8vnipncF7gJO1/ZTeiUY4D1SjdkhSfJNUabpG8S",
-	"G/pdguBoSaQ9mxC3EzoVWwUxmqSflsXAS/AsIJDnv2BHg60CIKu4xnEp2c/kW9w63r+4RHnF7AV2ScRB",
-	"A9fudX1C757+Rh72wTWuIOPwwWiWiMA3ZsvDPoY+EApOr0JXK+Fv1oksmoVLaVOuh8/vIhi/Oswu56x2",
-	"6TxkjXLhe9v6tZehFlbdO7JJgiQ86vFCgixBbkVbUkjDznYsMNR0T74Y/ZpFawouteBFcl9YKPJ4WKFu",
-	"wVYqapN2bzPQav0uUV3poM+Ele9K+uiftp5YBD3scR2vIX1TgN7vkkHEh0E8YT45nxM7etMkfSwqAdIZ",
-	"ooM8iiENxwygq6KbpD+gfMBCfB586Phladz4gNLjNwkkORHqJpyo56TekSYztj2PzLjOOHbagItokuYl",
-	"i3F0Jf8riHtcagws1plfkG82iSZwe36xc5k1uKLykQSYozqMwjC6Us68HG9JCmZQijjS3q54OKmHAf7b",
-	"DGa2LUs/Lr0gDdnyNp+CjLilrjOiiXK2ixrX4bujOkLQ4+oIJVfsnAAPHtKBfBpKQvtdeVjRZEK53+N+",
-	"gFlEEU/VuweCwJMZ3lGBkcKjWICa2QFHu7DWXyXseScxIbNuEwsqufj8KNICF1kIp6WbUcwydY6XtRUW",
-	"MphaLaro52wQTZiwZYz9NIqPwDzX47ZgyZy8Az5WjgIW2zypr+YShMVSsSbipQHwyIuihYkqzjAAROUt",
-	"mtPxgjljwuDAX0KVZSBu13zZ3pQ7pViwlllgTrrH6l1TtJcZFH1tt5vX11mSQABJIlcsJufRDDegn5bO",
-	"9+sk4INwJoJLZqc9WCW8fHl2gY00s364ZA0zTqzijcbha3GzMfU3I+nKCDjL1FXgGHmTnU2nxYfDPq1/",
-	"OHtf6HB2FyPA7sAOL9PszQ515+7TT6en7wiG0Juk/+rFqeLrkOwXiLzMvibpv3t7coocXdXUpUl+zsYh",
-	"UmQpIsBH5cBZpp0J2NdrVsVgTgzFseG6TlW6qYc+fHeUw8bBzqrGHG3TLOvXsaE0VicgOSX9VJBVQVUX",
-	"/HZDQdVyXjnLRHZm1xm2Bt5gb7g/3KUdf5cdDLfP27Tle4MDtj/co26mwHZ7WcpxTjombQw/ft5uYz5m",
-	"cTKfncdXONVnx2+qpZJlHErgPYI51DXdOAee60tKJ5PmQFfytHJ2lV1SEQkvJVzXoaC3cukr6Vch3yS7",
-	"H+5WrFj9L1XPrl46WwXP9Q7yU9LJpYhYyxhR6hbHYkWrJllaoJxAP7uID9jtMqbOt8eYdu4ZU+F0II+i",
-	"gAAxW0T+1iWt9j6JKfejCTkPkmyKF22dtwfbfoftDHe9vdZ++2Cbds53Brv+HtsfHlTYnvby7cnjogbq",
-	"pio7TXt4u+t+yyUFw48ZV9jizVLNv/O27pyNAg7lxSaRDCPBoOfUCRWOtws9QkGCZYyOZ9nqFZnCeArG",
-	"5NPOQVxhccSYXsrPhjM+GLt73/EOdpfs/t51poN5bhmHesCQotqqgJNJEIaBBRmYmlbQCT29ydEMvbQ5",
-	"yT6qRCIbJ9WR92yuj2Q14L0DsCBXHU93HPhOJOeSzcpWPVaxUY9+ROWNpziIotI27m6qniuvOFH+mNl6",
-	"3W/WEOoDoR8cp+WhmJLrmNH712l7+tUlKeZr4LRvrZf21rp22+CXkB+Kvs7ZiPIyOYLtjUiNtpN5UWD4",
-	"pHESm9wWrUKkr4xZuONtl901KXWTmA7YlMa5xZanaaPVvvVgH81t+XmY0MMP28/IqfwdS2s/JY/sydpF",
-	"xTCKn83lbXTOhwft4fbO3t75dsenu3R7wA7aB77HPNbZ295teN7Q292j1DunB177fK/htdzLs1QetbxV",
-	"lYurSV8DEyzQ/YoSxyj0K5c2HlzXa5cs9oNBhWj5r+oFR7FaKNcxjNC6Li57Tj+dJ9/SmHyZtF4Ve3n3",
-	"9LcHggzCaHBRNxASO2QS8FnCBKGSxvSbWLD+wO7CYyV9Kud8j0O3L50LHMX2MyGF9kWQHDwKLhm3EMcw",
-	"Jduuvlfd1FR2tk7WNjweujX3IZmy7wb47cni2lB/kgsyoxhYOs4uMYYTbrSAR54IpJ8cDgbRLL9gWreh",
-	"NpHERY1D9ZlelvbKCtonPXBA2TCGoLP+yPPUGydtpIBnorEr02K3y2rZugUVFSIY8TTsp5ZrFWBm6hZ3",
-	"O1X06sPGH7TxH69x0DxrfPzcqu92qujXOMmsPmEByiw6+Y6hwOHmXgF9wrl3GiZgWkll6QfQp3S8iMxE",
-	"ji0Y5r97uoCP44p3z1vqG2+3Onud/e3dzl4VPUAjZuYg96gG/Woq5ChRzbtRZ8Z1qkPBf0iRBQ71jMzC",
-	"bhjrJZkvnA9unpr4ivNZM/0RV1OU/bje6e1s7vRKJc9cL9+ZAoUK1oY5J6bfG3LnIM6nZao7KZVMUrMu",
-	"T752jZsfqRQPUdd1vNzX9dhJNAI228yPjrHL25oRxqvqqmWfTmDMnU4rrW6Zb3IuvLAqRkqSCzZNmqQP",
-	"EwaMGzVTPEprqlI0p8xUoYdOopjZgrrH5YZfMmGDb+UkY7j8Wk0HRtSIZk3Sl9dVT8npggicUvQ4CGTm",
-	"y02O5wrzvplbrCPOpiw+uz3CU1URKoFfZ165C9BBc7XWFJRwIUSa7Yl4K1NebJ+YulsxRQGLgshhkvLr",
-	"uquXRFfc1U0GlBPOAkkwuj5M7w2PYskcle0lB1b7kyshKCeSZdAkkspfqhjFJh5PqO8D/TWzTkP9NJw5",
-	"9Ay9jf0rp6xNWQy9QdOnUEXnJhtmsVSNzXt8QCXrzLkD0Gi0lltqcFa1KqgK73ChzzfOPwyOVg7/sKrX",
-	"bsoziGIZkGSWzzMK6sRQROSwEyVDanl0l3OVs4dl8fwVmolYuzo/R0RnS8KLhXRJAlKTWxSpld/PY9iV",
-	"B8ljoZUHyWUkFUcpVqrWPk6rwr/0cd6W/XkK6HvKtld+VykC04tVwhQtmdpdxQRcGjokh7ppg8Is0kwn",
-	"65g3tuGqyGLlWOKNlPLnFlEvxkDcWlKN3FYA5lIth+1Wk9U6G6/9AwUfHY5Lq8X1Mxr+Im12z9I267ZP",
-	"OOtEKO9Gb1Wo3HcOsp7j6iNRXEf/L/ri5NTAH2ceNr6+O6vRb1WPNBvJP5Bj+Itrv8PZb1fNUNQBfc6Y",
-	"n/bpgzJ7rZzeXqZiWoC1KXzF3eu0zUu50zM3ZEiDUJjKb4x2Aoyrye4rOMfWLZzjTrbBXpWFqPeMGxFd",
-	"30tnv99t3X1uYGu3rPPWDoWnPra91lIkh9YqR6DkkWc0jceXJD71wnqAOAcbB92UI3L2yaykJLkAUrqT",
-	"b5CxqAF71p+xuh2iAz1sUdFY5Gk7zVb7jqlpH1Te5eBuC5ekTmY8hEq5RKDQ1HsixtHV4krlY1cB96Mr",
-	"wrjk9iquRHn64mxgevSUdsq39hATQvc6KJL1RqRDGAnKihRShbn29ny90pJ9bQiXYlF34HnrX9C9tbDl",
-	"MsVDBaClBeC0kU5uS3Sp1G0j1HrX9doVOx9H0UWhwNbxdfVcI/D79RQNHIqZgKIV+blTnojRWfun12+P",
-	"dn46/v31r693/mgfH717+uynk/bb96cVAl37+UlQCqGvqFDZqCKOnHfQaazlW7ivCANrlN/0ajjKWQbb",
-	"xhL8H5eYHc9ZQvPy7w9T7pCCAagZmOhWMSxXoaJ+qtVxaPBidHXjXQak9hc0DgMFZKSgZhN0TpUFnzFy",
-	"aTnuTHWnrDHXFmr2dYul8jg+jCdKlC3md6oazvKjfVAvbAZtxHJxOXSHs11GUPeVrd9WZetNKlXXLux3",
-	"UXlyFRTq4IYVIiMx3YmzOIANj4Db25XZKkZC+kPG/LOYqRyfTC3jwXB/1/f2W/v7ncGev7tTWwb3W5Q5",
-	"29rFxAdIoSzgiqpVm/IIahe7wtq2KaduAbpJDvl37PjTV20b+tg1R0SlmeVL+UXVUw2E4BG+1faKuSei",
-	"dqo+EXnLgaXqRj5YZzxl0TRkeVDBaeJPlBDYhkrJnpL9ogQ5W661mQ5CtldN4/BLAeOQRBLP+ECK1z5I",
-	"vKV00ml722urd50VeY64l4PI1xupkFxzqm7PeJScDaMZ9yvoMwtJFvpk8xi9g+u2AgGNVnNgaqlQwl+T",
-	"CpCC6j+QIoqmSBjxEQDVZ1TCG1nNFoLl/Gyj2vnON+W4gttXRA/9YRCbsnpFBUpptdQAPf8JnVvHdW4i",
-	"kkYBCBLiB36dnM8Sp1C/x+1KfW2ga0mo1QUbsJz04aao2eG48sVMEWwQl6+B1Q8bCWq+UPu4AHiYb5rj",
-	"9ZG/QUOGaQh9+KI4k8tfc0AKTMKmnGWduKX0FcpQMkzAslf08ZqJFzKGL4RLQRQsRY8X4lLkQ00sh6vQ",
-	"qzplIinCfDwkkEC7pEBlpQsqSNPD78493k4DKuv6+6pWnS5sVJoedyPf5eZMr+1cy55aGQGpRVR8Cb4S",
-	"PI5S0BrlUDvkyjTK0tHzUgHGByIFZsr0jchN3t3ZgFS6rtdeMuafSA0tNzyu0ZClnAQ9TpqXqBVK81L3",
-	"llupJ0rxwa7wLXQ8ohtZ/qnHMywHR5PyAH6/keVk6ep51aqOEbHIiuDPq8Pu8JhUoKY0phOWQMYPIGiB",
-	"HSCPEM1JoQDVfPapS/peU3u7MjaU8WQ5wmiVRl9oXnxQBwH1ZmC0X6m/ULRxM19XPevQRu6SVy9O6wRA",
-	"CqrYGAs6Mu5lfamu/Doa0PBwVNCbze5QcwfI9h2nk05QIeZiX/2NN+epk6Hpc3CThgZrtuhpl65MzgCZ",
-	"WkvIJNncbmpFq0pLHJy00xJnJu6y7DtPnGYopp5Fby9ucZPepxugLyy9dndyQSrgwyJSQ24+511cqgrX",
-	"pNTNcGrCKE5S8mXJu1Ut0m3fnqyV457OcqrbSJqftT2rc/2y9FhR7fpF0khBRtxaChefhapdsdPXpABu",
-	"+SsmfXKsiEC50jm76vGcFoT5t2IjrX/sjkK50CPnIgpnCSPjJJlKNQdirnktXU2LdE0CboY34hmMI5Hg",
-	"pk3oHLaEBrzHQ5ZAMyHVTwTn8HflLZnQ6RRjJ+9PT0hnt0mepe2HYBLHL5+R7YP9XbmN54EPaFOUTGky",
-	"ljNGzCkNtNjjUxYPpJXB+CDytbtGRHD/Sf9/VK00/iq0H6dJTqZ0wEQ95xwxFskvA3DFOD/ErMetuEHl",
-	"0LW5HLM4yItkL1Mw4HQnUcIKlT+nuWSB9rdeq8p1eP8m+1W2b6Vf5S1pr2upfvZuL9P99u41v4wjxSbr",
-	"CnqfdZduoPhVu3KbkVR3cE0LJO4dXZFyt6Kq3rd3y1qfc9grKG4jSp+9OSULdr4+WszRmfK6NhdQaWWd",
-	"qf5Na7/5Gl/a58pdy7Eu1wHaECxJs9qULkdHNOA6UCYY91P9aLFGHZN5l5ckQBrWKhDbg26rvdGQg3xt",
-	"aVKnmA3GpnrJmVu7PLBB5rrjR02Sc8GNn4Z0nq+qYY2qynoziUmLndwqlUqoYTG9BZa7rP/i/oYF9P51",
-	"veZHnFXpvAiI53E0YEIwvyuXEjJnKVF8IQBVbQKtCXV9mckkQn2/n0QJDfs9DmaLzk/Ky9gF5IhyZ45F",
-	"AhoEvEIuuY24mxV9FasO1DZUqzkwZ9u685qDg7IKcIqabhawfcOIXZpdVpEArVddWmntl6WVXalIXwTS",
-	"tK36dR4lXYWHgYl4FsoVhCKSMZurJ520E+KpNAQokFaUUkj47SotTEWJlEvrFElf3lNMuXTzLPVU+l0o",
-	"+872OtA3P5sigS+VzZJQH6+lt2shOwL4Q5WTmdBkMG6St1xF6dTIBvraAkXMtBQGX8g5I9T3mQ9gWPG6",
-	"HKizNCtc8Sa9OMV83ZuQUuVK5Mxs14NKxlDaECHdyCaxUr4hZAabCoSgUhIrFJy+5eE8ByJENRzGMGsg",
-	"SOAbnVKo2DZkxfe/0lYKS/oo5KxY9ylye9wtLFiFS1dyb1Q5S/ZfyD2AQKSZd1+k5UJ2VphsaeH6S3kq",
-	"TQsVUg8Epl9/S20WsmsEFqQ8MNmudyoDPT8Re3X+dalmDat7Law+FYMXqA+EvFFBdTypPpx3/5vouADM",
-	"88v0VMhtk7C808J1vXayEhtaW43BaAGGxgKWWOTf05hdBlFR1rH+VX0kk8OTgiDLr+ZmmtauxoINzp61",
-	"X/4qnv7raByLwbNx+K+jN7/+7XxHnPwuptH5XvTc+v2J63Vutfcr4FTj11LQwb9tffzbk8eQd6+XclbU",
-	"bWRBlc8snogkmgpYa7CAcbyy5cgmi6LXaHC7DFwcU5IMxngfN7FvQDkv2FzS+jkVbLeTd7pvhj//6yDe",
-	"f/Xz73/Fp1f/fv/u+f7R63d/HEXt1/Q1PblKf48qnW6r/OmqUzlTlyHHhA/DnJvCo6u6Xj9UU9T1rYYp",
-	"KJ1FKvrBiNNkFiMzN7WH5s/90pUWJzhTdaOXFKct6JIGYT272Dzl0E5vzPVnoOqbROCYxCAkmO0qETWK",
-	"yVU0C330T+ZxDsnSClJ9NMfDHF7J5fLKFNCp9cTkNvZmntfeTZWyJxDRxb/abWmf0GlgPxv4T1rbu+o5",
-	"J9r8xPO8/2kfeged/+l4BYlCrd3t/WWFEYB/UVgnC945vZlUWNnI6B599/bk6DcixiwMM31GZ3FIGr+R",
-	"Vy9OSeMn8uBwMGDTpEsebz1+AH94L1jcOMQel7BOxFHaajW9poePWH9uqITULmkv/qZs0waVPxekEy++",
-	"BTVTXbLrbXvblLXb5wcH+/u7rZwH5f8AR+raieeLD+rCnC458Dw1UFrF2yXLi3Pd583N65LLVv3kr3fD",
-	"V6+Ev/vsnwP/6vf5X893P30a7A7e0YvjZx/eTH6iP/8l9tuD2eXFE3cccAsmdDLtklbnYLe1s7u/J7dw",
-	"RBqS9YwbVDQCQR6UCRj/48vS9YNMuc/OzvYqeHypylS0fSC7+bl8Lz/CMKVBnELfpX0VRiwRdeIzCPov",
-	"YPxhUbcoNmM/LypFRaXhFvBh/6dIJKp0C5DWedLA/UFsasEuWUxTySCpqp7H3sFNo57u8VQaVGsTUSdY",
-	"zQf5CqQveYCrMH+uIR+odWuPtx7X6rWUC2i2abMBHT91eYBUOzK/pBxgeUXBwv2vdWtZBpB9zNz+hfzx",
-	"vLtf69bk5U8L3RvSdF1dl79wJLVureLFt0Yxt77WraXXvpbbms2pdtwkUElrBQADSk8pIExSOl6uaEjc",
-	"q1g9t+Uf35IIzqlNdGARNPNQ/EzJ61ytyFG+cvQipeobDVHY7rEFFahMy57q6vRtGUsV1OnSNlKeadQl",
-	"7Q7gmqaALAIdzwM2yTYBTbIGyNdnP7ULFPFcAoML9cwAty60FrBhAdxMva8azG/7VhK6djcOEdiugMf3",
-	"bQHx7W8Eh++uAfgOjIdamKrQaph2uu/3x0zEq7jSRF+rviuJ+tKm7dtpNeBqRk11wcNcprxkqc0Yhf5G",
-	"78pOVTyqJnlNJfe14JYhIj/C3hmXjIyAnBBjZ3NAVa1FdmnAjYpwkVQRiLVnC5mBDhVlgI5WBMpOowtW",
-	"0GIWFfdEPlDUsPEsyX8dajnhRXLCIC+EUEH6h7NkHMXBf1Tf2qeMxiwmp29/fvFLxjnuvb5of5jsid/m",
-	"fxwcnj/zXwxfjY/+/XP4hr+d/ivOdOvz1mq68vHztqdgRxQWVMAL1ZWI+1hInrIQWB8JBAJyuMH/Xc+z",
-	"RIr6Z6koKTgkB1FegexheEXngvRpGPZzbKvFtovSogx8JlT9H+bU+VHG3xSGpZvQh2Etm3MMu2BEVP6E",
-	"8ZwzJ4x/LPtp9fTHZaqHQ5LOzJwj1vtbeBteFDXyA/AFPHarSyh5ePzyGdnd6xzUJaXAxu80249yilXy",
-	"By4PYaLKV88wYFF27xbe0n9IS7ZnXMym0wh6eI1imvKhmCbsDDDVz7B3QU6Lcpj7mbOmmyHe6IDBYnNZ",
-	"FRVX9kKgww8VK1VXQPOA39LMU/m8seYX81zCEBeTho0P3x2B2LjjpSxiUgCF5R3J8kJcoPtClzigRVk9",
-	"xpWGvqxLM9JaGf3caYEMzPWtFBNQuiNI3wzUhxZLCgNJvmn9pDBJaTKu3BR3wXOmRl1tvq7sc1ui5+zC",
-	"163LV8hO1QytE3Ei5Is/u2HUnN9zJlIgg45GPFpAN84TIVnKdLhKSh3Z/c4jzveCxat6T6f3NIon+mSi",
-	"OBgFnIbyej6AZmPxss7TOdoyytecg7Y9mRj5toQwxTqyJukPZ2HY75IUfg4fk4dIw/CMToN+vcdBoqMj",
-	"VjeCyQhLOU5pmB181syvtmBV+pOAL++OYHOrQLgdaqr13Nu5rq9iBm5LQWeXIUMdokVOjxzn4MFjjO8G",
-	"vmYQNLdFXDtHcS+fs74NfnUasjh3Kep6yvGatRt9qLMytX9z39oryHE9zHbWtY/FZcSBjxItv5+6abQB",
-	"ipNLPZ2bQXKDK/3O+pDr7Pz/5GaFa+b8/vRZ5u6+P31W9urKRz+uBNLVIQSbi6Z0qe+31WXcoSVrEXnM",
-	"9te0U+xS5DoDYV0EKAosMokle5zQuQa6VimkFrjogHIIAuHvzR7vjxC8yomQYbdr5pNOy3O3Fz5SdoPt",
-	"nDH9oskNG8GeXNdrH1Jw2RzgTZ6DTDrX9wF8t3OWqFxnqS2mYN+YF1VcH7ES3898DbN6ZyIho0ihAmdw",
-	"+7y1r9b2hvDX0qbYkBwHudyw1XXj7gdceVXn5s+gVqISJlurijv+igYJYdwX4L684NEV//qA6ReM2kJA",
-	"OUxcmsVBMj8ZjJmqGjpHOzkPhQ3sVuiLDnl4ZCuis2S8BX/v15FyyzhpwCEH0j5jwY+TZFq7lhML+DAC",
-	"KyDiCUVmgi5JO+ypQlRpTG4UJOPZOUTk7Giu/cpCZNv6URV9qTCmwKJ/Sv6asRlLE40pGBZkwHgSMxJG",
-	"I7iTUUyiWdLs8R63WxxTMgijmU/ePf1NWfugCz1+nIYYHz8mD/uzOOzXSR9Db/K/UgDz/iNo1qkQGFRP",
-	"P6vOlnwYM97jyCpy0QnsnpNqjfYEntOEPn5Mkggee3/8upuXfEkevnpx+gi+LwgFLbnHzyN/Th5KYngE",
-	"Sz8dM8HwOqMTVF7NCaMcwCJVnq4fDWYTxpOufOMxefwYt+vxY4AbnIkkmqRaw7unvzXJ48eWCJbP2bak",
-	"AWc8fHfUxAEtsAoY1aSJA8SWEWaZb9i7mvNaNEtE4Bv/L36JXaYPpzvaJIcEZKzcLkSCc9LVAYzh8WPn",
-	"lB4/VkNqiSVHhXOD21JHdAnJ96ZRnNgQd9gNXr2tGbx8O1rR30pqYWNs0CQnChDIjx9rOHJrQmpQOWbM",
-	"JAHBKwsiDEVWPLe6e8jneHSF2zsN6RzHUG9AFZv6CsCLyl/9QEjF00LwO0pEtlQGAZkVaqkawTbW9ObJ",
-	"71+NI8HIdHYeBgP5xRkNCfKAcyasUxMgkYIEdmuasJj0av+Cuw/PEHyoV2uSU0VuPU5gA6FokSZjUdcl",
-	"ydhNF+G3BVyN//ov8izicogg4gJJ/wWIYoDyAPdNfMmUJizf12k2cvQkpkEoN1SEVIzTFBzJC/wgZoME",
-	"NuE9B6mkLq4Bl8M9C5TlLR88JO/en5KQ0Usm9JxnXLn97fwizL2LJgEA+UmroG881kQah5JLxkxyBPBv",
-	"aWhs+ZH+/05YX1Kgdn0nC7aacvEfOsYZChrVCV+lVsvxpEgEZmt2FtYFACnb2wfyl/enzxQSfFqQpMqq",
-	"wYSgkAAEoRrzmhTGqm7yb57neX05V3m08p9dz+vDdWZ0qtz42BZTEKrB+eQKExONh6licOiSxQK6AE5U",
-	"B9ZLGs6YXKDec9jpaDCYxbiZ9uLAQx+zOukvaKJ9EgZYy2xQ2OWEcfhmSlp6LNjM/m8NtQ+NIyljsrHM",
-	"B0LyKo1bI2eJx3jIlec1EKT/uafdgL1anfQUqnav9g/5D/Rp9mr/uIY9U9gwhooedj59ekREEsUW9Iz8",
-	"wpF2vpGQDi4kc0RBWFdEqBYRCNLxdlT1xGEYRlf99HW5IbBMYGNSOAda8umeJq8DftE3zYTfH7/WVAha",
-	"5JSOGHri99v7+4/0pT0EGwjkuuMvIuyTjv3JC6r8sMqxh+mpSMc0yVOXgPmiLE5DQbAy6K/S42rTuivU",
-	"KfKCDsbOvOT6KHciO0jdTD6JTqaAD8KZD8V9kjeeszC66vFAi+TUidTF6cBR1a32Lxp1AjihKsVwgkgg",
-	"UzM7pjhbBE4ifFp+mY+EJN4kAm5tdUUXDOiEwAvIUSh4w9I5ZftY4sJA25A3VHU4T8tJZ2lvFbtNJw5u",
-	"PGpd04ncFjvcB8d9zKiPJQqIw5H2b9eyFu3Rc50PgBzXcfe9enEK970O/ZynCosAE3wUDen7GZtiNjO9",
-	"Jnk71CQssE0TqgxSgqlWUnJHgaPkqg9NcmKSLFNjKmWr7piSyYZsmBgNFy1Jo0XLx4G4kGzgcoAirRPr",
-	"8KwTFUPUK3JyRFU4RB7KPNN/gQSg3gZClQ0EgsQsmcWc+V0yUxJP42Eh4yAPO16nLrnFozqZBEKYrico",
-	"uPC6Pex4rUeSZsRsOAwGSHfquj/seNuP6kSHrEhME93O+mGnfQCv4Vgpd/O8Oum0tuX/26mTTrttmMhz",
-	"Q0byD88tk58mUrTAQgesm2JSpJWiUnTEcXDJSHIVDFg93VZ40O7U1CQnbuNpbLGuYNck5UpekfpEQEH1",
-	"WYyxYP1naCGuWK4T/1WQtIpJtD996lrdCuWfdj59kpu+LxcPO3CgOr6QQSRN5MRm5tj4RWqDklVjSr9J",
-	"bQMrM6etJ5JpIhkkUZ3RgJOes5EUWQDhoe22XBeLXdxO+sdyqAZ0lekTwZRE9RlUcX+Q+wxrAMqFvyLX",
-	"QBEOUbzLRSwezHuBb6lOOHJvtnFvWvL/SRJR9Omuv7VDJgGfJcx0V7VOCygBvFgkDC5UsaA/A+OMEp9N",
-	"w2g+UVyZkdaO3CI1Gu6PRTkuOPzpmM3VI5V2EFmHxsaT38u42/SJoG40lESsDY0hDUJd8UNJLM/xDaMc",
-	"IC/q6OTLqW8GkldoYZhd5Hz1igaJ1PZQJU5bW+nePHASnZbXXXAkGax/bHOgFJ85yh5DtXUET6FSEUkv",
-	"eye98XpgIEoFQGRtWBfUStAG/t////+zpbd167PluLveMi/0m0rv0PIYhgQH6WiGVpBgcI3QxgBdwD4r",
-	"BH5Kz930qNYypi8l0Rb+eeuz8Qdfb+EDW32oWvrzROrwNPZ7/INyjnx8qJ0uV1dXTaF+164TcME8ImLK",
-	"BsEw0In8UoCdg4IXDa1dgK3fQpUWJLPKOIaXevzP0Uya3fJ6GJmUfn21y2frPIzOtyY04FtqelvHLw6f",
-	"v3nRnPiPVN9FaAIVSX09GM6lsGFpTZpiuDqfQtKrFloh5aMZHand/4CXJuWugsjVKuJHDwImBCTCNNrK",
-	"2LUxE7OJOjG4GHiB62QazsDtEgyTsY4R1nsc/ixlpN1bM4H+/qTlEWMAnSh7XPIs3cYqgW7kw1mMQTuo",
-	"Oj4a2ivAJrVyeENU57Okx/FNuBpKxUbmqGOX5ulRLHd3NtXKnWTuWiZqqCYT3wFaVw2+diSPlAIb0kSN",
-	"0EBB6Dq0JgDzcSnJKwZGGs0c47UJJXKpbqKMLvTG9biIpMoAezMwqpi2GI58NplGCeODeeNnNodOZnLW",
-	"jnHsyuMLNl/okaLzfECAN3v8ZRQrxpLOqg6KpeHOTHu959Es56N6E6F7Puwc/hcqUNqXR1MNNRVU1CjL",
-	"6qn0J9QPEK8MGGO00OkevuZ0uJ+yGM41FYLR4KJZzFlAidrqq5sHlKh3MIjJTChb3IrX9rjWZ+TTaFag",
-	"Yy5WfJueR5eqEzmoaIFpaIZjd7yDrJNBKo1mYSAnWICGiRyB+T3OIZ9qxqHznAsfZnX11x9AwS6n1Gkf",
-	"GMGj3jd6PtquSRSdTSifnyVyyH4O78avaDmt5llHd49+RrmCp+bmWfzdOaGBFGnCcluATqgvvrkmhxln",
-	"oTqVmDn17ukoQ3noegszc5M29lWkTtLgewno3GAsMAVTha4C06EMrBa9uXD/MbwDFohpuQd7dpRSM5q9",
-	"Chcr01sYmKswjRDP9Cz72M5AIEeWBOFs24gl8ix7/OHCm5mEtv4jowTN1WVPGxNGMaDN6cNskl+s5kkJ",
-	"eOSIBR44pGEoFHKXNX8V3awDTwbCh3xESwNT1xiAhECHkU+ZzonvwFVqj+hHKYUqUas4qj5ibZqgyY+y",
-	"BLhyiDktCeNpgb78rjJY+NyBvYFTOp+FF+aUwRDB69zjsJV4BJok9XW3rpnGhMIAsoouIOCKtByztztz",
-	"szFTf6g0ux7PeMfA/0H6W3QabF2yuNX0+sZjRhMGrLUB/79fd/94zKRiEfCRyr5xfxMswe65cmsxA9hA",
-	"VCHPZCCdTzWklbrG2HUyBVLSyqdKksjIH3VcQ7kLR0NLnC4wodSsTq4i+GC71dnr7G/vdvaaBFBKHIdb",
-	"EpEJDaEtJlBTBA7N/1guPaWqod8OFKeJGwMz0rnleempOKhYh+bc1U13OWv7gDxMOaYeov9IN3BUekCP",
-	"g2MvipAA8z5VR+/DELih9U3lqdjxtsnDPo52dj4Tc/mNt4qmHGIEZMdmjxuhYP5u7LLM3hv3N2hA5CWz",
-	"9B5k9hBcftiX/9N/ZF63N0pxvPS6mcUOIs4xb1jUlc1PqO/HcE1BMNMwdJSmQRgJvIDwMMxA7t85k3fa",
-	"DxlCq8EqkcuaT2DmsnzfVwCFbidRAepDjp4EYbRIb7p1D8F3o9yyQolwof1fcqGDMRtI7qW6Fx9q323a",
-	"tHO/3jpok/O5tHUXKKjVke9IUu3xh3o2YaAkkSLhR+6A223yc/BU7p4kXOWtXxh5u2WoEEKhGLNIlJ6q",
-	"1fgeT1XxPJf2vroy/zx5+wuO40ylRd4ET3NWtS1Xlb6zqPN4UuqJSO670CiQZtgeb3t1z/N0TEJaG5JI",
-	"WvBHvWCOwUHIGADWv93WCYiSzuDvyjUax3QujHvwPPKV2Z4upANbahQoi7aJGKuoHpmwSRQbhQbJtSs/",
-	"+yZ4CsSNZGG5isdSr9BGT0c+JzcG9sRUqmfK0zMhnJDGI6acjaaVISgUeI62hqLh73whNUQSR9FEW2vb",
-	"ps4jexZ5rKXHa/VaGAyY6tCr8hveHJ0u5DVEU8axNqcZxaMt9dLWJECIkyAJFzMjVOyp1q1hMft1vSaH",
-	"odOg1q1tN73mNjRSTMaQ9aEVdfnfo7ys5dcQb4LEB3hSFEC5BD7SgMFgc6v30+xUWL4xf4589Y1nODo2",
-	"eVTRy8LKrvSRLRC5tev6ygfBwsSvQAmYcXrLNbc9T2edqK4Clka49W+V0WQSfv78XDuX1g7zTR4O1Nu3",
-	"2rrqqls7hhI3+BQWoi3u7bOVO1oW/gZHOhwAeS/A30BmTVH2rIDrLbXWyTSZ43Vu1hzsiNcBvyiagXps",
-	"C56R3wkDfqFaosX6WItehme3XloPwlQ7eBp5b5hT23pKfdNoUL7SWv3Ke05VSI35+NL26pdeQvcNn3F4",
-	"o9Up8Znjo9Moeh1hOnxnu8TMfoJdlG9JjiRf2ymzB0c8YTGnoWkxvVNmRe+5QSbAZLDZZELjubqIlj0J",
-	"6f10JNLaAMwx1YnvNX2rYZgcm1+lJrI8NL/n8HeRGnLAMO3onTZspJCxY3aQF4I5wapHo47J1I2JiZan",
-	"kHp2s8dVxM5IIKvzI/wbdWPs8kiimYnB6cwt26p5l2NjxoyIJAAsLJ7UEclkifvV1ZR1xxl0fWuXketc",
-	"CnyUlCZ8nv6uLD1QrXRijzZrtbeXcr/HwdCS+qeOmZjuiozGYZCaX7bUU+oraiwmlVYpIp67kGwn/h1P",
-	"O6IC08ofvKgJm4q0pz+4/HRv/vT8MewRxoz6gCOrLVopYhZUzCRSv2stK1lbGCFdPtMVbxkx0SkiZL9Z",
-	"+7o5l1eCc+Gqf4mSl9Dn/PtneHh2hgeV53f1fG3pGOLTKVNbRoVpXkAeGb5iSRENemUP8p4iFUW2D1a/",
-	"Yvw3aj3fEBW/AjdjORJOi7uuq6raeBaqkc10lkP+z5S8tGLiRk4hEIiUSoFPHrYhAyOKyQx6wICZ+rDt",
-	"eY/QJwpGnAIQ73++7q/Nzd/N7GsEJP5UISyWVfY/ZzV6W6FfrZSrJjfXbnp+Es/Y9c1udrvMNf2eGYG3",
-	"X+JW42pOgwmLZrioVon52Vd6HYbT2imzcaZy/g3zA4qwO98W58ELn97jNSRpvuWAgfwtSOhf5ZxY3hmV",
-	"nM8JFQOltQf++iJZfi3tWFrdVWH1AhNlPBbVXBubcGq4WFS1tO39Ym/hfCyfwFcoWQqmvrgT3jK/iDLX",
-	"sgdX1hli9QYv6QnRFuctOkLchuUrnCH2Cq7vlbgfQokzvpcsK8thqfDjbSl2kVii2VG3ITC6SQJB+imv",
-	"QAzYfuBDwYhpyRAkAFar675T7wPiZamOaeSXqMftTDblD1nGtQHVKIdf45ytu1R1X6wsoJ/ZXDHYNXXI",
-	"KuyztIa50LW9lJZZ4k64LPRedVSqo1eCBT2L+DAMBt+Irtlul+B0zjU4ZjOhjus758hKuXVY3gomTMOw",
-	"lEb7WaP0lXOR67w37d1Gz7gJQZviUsuvXVe9Uiq4tnt8pW97HTaMq3DY8A/lVMXmsffKTyk/bMWrttIN",
-	"a42XBphUQt5NfLPLyNn7weTrPYGXddGWp+6NaPMlXAyGDsu6dZ1GgxW8uodpT2urtDGDJazTUTEdWSR0",
-	"LkwMVCfXkw1ZB+9m2Ut8e5r9Ggr9ht3GLsO5twFu1waAXQNO9UJDn34b1sAPodDb3urbVO1VgVsJ77Vb",
-	"TYpM8pbc1i8u7yDNbhO+6BQIaaEDDrhJdry0c4xq8OgmTy5r1LLU/YxbtLb7Od3msu5nDTpwJ+5nnFkV",
-	"H7Ray/W9pvpD+aHtysF8NglPfC2Kq3Jbm1pj0+rFEPzn/9Ylb+eRP/+vrVkcXhcy5xPdSsfUcxmdV0FN",
-	"vHpxiskKBe2jVPG5BuxQajIgNCk9dxjT0US5bvw4mk6twnQD/w09bnPYumDcz9zRp/NXLMfLndubVNf8",
-	"FTa7qaUEUq8F8k2YeprgnOkk4SqpZRXebG8OefSL870I+JK2PDWgzqWz1Jj0N5ojqkn5M8QsfVO94MAs",
-	"uLs6DQpmmmnFsfZcnf4ui7N9z4O/ZjaOugVz6E61tb27dFMDf+k07Q5aXg7Id26P01kYOhC8FuNZ3Ukm",
-	"d1dd66zkhAE8dBJws4Dc+a/gURruRUEnlGNsmZdOTUu96u8aqJ8q757otjIV3nkBPQ0rvICdvPzDpMpL",
-	"h6oPY5WJXZprW/6lY0gdr/LGKag6Cyrvb7/l+rU1CM2pWzxG2HDIBgl4vLfzXj0uwIsBSESNPrIEAgUU",
-	"kbyBX8K7fyedlkdoKCIsI7YskyZ5AVXsQcRF1+D8gKTSNe8azAYKIXd++w3lmIG96fGO11F/2smsACa2",
-	"s2TF0B7MZ0M6CxMHLajpYNnWun9+tBWZY0SzAIgcDWIxJ6oVvKvBXBeFvVdrAe/enpzWU2hUFNdE9Zok",
-	"F4xN03R8lP1lZfm7SFQPWd/znB+P55TxW35qXF1dNSSFNmZxyDj0C844MtPGiEr0L0sHsxsMGgXM7UlX",
-	"m44jzsqljpX2kGa7JZfwj97z4a+QD0u+mcOIczwkz1L4bHiqC/xUctdAALQUS6HIlO9Mg3M/7FuOo/4j",
-	"BdZt/zmaJQpRwLShVnbvhCYAmqcR6GwEpSEgcMgHFZCmW631/vh1KgIAa//cKrdX6GA4826P98dJMsU2",
-	"iuC66ptIRxgkADelS/p1pdhQOz5ccKxlLsIUQ7JEohRazF80W6rY+XcDn191HnNraVXW6P53GQK+xegK",
-	"7N23GF25z7VamWtlwJOqeR01e1svQvMZ2U35bCwFPsZ9ycwHLFRI8AvZU2tz5GzOlObIP1TiFCz63ltf",
-	"KnHqxvdmVSaV9YHUC7uZDKoC4vZKih0Tarsn9x8jjWpNWv8ikamSz8PZL0vBeq8SqtLmKJhQBYBYBv3c",
-	"Aqm2oPK12eB2GUsR89FmXF9Y4dzy7vOa2v/t6vQbzqz6znnQ91pk+50zyvcqwekL69NbAGlcGGTX2sWV",
-	"1UDWALIzLtfla0D8qzHjdssKKiJAIQ1c9PaNKSQnMPObcQQc4141+VFUkxTE22rT9j2rJe/QQ/2wr5q3",
-	"+ehkRTR7+Xd1ifuPLM3lA4CH2ve2nmlcqCqOFKKyY09jp0EEOwZkY8kRAIzPdAwS2BrR5SYKYL9uOWwR",
-	"dg+whZN4rrqKYMGT7qYxR8x79dw0pANGzudEqICVxm6mkwj0LDkyTl35AhBKS6Hqq6au2B8jx8mvXM9r",
-	"62FORnuGh62piSn2XVPHuI66BXO4NZ0LRj9h97rXve711UgCYIopGywrCDamcyUMUxlWQaZg1T38v8WG",
-	"OzBcXdqYAAMYxNCGwHQY8Taaj37KRCJqN4cvSXJ7MSvEkXpN9UqBoYAN17q16KJWr/kznN/ZRNS6rXZz",
-	"p15Dzg6ZXyKhkobPlgzflsPrQHnb8wCGF7uhW53DVcP8HcOQYX1o7cr/IY3foENc4yfy4BCaknTJ463H",
-	"D+AP7wWLG7BlXWJ3uQGUX3zE+nNDrbVLWou/qfZ0DZp0SdF2Lb4F/wMtqdUEMCS3+KCWjl2SM68EehtK",
-	"zo+/pV3MumQiRmftn16/Pdr56fj317++3vmjfXz07umzn07ab9+fus+bNj1dctmqP9tqH/4697cOf/am",
-	"r2bz9k48Obo4vphfvn5zuvvHSevgzbsdOhm9/+fL/SfuOIlOdumSVudgt7Wzu78npz0ijcaUJuMGFY1A",
-	"kAdlvBH/sBMmnhj20Jt5Xns3TZh4AlcY/2pnTDyh08B+NvCfeOopJ4HiidzDB5JsaUIziRveYtqGncdb",
-	"JmsDM1QXcjYSJTKtegSk0Vq39njrca1eSynUBaVGEtVfd+mz1q21Mr+k1LniNufS5kK8OI8y7Y2y6FKu",
-	"Mp7JfUqpstatLSdL62lDk7VurSJRWqMYipR7Y0hSbv3aoe+7JMza9bLamlNX2rgCpnSJjREax9AVpGyd",
-	"TZL9eE7Bzb2x/kMVueRoP9+b3V6U2OoLQp31z53GYNhdXmU5BcO8Zol11e4cnXgKeXkWmgbzPd5PGQY2",
-	"xMHk/r78bN8483TXtSw/xmbJKnIR6yQ07SPgkd3ZF1wA2JpBL0ca39LM9iPEzcZZW+l06xrakvNsInxp",
-	"2Ng91/khuI68dNk7d0tGodb+VjjeTSj/gbAvE6BnYjM4cFqFDHoCBkmT9JV6BuBuNLyic0GgBQb2wUpZ",
-	"aZ94G3LHn6QlZms5inRt2X356g/mhp8trV5VV+Qrxl050XiJ7hVNG6A5TvO627DVaj+atu9fzOEhV+C1",
-	"lupzj0POs8o4T2tEu8RJo4bhHKQxN50af3fwIE9TfqIgzAzIo8YYizjxA3GhGz3azbIyOGe6J4RqHKYm",
-	"WTedMUwTQacXa4+jU99tt+m0xiTZzpg3RZU5sWtjK/vfgcuhFdv9bFH4aTbNvVavQS+v1BWQY/vLW4L1",
-	"GAWD+QGm0mPVpTxJMoh89ndUk4MJ1CMbyJ8l33TKRJS0WPSd7dtgwAWVI2DGVYg34H7fRqwBR/4+4gwb",
-	"y9W+jzN8aXXyRqJuDUAbHOcML3UZYJuMbmkklRtWsNpAqzavXYVSqWpxhvIOa+RKPwC+rjvgzps93o9V",
-	"T3HT4A+bKbmdNoXeL2mCam13RAOuRxZgFCuZoXobTemIpc1Mh+yKxYRxSJjDNkd9aFvZ75Igga6uaati",
-	"YR6Ed63OSNBqUXe01Q0YocM6NB/U/XelTJJDzJvkZYoloa3l1wG/6G8qDIMMDmskq6MDvaMjVhoh6Cns",
-	"TyFEUGlurCd7r9f/UB67TKbIt6HgL2WzMZtESSl2ik/eQZuLY/jQd97nQod4a3/bIw/3W+1HZHt7t9Fp",
-	"NzrtFcXPgV/r7n3ZJhfWCX1FXS7sWa2GGHPWcN/n4gdj5AvM7CtrdGHP75vodGFfpy9ZvF2GuwIHLW3d",
-	"WyvbcEV2ho3eo9zed7r4kTtd2Dzvxni4Sq/98XpduIz4vtnFvQaU3+yi6m1b2e3CHnCj7S6WUrT3o4nZ",
-	"eyIv2/CiAoXfkWPGosQv0/LC1o7vuuFF9hrfmoK/jma/4bhdhuXcWwP3PS/ue17cgZL/FXW9sK7zfduL",
-	"H7LtRZYCqjml7xtf/PCNLwp45RcsCMhRYH/E1hfZa/qj9r5AAr1vfrHp5hd7d936QkFJqHnZfMedWH44",
-	"pXCmykq773txj0F/3/fivu/F19f3YlGQ3ze+uGc6X6rxxZ7J/Fo/O8wBWTD6WX6Fw33bi/u2F/dtL75k",
-	"24sFf89934vbzLK6b3xx3/jiPvVqReOLCl7HkgABRWGar7X1RQ5Xvu99ce+wX937Yq2rc+fNL1aT9z3y",
-	"/D3Br+5+8dWHp8q+8B00wMi90/cdMO5RmO8Tn76aDhhfQrH+lnpgZHnYfROMew3lO2qCcVvKyX0bjK+r",
-	"DUYxG7vvg3Gvgd1rYN9DH4wSitc30Agjy6nuO2Hcd8K4USeM/cP5p/ODy8F/Js8+/Yf9fMouZ//+Z7wb",
-	"TfxBfPn+38+jn56fe/8+3Y62f/8KOmHgJa7SccBOzijXCMMkcgA7KN8eoyhzQ3mM7/tglO2DUYUkv44+",
-	"GBsgy/s2GPfm+n0bjK/Kcr9vhHEbjTA2Esq874Rx3wnjtszCb78VhnXF7nth3Fe03qgXRkEE7Eti5ZaE",
-	"ZLnvhvEtdsPI51337TDu22Hct8O4DzfcdjuMKtJuHayb+4YY31dDjAVpdd8R4167/xY7YnwDan4Rq7VU",
-	"wDIMNX080xGjTqLQzzBVqcYhXxVsELNE3IxdHFof30DQdsHVUa8po2VBYXT7TGA0tdYZtgbeYG+4P9yl",
-	"HX+XHQy3z9u05XuDA7Y/3KMpNsiz4zfLm1NYC3P3sTweWDpE6QYV7lfzYMFceC/7G6uRvZwZ3beb+MG4",
-	"ZJZR5HWbwAv4RdpNcHuCLiNrkkPd5GdAOepOLc9rkrc8nJNkjGl9sBNEshsaKHcm8riu+u/4ksU9LpII",
-	"OB25YHPmkzEVY/m1IFm/74R9r75o34kc/mnzu9LGc/qZynXQN5vtLXJ7ACqIpSytebR13h5s+x22M9z1",
-	"9lr77YNt2jnfGez6e2x/eLDWTp3g6Ks5u4VLDq84XN16Dqv7SnP4w2VvXtftkV+xZJ1hM699pxLkFsvX",
-	"T6PoDeVzR2m6r1//burXqSMGlsrUpa4Wi21+tv5RpYFI+laTfMAU94iDPIy4j5gmkgEl0QXjgpyzQTRh",
-	"JOCXNAz89dt+uHLwx2r7kS79Xh9del+O2WV0sdZ9WV2kXqhBpsavJXdvEpFeSureV60IraPclFBr7m/x",
-	"D1iJX+EK35GTzTrCZU42HfIt42FbLInQTMVJWiWHaSAZwL8UklgYkmEQJhqo60YBBBIIEsqDj/HJFnkT",
-	"PL2tWMBzs+7KVi1UY72EVZc6NA2wXPGVo+flX1CZkOVfOAlKAlO+50kQlnnw7mIi1tHdu/l+LDdfJol5",
-	"0cln0g1vw823it3GTP2nXOvGnYknCY0T7AM3DekcNiAM7S2BsO8CYyY8usp4+clRQuIZh2Cs3NZzOrgY",
-	"xZIACeV+j4tZfBlcqj65UBbWJP3XEUqevslGen/8WoWax9GVggqLo1HMBEqDDwZAEgrG+6peWKdIs08J",
-	"UQUyWvbA5DN9GwNBJtRnhCYk4gMGsMR9s9V9zHseRnGPQ+Pdd1gxnUm50uAw+d5WtaWwH3oFfyeUQ6U1",
-	"GJfghR1Ksx89XB3vQAk8dRpudpXyckLMHrKtopgwOlDOWEH6SZTQsO/Uaaj1QQZYAInlVgxdriFkw6TH",
-	"1U6No1kMnTHlOWJyQCalSyjsVJz1TPJx8yZI3rUTw4/15r+hfP5FncI5PdpbO64RoYu7EcS2Vq/BTmTe",
-	"2XP6updvbyaPXgvdMl7kdhn3mxwUi86+CxDNL+KGxF2890B+Bx4VYK++ra6vEPYrawmMwP6s/0u7H1d0",
-	"YDUmkIlyKPkldHoW4zpPK5VxSn5IIdaUkgvouq8zTEMqEiMvpDTt8SsqlLBSycDmu4jmLcU4D8RYtaMP",
-	"dFFSOga5imahT84R5UNqADdyCD1PizjWVtfnz1lCwZT41hmaXtC90l6iR2xO/c9t6ujlOw2U0ugdBrEZ",
-	"/b7iDIusgWMmVG2j5gVmq+sZ5PZ+Wue9vBgRVVksRxxFCLSYQvY8EGQwi2PJTxCWse7WS0quheEbv65L",
-	"LPWUVI8wwJA/SkhCL5iyF7JoQz2egRtiOfDDaC7QRFdJKKanQYiQGYPKnnY1oIKEckRoasLZFQFr4WjY",
-	"47klnw7bhb+DWZGq0VkUN2CwWX4dGPDkOizXsXkWDZthwqSdEIcBi3M8c3CazpJ7XK+5SU7HgdBVpNpI",
-	"rBMRSf4OylA/04IYa1XMbEYcckdQlCQxyFw61wRjilj0WfaP5UMNaI3ZX4SAkpIKVW6SRBGJhgnjWEkn",
-	"IoKnYtZ9rvJcICcMbC4pA4PEOvS5grsKDLgUHhFiYak+FMpLSec4BVyJmpSSjsZ+ax8giFWPK1TRJjnk",
-	"6WakdiAk3QR8phBE804YSKPu1PHIv0sbEfYlpwQnuYqMnXZzO6y2jqFhmsF8P6ZGrmQuYzX8EiUvuEHc",
-	"vxflC0q4IrRKAn2lHg6RgK1StbvwaCZEAaxpHF2RyQw9K+BhCQQBoEzkh1opVjcviaIbKcJwfusV6KIG",
-	"oAa491v/UCW6KfXmuKzVH24pL3Vpra2alyUt9W3BPFMwQCk+Ji/WOdOROK0JzgSrW5WnUJlwCV2VZkmP",
-	"U98PMCXXckU2yS/sytqS1F2JrVBz1D2Ap8QWVhrUMs34WXah8QJHcVH9qnWf101LhWoxplvxwrJq3R3P",
-	"88rXc9qsYcMFnfbQ30dF5+bciV+9X/Dbw+Nej9npW1qoKKABUyadQQdyluQyOAWYTrzqBoWF6G3+eusI",
-	"bX/4veLx4wTMrfvwlUTL1V3+jP9b0vGugqzG7X7zawvAO9CddP3r9B3cJlzI/W0q4cmONbl8HX5sPLll",
-	"Nw0zgcvZ16pgVqVzBCNuic8HwtbFzzGydZJQ7tPYJ6pDsiBiygbB0GTmq8yIAfPV4D0uxxW6ySrkNkCn",
-	"VXBSqk6lkJUB3zfpEH35z4CPztQc+yTU4n6ytuvsFUtUTdM611+XQ90L0x8KaAvpUJFzgUhVdXjFveg2",
-	"LU/VLY+jMDyng4tbST17A/EaiMXE7DKIZrrMQKNnQa6TwhaRMppHhHEfkJQwymAeh9CAn/KGICEiiabC",
-	"7K58H2MyECwxUe0IWLAOdpzY/OqKxSwdUcdPLhibKi1fz0U0yXuAxgyEjl1xdtXjanZj+v+xd7W9TeRa",
-	"+K9Y+XJbNE2TwgVRdD+0UO5WKy3dUrQrEdRxZpxklIk92J6mWcR/X/mc4xknmYQhpewu22+0TP3uc47P",
-	"y/M44cGnImVKw09a8GQigLe46tuJHKrN9dF7ZbEsg1iQ3V6IFLLqIkoByxckzU7Ia8H8hjWllg3kXuwb",
-	"vbZ8KuS1+zTeD+JPuDr0EThqpFrbHpS4XC5A3DaGKFxfUl37vyQpG+9jbRXjksVB7snBz2IRR6gNEXDN",
-	"b9DYO5XgkVUDmu1QcHWp8vyUJ9NKQn+DBLPdRPwl7KQbyw/qOWkVG7mgsxGovV20xEOW0+YAi8pzkBcN",
-	"QsUHf5e0z5c0zrYazEpjeOay+8M9QGTFpZF32RnEQlesQxDXtRYImfjZSKsZPPvob2aQG/Wq1J7+cSCd",
-	"dI8wAFRHW7nG6LnE1QPQelYIDw8DdmdFNA/Cm6eqsDUkJI4MCI0WqMwg55foQUbZTW04L9usIDrd/zeK",
-	"XLYXW6WuZ1wuKqM2FO2Uqw16Ea1mYFlyenQmjOFjwYx71M+RAAroL3eTs8gr9FdL2X+vbKVsVbJmHiTr",
-	"fUhW6x3Tu9vvW6UpgG4d3lWObozTlYWzffuAoYd9CRNhQQFGoRivgMI0zcpMspGFdBrIKOKSqdLyMdni",
-	"lTSaVNUKpsztQBZUq7eIfGGI0qnQXgN5qFh2RvV8DWlJTsBq5ZbN2faS2VKTLwAtXGiecQjlIYw9ZPC8",
-	"IPHuxgHDioXb/5hl0ljBIS4Y4+xjwrWllmS6KvWbCjFAOvphA/mdVRpHaGY8z9lYq7JAT8RaNLQC1kcG",
-	"Pk+/d4Jry/7bexwFhi8VOw7kjC8wAdd22SVYy/DVfKJycUfY3bd0DnYPXL4P6XT6j5+2J87JVcLzjSC2",
-	"Udjus6+m49nKqlKB4WFmokGaZ586lgrdHr1sFUD33IoZcM/w23NsoN/r9ZpwzVrFZO+6CytLXWPcb1lO",
-	"Ah/GcW3BIl7hFwoS64/7G3Y16tSUQsgT5gYPYPifN+z4GssSiPPjTx0yYDrHHXeNBCYsLgEasmfutlOK",
-	"T/8omL+nfFL2eoRq9kvnhUBHt8uzHU5Ne0qeN5V8ZS3F60OM/gF2+W8Mu+xeLXhRzV0wl78aW7kBBzXP",
-	"aSAreYHDBeMmoTSiFRrbwAM4Esj2kUDFbFkM5Iq5BCiVgQUy96GObMQWqsTqUalYUQ7zLIHsdqfPH7FT",
-	"Mc4ICi0Gsyw+ZjG+6mKfWj7iZW6jilbITcbPDVPbtWBTURDwc4xO1hhdiQj3rCTkJD9yRp2kFOh1mISo",
-	"xpaGV3dt+3XZuTUshkkvlyNRCj6tagGW4y+KxjeQzH1spllRQNr7I3zuxnOe+emFD16oQOKGGaUkw8ph",
-	"lPucGsQyJ6XwaJkymdQ5Ya7NaHl7Xf9K+wOAv3MGwRgY1n1FlKEsecww905pImZA36/XPlKwBSHmnI9q",
-	"SgU4C+AKoIIEKCOGIgLwLrutWXvc93tsL3YH69rqUiYA0r1PC40H4NofyBiYGoL3PvVDD3rogWqMEd6R",
-	"nN3glib7FTwjHDxHZcFynkw9FnjIDKGFZ1/ONPVisA7DLQKgbwzdiSWHzUCKQiUTf3DCE3USVIucuY/q",
-	"gpJY4M+ZpIMHHFg1fwdOAQC/qa4a/gDKm3EZaNO3riqVo+OqvspMwnXK5m5d3IXU7qLCmoA9Ljx3F8wO",
-	"AxQUX8Br+b/qTnoEJX8b4M7hjO6WGnQ3oHF4Y7z1xlcbIBA35G8O1/Ebb/fdayFSgCnY1R30gwGdN4VX",
-	"W0zILeP/8Tn1EI9dt0kCQKAmcPR1l869waJDTFa5o3QIaIPgBGr0iJ/d1spdsCytxGbgjFqGeIOaNQQx",
-	"ZHtvTko7YUfdXlShV2iRCmkznpuIXb5+yZ4+e/J8v8tO8E8GMjMMEA+hIafjJqrUWOQU9EIEDJ7umkAT",
-	"X9QlckzcZAmZYCgtuyw2iSpAf1HVGOZgo0PEOluEZ3nppGUm2ccyS6ZOq7uF9xNzDS9N1sls+GWaamFM",
-	"xDiba1U765y5AHVfFCUdyCdHz8mdlY0nNvgOyrpAThfWj2x50hCqPPKT9REBBI+UKXncHvd6tT//ZKhu",
-	"kCKuQTsdPfdKZbkk7g1ouSVkag9Fgg4wGt2FVmPNZ4bNdWZh+ZSm52E2ziTP2cnFOYYncsiUoaMzykSe",
-	"gqcrnpW5zQqu7eFI6dlByi2PyXqFTz+WzvgzVmdyDBAivPJuec3H2VClC1jSBWbhuH7opNLqDhfsp6ur",
-	"C3bKTZbQYhnB4vAOxN4fqZVy5xp1O3D2QuJ/4WdrJlCjnio0wdDGWw0YS4W71Fz+hs9FuHltPWG3B/P5",
-	"/ABWqdS5kIlKRbqS0189U9rBD9Ln7RGYo85Y89pJQn8f3Oj2ECQw+Ur7faOiAVzRtuqXhjCqIgr3+tSf",
-	"Cvk93vvQUfDob61XcYQTrazN/zGqVSSlzuyic/z+wwb0X7R6LV21rViIEtnMos5haYRul37YgG0KfVWe",
-	"Mndh/f+EYvE/UO2nu+xcshiHEEcsHpV5DuXOMjVenA4kGO0GPetRkCCI1n5YK7R7UvE701SOuytoqptH",
-	"J+rwdJZJ8rhGoXjqH0WdVPBcaPhRlnkedcStFdIgqLL/nfvXk8gz7BFmvM1m4g9gyeu8u3rZXujAHFtg",
-	"wYc72f2etvmDzbwph9HX7e2GbboiLD51hoJroZ3cAE88vPHRhm6I3QRODPC/pSopZx45onq6dyvO/0Ne",
-	"ZIc3Qve7PXhP0ijX2gYrLqos6iWDC3ojOmxomrCCaXbuTbuSukL+JDq7F6e/ez8IN5hNh26ULDVBc/Tm",
-	"WG/u11KUFNcwEYOADrlkZsoKyIVxvQ0FYFMgasbSOMfN7daM3ObYY/EFhZy01k7CGY9KtIGdLugMqxjX",
-	"O7ta5t2DyUAmY9gQMbCGueJB08YzEzfApPvM8qAsq4ZVCtATcN2gniVoucrC3zDutcT25vFRIsqHz38G",
-	"AAD//w==",
+	"7P15d9s4lgcMfxUczczJ0rJMyfKmPjk9zlruSipp26nUoowFi5DENgWqCMqOOq/PeT/N88GeT/Ic3AuA",
+	"AEVKpCw7m+aP6YoFgFguLu76u59r/Wg8iTjjiah1PtdGjPoshv98Rvsj9iziSRyF8t8+E/04mCRBxGud",
+	"2tmIkZiJScQFI+OpSAiPEnLBiEiimPmNWr3GPtHxJGS1To1HW/DnWr0m+iM2pnK8ZDaRv4kkDviwdnNT",
+	"r72YRP3R/KfgzyQakGTEiGB/TRnvM8Kn4wsWiwY5TohI6Ezgz3TMyJQnQahax1csJoGQc4WJkUEcjQkl",
+	"F7R/OZ240zwcHOz53kHz4KDd3/f3dhdMt177tDWhScJiOcP/+9PbOqRbg4+fm3s3/w1recmY/zrgl/PL",
+	"eX/yWi+Gs08JmdAhqxMqSK879byd/vuT1/Af7O8kZuGTbk226tZ65OHJy2fkoHVw8KhBjsJrueRJzATj",
+	"SZ2IQO6JHHPAmE9GVBAeEcYzB4Ff2KaTYPuKxc2Gt90PA8aT7WZrWyQ0mYrz/ojyIdv+Bx0kLH5y6HlN",
+	"2am1x+QpPMluUd5Ml2zbMNqSf9wSl8FkK4JdoeHWJAp4wuJaZ0BDweQO3uXuXchdIxGHcUIqcJzye+Wz",
+	"MLhi8Wz7HxdsEMXsSXuv2brLvYj6FDdgwX7EbBLSmbuI/Oljy+2dJffxhCbsdTAOEvh/898+kXdRJIJM",
+	"WExG0TQmyYgmMBf8FhnTGRnTS3dnm578P/vTY/opGE/HtU6r2d5vH+zstffrtXHA8Y9eXc9NbsuQxe7k",
+	"TtiYBlzOuXiCMC8aMxKyQUICee6BgCk7M1vnpATL2bFT1o+4LwyHUpOQF1W4e3RQsEM7e/IHM41m/jRw",
+	"3cfP52dw7KfkAo3q5HoU9EcWu3wgSBgNST/iCQ24IEkUuUS1f+GxZn/34nCw57fpTquWmelrxofJqNbZ",
+	"a9fzqIol8exoAARetD9JRK5pIN8Tebvs6SIvnzCaZB6ZpjOJxfvz4cOHo2kyYjwJ+jRh8/Owfg0iTmBg",
+	"hlQE3/9rGsi3BHjK3v6u98jdoKeMxixeeLtu6rUw4Jfw0h4NGU+exXJN8qKH8O8XV4znUBA2I5QTdgU8",
+	"DA+Tyi5yEtGExTDpY7/WqfVzB63XJjSmY5aolx46nweyw3/rN71xEfmz/9oO/Fq9hpfZNIBzaExoMmqk",
+	"v8gFWes4YeMoYeteyNyod7qS5yxk9ubNrwFbLJq3nx3jHmZs7dLqU7YHudM5v2LJoi1+xZJFkx06ve9v",
+	"oqcgLC2Z7gNBUKhaMm812F3PfiFdLN/n+6QI61tr2On50e50/q8DkWRYbs78ZStnAcAGcxYQ5g13jwvA",
+	"LXsGakGZdeBBENQjlq7HHf3Ol5V9QW57MPPj3ecS7uJoCoe/04W9my58Bd5PfLr41ZpM7+0hcOZaxJ5O",
+	"S7KnyfSeH4J308UPQamtvre3wJ3tGjb7Ht+CySRUCgQKXdYf8lTVq+hSbXvarkg6s4eam3/623pX8Yol",
+	"C5dgXuRF8x+6g9zt5J/Bv1DTWDj1VBmxJqBVEhyzSCdZtJrMPLMLyU5xEQfUMyShbISUXm6CC9hixfkt",
+	"5BtmgjG0qjLDRdyk9BTxjuF/L1R7iubi2wOsPI1XLCmag74fRRMYmq63+TqYnxbIyyH8vuxghmag28zl",
+	"lPVjtmAnRDDkAR8SAe1KzEkNuPKcpERkXdiFMpPVbNnMwuywt5rgczQuBwtFOt80KjM5a8hbTS3lJYvm",
+	"ZrGoUrOzR73V9CxGsmh+NocqNUFn3FvOcBLS2eLJQYty08LBbjWjJTrEyygMo2u8rY72UGaCixWI0tN8",
+	"Ny3kqZa0WjSRyfTWbFVK/AVs1ZpAOc46md6as76bqp1lC2RhdVrRgIwpn5Uk9ok18srTO2GKOb2hfJYn",
+	"6UqqrcDAYme81acVheFT2r8sepTk7+AWTp2CcZQ4kqD7XuXM1P3ELaaa0IQVTzTRJFftAY3tYVeYnHpF",
+	"Zq+YflBmxW+7dpHmvuOm+5JZ5Er29Zoee+FswR6TteEXOCMs8RCsPcsN+WX8D9bszQ/1kkuEaZRd33Jv",
+	"S9kFVvSw3MMKHbN7weo0zRUsbTg/xFe4LMl42QJZGS69uuGlF4qDfg2rXU6jy0/xq6TO7KTWc475o37x",
+	"9eb4Ns6YWChtJ0wkOa99wdLDog98FUvPnsr6157/hS++eMfmvYjM39GpYCSKSczEdLzwxZlMv1Ju5Rqd",
+	"17far/ROSxJb+sSeMu4T6hD0jCQRrNiKQStYfJLzia9i3ctfpdsv/Ot7tVBpXXrmlm5bsLxp7kBfyfqW",
+	"n23ZBX5VJ/gyiEU5R8xAtszzaMiHZv2uGa+acwbWscxWjktQ0aTLZr+CmcdzdnW5VovzMXxg2YzuVM91",
+	"5/4yiJlfXi1Pg6ivJWdDo57ka0Ei1CqLhdM7XhYGXGx723ZDs9Ay0WKK8odlqGa1sIFViL20Hmvtf4Xp",
+	"f0HW5JJiqUCzKke0YrjBKmdUXk2tckhfxwOSPaVJSJeyOnRHlFggDLYaP8BvLJmzsSrD5PPMyur3ynza",
+	"2JfvlkvjFr1iSzc+zeO4v22GOd5kxy2I0n/LwxlhPAGVFvKEMJUh8HUyAWfMh4Qw9klteSA7/jXFR4PT",
+	"Mat1atDViZIfRPGYJhitv9eu1dO8h3brsH24t9863F2YhFElqQZWVySA3N0aFyZIVJ7/qcqHK1iBdtZd",
+	"B8mIUDKEeIs4m0XXIMcDEo2DJGF+nfREQuOkh4IjE/CjHkfvBE1U1y6nMSM8ImHEhywml2yS1BUZq+zA",
+	"QJB206sDqySDKCbebQhiTWcv2erx85dBWEzh83YbfK1gLxUxNMgJJoMI0kNWLT/fK1xgys1XJvrm7Rd+",
+	"NpuwCkun3H6nA0EuA56z8sBfsm6Ytr3y/47ZoNap/dd2moS6jb+KbTPRbBhaXlbTex78NWUkMMlNmRi0",
+	"NDWnPWj2vf7+4GCwR9v+Hjsc7Fy0aNP3+ofsYLBP9QIk97Tm7+o+kpdiClCtk8RTVnC9d1qSoc4nie60",
+	"bv67lpca9RTSnZYwoyj08Qpi9mLEmUOR1dgTJliVvHK3ozzktKVOD1+tOoli0vvfMesB17DSClWzJLpk",
+	"meP93zHLP0H3ISxxeJI3W4f38M+jrT/o1n+8rcPG+dbHz836Xvvm//e/Y/Yo/yi1inSUJGw8SfITqJGF",
+	"GprFpnVMUW6aI8Oc7MxlQh1pS/VZuCg7RW5JYpyeNYZs+Ed58w7Gxn3hRITUScDJyctnZGdn5xBJchyE",
+	"YSAwp6/UcnAkf4uWXFGt5TX3t7zdrR3vrLnb8fY7u17D87w/avWUjn2asK0kAMooPqiC5HN5TGxBArpJ",
+	"Jg541kpYasUwdi1/cXvejrdDWat1cXh4cLDXXDz/K80vc9cgO87ZKpfPTv7PluLbZc4DOm+F0TDgtTzZ",
+	"hn1KGBfBRci2GJd0+Gemi/lXNE1qH+0FluIc9t7bdJ/DEWyxfdHiqvBDe75FYn5PfqCnJClKBgEPxIj5",
+	"qbJyTQUxOokUyKJkxOLrQDBCgdZKHV2sVYW8Y5JTWEhNxWLl2fwdyGUHAMwQCOKtejP0R8pR3qHnNeuV",
+	"xEV7uWcsT6U8nps4wcPLORLyLo76TAj55I4CPpQbwkutU35g1WP6wC5GUXRZ6WrUU6AM+awyWJd6Rwon",
+	"fI0f2lpyV9Kpj8XwvPXT67fHuz+d/P7619e7f7ROjt89ffbTaevt+zMUcu2ndhxw/c9miRWfBkNOk2m+",
+	"sIRxUfAzuZgRRvsjHSEFmov8VdRt8yeYC+pEMKn/JsyX3cSE9pnokN5Vs94jlPtSDv7pzdGzrdOfjrZa",
+	"u3sk4F1+QQXbazfImYrGYj5J2Ceg/F66ab16+i/5EomEjic4qJyF1MFB0Cbv3p6eESXsgKiGf3714qze",
+	"5f+OAjk+PK1+lIilp2W2oeShXTXrfzvZ++f1b9un28Ff//zX4OSv/jH/dXz6zzfTly9+9vY/XL47fP7X",
+	"qP16+/LT8Emt8rGd6bUvliuMJBRwosQHhXDSPNz3li7b7HBJsah9uNfc3TvY96ozkLJSg2KUASc9YPw9",
+	"wCwJUITHdZDekcUVYOBegxwPOcDWyEOPponuXiTPz4sThSg1tzE9gLBRUX0OVCZlvoJCKJ+RcRSzwpVd",
+	"fWnV+QXKLlIDFQVr1lG2HNQyPHvBCNM9RZ3QhIwjkZCW50kVesIUYoqxvJEkIoJxnwjJmmmIvOUipv1L",
+	"lnS5XLIgPTPkeeD/6X18sqtQeuw/Nz8+2UMm4zb/+GS3R8ZMKZDyJaiTCYv7UvJivB/5zJc8iEcJilGT",
+	"MPKZvkC5Z2ON7pxPkLCxWMtB3UCXYxyv5aW3kcYxiDlLz1FO/6ZeE8kMeJ2cUU0BNZ0mNM55/z+MWGyB",
+	"KoFZTJBgoC+hZPLKatYgPamXi6RHHvpsQKdh8qij9XJG8DfjZVM4IpdskjS6vIePUK9jrGsZt1yDvJkK",
+	"ANdSX8vMYRhcWbJG5mxg1qWtLuluSIo/9tl4EiWM92c/s1mhjHHJZuaKG1QZkC2QxRJK3r8/fk4e+jEd",
+	"JFsBSwZboySZ0EmwFaSf2Lpksy3khY/A6MijLjdWRBrHwZWUhuP0zmhMGLPPINVcslmDvIxi0moDuo6w",
+	"JB7LkFOXDetEKgVwR+Qj3OXDjPcDv16HFlq0CwTBxDWfJNdBn6nXX31b2Vo5iIg4fBTjEw/7M5gK/Yi3",
+	"W61Gl3f5iziOYkHQkpooCDX85iXDXBBKMEDXNzaQ2PHsy75+HE0mkhZfSIlHo+SYXepHU56ILqdDGnCd",
+	"bUITlbiAi/hrGsku8nIYuVEeWp30urWfX/zerfXqqdgiP9r7+cXvGW6CQ6lXbUTlJzXT292VNB3TfsLk",
+	"uQS8H059uafyw7iSMY0vBZ4I7V+KkIoRKxZ1LBLdkjRaYM1p7e4uFlaqIZPlwmG9QZZmKUXKZOea12kY",
+	"wmnFLJnGPItiJDlb3jWGM6rlQkIhnpa3tncu9SiXM7WCaZiOI1R6lmR/pSvd2cs3tQ5L2Olu/5zodSpJ",
+	"psQ6jdVkiV3BElTueAHv6JDdjhabnrcW8lsb7VmO8pWIb0lqn1no/hemPVznbYiv9YWJD81bpSafA0yY",
+	"f3VSD/U6DXKnQbF/1FJS4EXuqYf9nCY9KarLVzZ1/krFsk7EtD8CxMmM8dnreN4fhZoZ6K/5ykuxgbrK",
+	"1YFo4rIamYZAhGyEBaJjUt5hZ0yH0EvO6D1PgnCVjTewf2rPUwEYD6MHm1m41YCueJdb/YEGyXLwQikB",
+	"Uy3zB3AVYvCGc6kczlji8mKvQY40YO2US9EpjKgPEJqUi2sWE0bjMGBx0bLlR/NZ9I63Jsf5jbyXKBKn",
+	"yIUvYiqUJa4f8USFU1jC6fa/BYapmuv/ueZbSe7tA69ec+BnpY7X9m4q+Yr1NGCWWUUuozCMwMQ+jq6k",
+	"+KW94ibeq/wqkN1qTdRxZAR+rdPclRvPklHk1zq1Vy/OavXaNA6lGJskE9HZ3hbRmI0ikTT60Xh7EMU+",
+	"C7fFKLpuTEaTWsX1w/RzVn+Wvh/OUk1OQ/n1xozCH2u4mX0GAVdInswn7aZHXkUceAYy3UUOOmQvnZof",
+	"CHoRMn+V9Wpmk7vovFSr+R04ZRUPPW9pB8j+s0tj/P5XBhLhi099xnz5elZZ2ZgJQYepu5w0W8B/RvSK",
+	"EVAztGQl1TN5ieCPfyevXpyRfKhhEBy3iaRpAbHFoU5+FwrMSUld8PdzpuddesdAdz5RTKlov1BMlKyX",
+	"Xaf6q1qkXIf853hOZsbFSn5r4aL/tqXgdbeO/aLJqebbKRDvjQm++SUCVrX62dgIQM2dPTnR9LjAmCr+",
+	"rqwFJFC+jfn9xoZ3ss84NIRvKDOoPHhb+hDqhbtGsXC9u/symvKVN9d6pIm70fvORs9vKI+S8wF8+i72",
+	"1A69Im40jB8x4Ub6rHE/U8i18ruJ+5FuzxUNQskHa/WaCvBQAoX59zkIZwveCltc8HSQs4imcR/DswJ5",
+	"HsZn3YTDkZNBuaUS91UrXnQaFsScu08WjErZ7frzs9oENwwczCMLNtKKqFMcoVZ+N1NZe3G7zDZPRvi2",
+	"K3nT87zH3mH7f6X4PGaNeFqr16LQT+cbRkM5m2iaOKdz6HnNGzW4gA1wIqjb+82mFVRtpAQdD+HEuIOE",
+	"FU2TfgRTGgTYwJFTMEQ/ECqKTOoUswmrE1teu6l/dkZt2qPCzS4xMsOwgOzwcv03HyH+GrZdHnRIRZK7",
+	"/YedZktvP/gxa53WjeydUnBG63BQeeqORxs0Be2CKUn4SMKSrh0HywJBxP66VHk4YeNJMiPQMcOOdFGH",
+	"RWwI2jgA6YPcBKe8MaDLdk5CVJajVZb6yjA1tFSswtOaXw9PS+UjNhiwfpKpF4AsL92rdT64tkNjSaDu",
+	"RfFrbMXq3tmbbOdU3stj/JT66i8VNVRwLQGXHQQslHqoUkjr1iGMtX8RxLUOxJtALAowLuew7EIMcp1X",
+	"NAzWvb36E2YzxzTpqwhnP+pPxxBx1cO19Yh8jwSG+cAa17fraXZI+R2/CKP+pSXiQL4NkKh6N0/gvSy/",
+	"ZTiJoz7474q2LLVxG67ZL0Y/LWadRZCpN3VnPDcJs9xwVp/MaJmEwXLD2Z3MeFkU0GVDOe3NKA6I57Ih",
+	"0sZ2/xQvrkR/1djun4J/leivGpv+eTCXy4aZ6+OM5mJSlhnL6uGMlIGQLDOU3cUZK4v3WGYwp09mNIPN",
+	"WG4gbO6MMacGlBnJ7WTGc2APl42TNrb7l6fCtLHd34YZLDGCaW7GmMMCXDaK2yEdZw68b+lAbg9rJBdb",
+	"b/k4VvsbGztTb21FGRLEf/TaNtFvPwVjUGvXu9F6Hbuab6jbtVveTaofZUez2jW9XaNmnU9YfJ7zedP4",
+	"pl6bMO4HfHheOLRu3GzdoH+OCTXyKJrGxc33d3ZuMgb+4mm32gfeTcW3UVNu/tOocDmVVBvEZCoYSLF2",
+	"59X0gVXOcnf1s/xu9nydSoNWAnZsJUCle92V/H/Hwv6ziA/CoH97UT9wxfxAkIReMp6R6ksYlAkNY0b9",
+	"mbPHepbr3dvAJ3qe9YxytcxSTx728pwJvUfrOxpXEKpg5Ms17WXsdyruHe0Bd2PMM0azBa5L9mkSxExk",
+	"RmzOjZha65Q5y6Q6okcQQvIh1m1ErwI+JOGUQ3S6P0VYg/OxXGqrsVuv4VFqM0e8ZEGtPyxC3PV26rUr",
+	"FvtwY2oxS2KQHDKOV84+mTkWjb3baLZgabGWBb2s5TJ17qn3sppPt66zFBCHYUmazCLDX0qJKxr9UttY",
+	"OVufb33wDu18FUx89griOXyQ4s4ZLJEbJ2G332eTpKp3rtrt9r7K253xYZe43Y7tTj8fa7/f7VbLvt8D",
+	"GiiXeqULnlmdueDNL3vBq0ZXLbmcM51dEwiipg+XdULjS8wbkGKZ8VtMqBQAHauRnw/yXXyZ8lDBnRv1",
+	"nCUU48Aq3CdzV/78Kl6Tj66UvnnMN4/5Knc9tkz4+B35P2TrN4ig2fqJPMDnp0Mebz9+AH94L1i8Beaq",
+	"DrHShrebDa/hYZMcQIgOac3/lqIrdEgRbc33gpTCDsmCEeQ0NGABHdu3Ot9Qn0GHyDPA39Nc2Q5ZvI9u",
+	"e5Pi2iFXzfrpX+8Gr14Jf+/ZP/v+9e+zv57vffrU3+u/o5cnzz68Gf9Ef/5LHLT606vLJ+44Jme0Q0w+",
+	"qNzCIdnamtBktEXFViDIgzJ08Q/bV/jEeAoxQy/lFU+AU6i8Pcv594ROArtt4D9p7uxl8/s4HbMnnuf9",
+	"T+vIO2z/T9szbvgH8lLShGZw5fBprhpSkOuVdGeRGwpw44iDSNW1Tu3x9uNavZbStJsLj0Stp5KBOOnU",
+	"WplfLLSQhcxyHm8jF1ujAPiik4dQkcUo6NQkKacMYasMQ6jnJGpDEnYVMrZGSfOeO7WUiHO4Z3kW94VJ",
+	"Wc79mgaJqu7vBF8outDB4iMqCIqGqQNbvhLg0wwE8aeQyilPEOPDFzwZN5XFMiXjLBHOwAKmu6zTBmbw",
+	"Kdr7zVahZ9zE1NyVWSzFW7wXn7iC5b+7cFdV+teJdl1LsCvekTsNeV1qMsO1GRMb6m+y+cNe1mdwh/Y0",
+	"OMN1XgXUbZq7TbnGRZZN+1TwPO7qWlgYsYHA2dStPb/Hy3JWOX5k6duaoydEl2tXCyDjP1UL0mDAG9Rc",
+	"du9Vtm6uTbauLjLnzCthIumQJJ6ydcrSz7ZbR7/O/O2jn73Jq+mstRuPjy9PLmdXr9+c7f1x2jx8826X",
+	"jofv//nyoIQs7X01srSXK37IPSwQnL07E5sB+ukuJOXmOiTlyiJwdj6wPINitRbJuApRLpOMva9MMi4m",
+	"zAoCqVXZREzDwnAxF9UMMjClvBJDp4bGRYFcrmo+SKVeHQ4O9nzvoHlw0O7v+3u7tWwUYQZCLgW/SEaR",
+	"gJwRxE/K6mkdhTQnRX4EykO0DATNpIAZMZ2AVCPfWoXCEXH29yVALABT3PJ2MIidieQ8pWz5d0taGDDm",
+	"n8sPwxu2RmHhWRHKMpkHWSYPezCPJJ7yPk2kVGZkOdXpgsn2kJCqNwI3VYPHdnl/Gscgg3BWJz34tadH",
+	"NivsPTLwNmZTAHhmyY5Gcd3Oe+1yDp8BkAhGhVlcotMzjb7Wpxyk8AZ5yoaIkhUrmFtEp36i0HbWJx+9",
+	"jOKLwPcZX1UIpX3A//MZDyBTIH0s4Idz9cPdBSJL2Z1HBD/XgI1KpsIcFCrPHdJz5tMjDyNArlIEYqHL",
+	"cIL485EGcYF+j+qkNxUsPldxrj3y0JJeA0HU30079TnJDOU3Z6pDyK5YCDB5MaP+uZxE71G9y3t0Mlne",
+	"p0/D8JxOAoVG06Nh2CMKfiiImb9GDeUn+PNZFL2m8ZDdQkXRiDhGxdSoOE3Pw8BlcUdx1GHAGSqxuESC",
+	"mhzZaZGfg6eabcRo3h9j6j3lMC81Z5ze+jbVRZY6YdNb5EPKrc3AAMHTADhLkISvaFttx9/lL4QSzq4B",
+	"rwmQqigg0l3rNvb9tSCqzi/Z7DzG2a73qKosYI3HwBMWcxrCFFfd/0ANQiAAac37ogAR0LLXIMeJIGE0",
+	"NGYNH+xuOp00GbmwI2veLTfofeXUISctroQpXWEJ7OzlZtV7h7Zju/Tm28H4C7KCHNcw/CUby29QE4o9",
+	"xEfF/XSUZLZOc4kB57rosZzSuiUGctvnjpJmwVYZS2ddqRFzaqeWGTK3W/6YFaLPj5b11l9wKn+WGNNt",
+	"nztK6d3M65W5ibAfSFv+943dYV1EtrC0efGmLiiJriPF88ttLxkyp1PxeAZ2pPKgChJDjbyoFPGSoQu7",
+	"6rEXlLtdMnRRTz1yQbHVJaPm9dIjFhbzXDJmfj+gwV+idzG7CqKpSPMkbudWUbrJRA3rwnEnQRhqUG4R",
+	"2ThJJNaokEkEIcGg39vCGY/O9aDnwqR6rEkA+cWagFRJLxiJozBkCE3ZyVsRLMOAGZOHvfkJWop6KLVg",
+	"/Ykul7ukAq3JBWPc/hp52NMNzyE4+lz+dZ2umF+i5AW/hRPNdkI2MbosvmR+hwQJAGJJKS0JQjcCTSHk",
+	"wI4MQJS7HjEObZJgDGQQYWk268iTc8bX7zEz8zdT1zUMoMCHmVd27us7gRN5IYNxkNxOGVLXTuqZY3ln",
+	"LD3T8zwtF0sqBXxce29jmrB780uCfkPDUJke1ay0n0xODRDSbENGL4mi8zHls/NENu7VSRJFRP5hrtY6",
+	"jVmXB5xM4mgYMyE6ZBBNYzO8VWNorw0pBGHYIG8HZK9dt/1xBlsYtjCMBEPXrrJ7RRyqplLVvMs1UDvl",
+	"JhZTsg4aXtOZQGDviDNYWJC4S9JbYK/K3RYzK6moB7zL9eLs8bJ5XFnvbX0upUJ/TPW0djFD2ycsiWdb",
+	"pizgYtJO4hm2vKnLS6Fpe8tAli7srptj68wQJ2xMA66iQkoNk/aYG0qwpMIwgunZrHzL3Wznqnqk9qLW",
+	"/rZPHh40W4/Izs7eVru11W7NO6ocXVOKtfvrVCKdFOwVtMi8Yqul1Mi5jq4eWTqf/Ci/j6UDVhsq0yF/",
+	"nCrK5Hw3W/PLbkNZnW++X8GoqyiUhd0tXbDarmY65I9TRanM2dXMxfzR1cpqN/PFgo6WIrjCoHm9FoxY",
+	"QbfM72orl9kWVbTL/L6WernqzAu72grmChud281VMVcYtaDjTQogXe1yFaZHZLJ7fHBct1tevTYwiMgF",
+	"kKR5uJ0qxyg/VHQ/81bqCm5Fs2raKRY7VqYaZnYf1GviMphMIBHbmoIatVavJVFCQ50sXvZlhs0t9Ash",
+	"ILc5hdWS3qqdxr2cRd4We9YGe+m411F8iRkfd7S/oDlicALlPrkOwpBcMNKncRwwn0TTrGvidbQYocck",
+	"Tup2TvJkPF9ffFEGpNvYupHrDMZUG9EuDLxUiO93FXmpq9ffS4SlhR9TBfyx0iWCOMgvc43g0+Uv0oKV",
+	"7Xd25lfWbNkLK5Ngl1nZQk6Mn3Q4cSuzvmbTWl5zESNuthblZSsyWDEpW9/HcinZsf7WHeZjl2EnL62G",
+	"6i7A1TgLxkzqnrcwZkHhJD/AUnFYBAqqFwRVINRKMYu8L10HySjgpOkRq4zxetjFKqZ1bUmWt24kWP/8",
+	"Wevlr+Lpv45Hseg/G4X/On7z698udsXp72ISXexHz63fn9Tqpv/5HBOYTwhV1nT9pTeDn/91GB+8+vn3",
+	"v+Kz63+/f/f84Pj1uz+Oo9Zr+pqeXqe/R08A/33IAz5UJm/M473NiJKhZPpXXPvSJd98LE1PNhxUTswC",
+	"rl25BBAkGHucgD3/Ke1fVoScv9XKS5xFpRHvbKOgbphimypqzfhXIs4IVC7D7bwF3PKPA7JcGjaYXMwI",
+	"FX1l/s2WOC/7dt0HgPBcjdRlXBcbQdW25U/gS8Z89Qze1Gtn0WXVcFAduIg9a97ry9aH8b74bfbH4dHF",
+	"M//F4NXo+N8/h2/428m/Yis7P+C1zs4eSFj9CHctDEHiuGRcU+BTRmNWIcAK518UAS5/zGzuM9ofsa1n",
+	"EU/iKFy2V9BYt0336wQLHK4AXQWhZAAne46Sutwf+cO5O/sixGDlqQkECXyVAhpov2w2/rz6ANV2HQPq",
+	"Fm29jaOrlp3CXUnBlCcBDTEu/jqO+HB9kgfM8GwUR0kSrnpSeY7CguPS3iWU093Vi7+TJJ4hYychTcDT",
+	"a51Uxb7rOqQ575uBjrfpBVIO8K++HzMhMKxXZyHndTED6pV1OaxpnY6225HFGuKcQZCej3Le2zlok4tZ",
+	"wsRdCO4B7mkoJ7/mq/Kei+lkEsXJbdlaGlxcwNfIMxx762w2YUSjcttf+bR1fX29NYji8dY0DlW15rns",
+	"mhWHWSOP02cCuhTUk13nodwZjXrtg939vW+PSqM3lM+ykM+3D9lqep5NNsJCl9IhEUXQ+182ud2e9Nr3",
+	"eQVDn73FTU/bbVykTfnS04RcR/Hl3wkVl+plg7ijtJz8GJEuUqOU2X0rjsQgU9/nnutFWTE3a9/6U63C",
+	"roO6d7XiqeIQgyGvp6E+mMqWGCbhJBAy7gt5WEXGBBiHp0ltJowwEGQSCRGggjl/dlpHv+ezy9XE1b4R",
+	"IU/1Wq9H7YBIoonQ/dZ3zu9PjiV7jzC0Z1Xu/v7k9TxzP2getu6Es8uvya1NM6cO6uZba9waTqfJKIqD",
+	"/6weHuiMsd5dQNk8EGQcCAG4g1N+yaNrXieo5ULdsphdRZdzMZMfPnzYOprKK5PIZbBlO/Phwwen+e0E",
+	"3/c8NfrcgugwKVnLPHrEeqqkrDtelSb0gor5T+LtVRm55hpAQPGY+gyNLGRC4wRr86kkXaORjuklk3rv",
+	"FYtp2OjyEyhc5TQxUZGCjhnpZbLXenU8auqrbG2aMOUHmQvoxASv84upmGFkYpernC8nNNEoTtbrgrmf",
+	"PEpGknVdU21G8r8CZcrSGd4wP6BnYMJZnbiWSvQwwnoJbCwnDtXMdPSpLdWb9a2Lw5nJGyAMIV6zK5ZT",
+	"QhoiCzHfGnOCpcjH7f1okFPGCA6C1a4ZCXgSR/60D79LJYxPx7XOn8rUplOKscgbZiTXPlo1y+0Wbu1o",
+	"U1Q2rYScU4CYcsKwgVt/uF6bxNGExYkCFfcdiPH5haevthXtrHLoA5Ff49haBlRbLq6hnl8eOop9eXla",
+	"N/OFmhdP0bXvVphmq736NJs3N3YB+T+zc3Zqr300I0UX/2YIZ+8GObnrO4L3XgMdSJpQWboQCq4ui7Ns",
+	"TZ06FNY9bjtg8LOkxbcDcFMsjO7jM4zakr1uPlpLbyvv/dKi/Cb8L63Jv5u747qIeLt12D7c228d7i6s",
+	"uJ+hFh3qWGFliim8wZ7O6nZuVLTk5wIxzD0WZ3llIV3H9NNrxofJqNZpee2DvDrxRWQmp1bXRRdUkTXr",
+	"eBdTGkab5tEbZ9fquMhbyAPHbHxMAhjyKGZ+nUAoCIa0yNcQ3kg6VhkHcsnrobwCsttZ4agXnHMrPeey",
+	"Y2Et8vcnr92RCs6o+vE8V8BQ+XIYEh5Na6IPWSLq+uGBQv0ECQiEL6FsYvCggrimwBd4pGqIXrKZmD+x",
+	"1HW59H7/NWVTK/w+vQaIA2tRedNbQONt+d8TmiQslp/5vz+9rcOPn5v1pnfz3yYS2+QkLH4LUIAcR4me",
+	"F3kXM8itkuyzl3pbe6qZO/HcfAf7tu4iZzLrWrCsvZus47cCg3ICx11ic33GVcecv1etm6yDuOoTcYr9",
+	"5m5rFngg7+gG0zCE6or69Cw8xQWHB63cs8tzY694dLvZG+2co3MAmb2rp/dn8V03wdgLKu9Lae4q90HX",
+	"KLXzQuCMOFWDFfo+ObqAfQx0BpeVV5juIF4exV0QapH5pN30yCsMGMhuZ+EGghCHgYNzKwzGaIMEK286",
+	"2WGkpDZYvjuxBaENRpjwacIAhK2WN69hpGHmzrCJQ6hCH0ZFuseo+I/LxEIww8FulKAJjGeHyfh+IDeN",
+	"hu+sw1clP4vIJomIYDkUIxYF/89ndMBUfqXhlNXyV1RiJdi9JImTniLJXieTYQmpsQ3S8wOhG+SQOCrq",
+	"QSK6PNNd5dlaypj6kpTR1ZiuEpb+XqCDpXkHBUwNhSdrffh4qwRveUBfn5ilrsiWuAwmW9EEKW9rEgH2",
+	"jqG7tYtjFT+7BrGt4hfhSufT+i+5z9rLmDGSAM7cgDTljWzt7ko9Lab9hMWC6PzdPka2WD8tf9EMv5Mf",
+	"WPrC2VLV/3W7nzxvq9v91Bx0u5/2Bx8f/3chiaepboXxVJbGubSed76QuW65yBRJn38WGVbNt60CqrUx",
+	"H07d3cdC62p3LqIoZJS7MoIbp5f7zumMagu5EGNM0qduKhrkKeLLJyNlwlQd0FOUzD2YiOl8TUWXqwjA",
+	"+3su2zf1hdajX8pZjvLm3Sxre9m/E4kVZBYT3JhL+G7QYtnTfU0TFhvzFFybmcFCv2JkCHsBxh3R6HJP",
+	"lxvIkkN2s1a0XCmBJ2Ql78m1spFHISwN/V1c3XRnTopzFt+ZvSVydUaUNqfh3LT0nut1lLO1OaGjOSYQ",
+	"156WwavNUZTTiqflaM8NXc3yLmaSq/NSMGAKKkKM6ZIBBtNU0xLwMt4gLyC0FWV9+VcecVY6whbux9tp",
+	"0o/G8xG2mesSg9eGVZIAVI8VZY4M/agzMNu35PAVYPGCTZbXM+KMMJ7Es45xI4GzqQcRVT3tyoImCiB4",
+	"oGucrWxLwTOk44gPrUSyB0KXHdWYIpcBz3DNnb31m1TXa2EA+tbwjyWFU9d5tAqxtG/S4IfSa5gTL25L",
+	"oY6pYLltAL+9kg5oOFiRCrii0JVOS+mDBWKXkoLKjYps0D9KVlc+VpMAss9/zisPP7qPO/iUo3GQJFJB",
+	"69FJALDQ1p1Z9LCVOu3jhI1vd+L19NEq8AN94/xovaS7syqfK2ZyX+Am7H5lN6FdjgHWK92QJZYkVxlt",
+	"kJ4JU+l1CELdJZG2bILfTujAeuXEaJBemuQEnaAt4Mnnd7B9+1Y6l5Uq5ZiU7Db5GreO3phforxi9gI7",
+	"JOIggWvzuj6hd09/Iw97YBpXAIDYMJomIvCN2vKwh64PBPbTq9C5Z/ibdSLzauFC2pTr4bP7CK1YHjQh",
+	"56x26SJkW+WCMWzt116GWlh168g6CZLwqMsLCbIEuRVtSSENO9sxx1DTPfli9GsWrSm41ILnyX1uocjj",
+	"YYW6oF4pr01ai88A5fU6RNUYhKohVvQy6aF92moxD2HZ5dpfQ3oGTqDXIf2ID4J4zHxyMSO296ZBepgi",
+	"BKQzQAN5FENQlRlA57g3SK9PeZ+F2B5s6Phlqdz4gLnkNwiErBHqBpyodlLuSENTW55HplzHjztF3UU0",
+	"TqPMxSi6lv8VxF0uJQYW6zg+iB4cR2O4Pb/YkekaKlPZSAKM7hlEYRhdK2NejrUkhaYoRRxppV48nNTC",
+	"AP9tBjPblqUfl16Qhuz3Np+CzHNLXWNEA9/ZDkpcR++O61hQAFdHKLlmFwR48ID2ZWtI8O115GFF4zHl",
+	"fpf7AUYRRTwV7x4IAi0zvKMCI4WmmE6c2QFHurDWX8XteS8+IbNu4wsqufh8L9IcF5lzp6WbUcwydYyX",
+	"tRUWzptaLYroF6wfjZmw3xi7NT4fgWnX5fbDkjl5B0quHAXMF+1SX80lCIulYobLSwPHkudFCxOVamPg",
+	"pMprNGejOXXGuMGBv4QqykDcrfqysy5zSvHDWmaBOeEey3dN0V5mULS13W1cX3tBAAEEiVyzmFxEU9yA",
+	"XgqE0KuTgPfDqQiumB32YCVk88XRBTZu0OrukhXUOLGMNxqDr8XNRtRfz0tX5oGzVF0FdZI32elkUnw4",
+	"7NPqh7P/hQ5nb94D7A7s8DLN3mxXd+4+/XR29o6gC71Beq9enCm+DsF+gciL7GuQ3ru3p2fI0VWGZBrk",
+	"52wc4n6WIgJsKgfOMu2Mw75es/I/c3wojg7XcTAGTHb70bvjHDYOelY15mirZlm7jg2MsjwAyQFooIIs",
+	"c6q6UMZrcqqWs8pZKrIzu/ag2ff6+4ODwR5t+3vscLBz0aJN3+sfsoPBPnUjBXZai0KOc8Ix6dbg4+ed",
+	"FsZjFgfz2XF8hVN9dvKmWihZxqAE1iOYQ13TjXPgubakdDJpDHQlSytn19klFZHwQsJ1DQp6Kxd2Sb8K",
+	"8SbZ/XC3Ysnqf6l6dvXS0Sp4rvcQn5JOLsU3W8SIUrM4pp5aGeZSA+UEqhNGvM/uljG1vz3GtLthTIXT",
+	"gTiKAgLEaBH5W4c0WwckptyPxuQiSLIhXrR50erv+G22O9jz9psHrcMd2r7Y7e/5++xgcFhhe1qLtyeP",
+	"ixrgoqrsNK3I7q77LZcUDD9mTGHzN0uVcs/bugs2DDgki5tAMvQEg5xTJ1Q41i60CAUJJqU6lmWr8mcK",
+	"yioYk62dg7jG5IgRvZKfDae8P3L3vu0d7i3Y/f2bTD363DQO1cCQotqqgJNxEIaBBQCZqlZQ1z69ydEU",
+	"rbQ5wT4qRSLrJ9We95x8wWuw3gH0kyuOpzsOfCeSc8lGZauKuVh2STdRceMpqqWotI1768rnyks1lT9m",
+	"tl5XDzaE+kDohqM02RdDch01+kDym9IpKeZrYLRvrhb21kQdMa7wfij6umBDysvECLbW8mq0nMiLAsUn",
+	"9ZPY5DavFSJ9ZdTCXW+n7K7JVzeJaZ9NaJybbHmWls3tWQ17qG7Lz8OEHn7YeUbO5O+YKP0peWRP1k4R",
+	"h1H8bCzvVvticNga7Ozu71/stH26R3f67LB16HvMY+39nb0tzxt4e/uUehf00Gtd7G95TffyLHyPmt6y",
+	"zMXlpK9hJubofkmKYxT6lVMbD2/qtSsW+0G/grf8V9XBEazm0nUMI7Sui8ue00/nvW+pT75MWK/yvbx7",
+	"+tsDQfph1L+sG0CQXTIO+DRhglBJY7onwg88sGsqWUGfyjjf5VC7TccCR7HdJqRQjAqCg4fBFeMWfhyG",
+	"ZNtYCqo2norO1sHahsdD7e0eBFP2XAe/PVlcG8pPckFmFAMyyNkV+nDCtSbwyBOB8JOjfj+a5idM66Li",
+	"xpM4L3GoquGLwl5ZQTGsBw7EHvoQdNQfeZ5a46SOFPCMN3ZpWOxOWSlbFxSjQgRDnrr91HKtBMxM3uJe",
+	"u4pcfbT1B936j7d12Djf+vi5Wd9rV5GvcZJZecKCB5o38p1AgsPtrQL6hHPvNEzAFAbL0g9giWl/EZmK",
+	"HF0wzO97Nod25D7vnrfQNt5qtvfbBzt77f0qcoDGP83BYZrG8vnSUyHHiSrFjjIzrlMdCv5DPllgUM+i",
+	"OLRug+KQOR/cPDXxJeezYvgjrqYo+nG109td3+mVCp65WbwzBQIVrA1jTkz1PuTOQZxPy1TXxSoZpGZd",
+	"nnzpGjc/UiEeoq7zeLmv87GTaAhstpHvHWNXdzUj9FfVVQFGHcCYO51mmt0yW+dcivFU5EtyySZJg/Rg",
+	"woBYpGaKR2lNVT7NKTNVWLDjKGb2Q93liHUibCi1nGAMl1+r6cCIGp+uQXryuuopOTUtgVOKLocHmfly",
+	"k+OZqmDQyE3WEecTFp/fHeGprAgVwK8jr9wFaKe5WmsKMTnnIs1WuLyTKc8Xw0zNrRiigElB5ChJ+XXd",
+	"lUuia+7KJn3KCWeBJBidH6b3hkexZI5K95IDq/3JfSEoJ5Jl0CSSwl8qGMXGH0+o7wP9NbJGQ90azhwq",
+	"wN7F/pUT1iYshkqvaSsU0bmJhplPVWOzLu9TyTpz7gCUja3lphqcV80KqsI78oCO1sg/DCpaDv+wstdu",
+	"yzOIYhkQZJbPMwryxPCJyGEn6g2p5dFdzlXOHpbF85dIJmLl7PycJzqbEl78SJckIDW5+Se1cv88hl15",
+	"kDwWWnmQXEZScZRioWrl47Qy/Esf513pn2eApah0e2V3lU9gerFKqKIlQ7urqIALXYfkSJfgUJhFmulk",
+	"DfNGN1zmWazsS7yVUP7cIup5H4ibS6qR2wrAXKrFsN1psFp77bl/IOCjwXFhtrhuo+Ev0MYlEmIKqM1c",
+	"m3DWiFDejN6skLnvHGQ9x9RHoriO9l+0xcmpgT3ONDa2vnvL0W9W9zSbl78vx/Dn136Ps9+pGqGoHfqc",
+	"MT+tughp9lo4vbtIxTQBa134ins3adGecqdnbsiABqEwmd/o7QRQXhPdV3COzTs4x91sucQqC1H9jBkR",
+	"Td8LZ3/Qad5/bGBzr6zx1naFpza2/eZCJIfmMkOg5JHnNPXHlyQ+1WE1QJzDtYNuyhE5+2RWUpJcAPfe",
+	"iTfIaNSAJOxPWd120YEcNi9ozPO03Uazdc/UdAAi72Jwt7lLUidTHkKmXCLw0dR7IkbR9fxKZbPrgPvR",
+	"NWFccnvlV6I87Tjtm4pLpY3yzX3EhNCVK4reevOkgxsJ0ooUUoW59vZ8vdIv+8oQLsVP3aHnrX5B91fC",
+	"lsskDxWAlhaA00Y6uC3RqVJ3jVDr3dRr1+xiFEWXhQ+29q+rdluB36un2O6QzAQUrcjPnfJYDM9bP71+",
+	"e7z708nvr399vftH6+T43dNnP5223r4/q+DoOsgPglIIfUWJykYUcd55B53GWr6F+4owsEb4Ta+GI5xl",
+	"sG2sh//jArXjOUtoXvz9UcodUjAANQPj3SqG5SoU1M+0OA7leoysbqzLgLv/gsZhoICMFNRsgsapsuAz",
+	"5l1ajDtT3Shr1LW5nH1dMKs8jg/jiXrK5uM7VQ5n+dE+qA7rQRuxTFwO3eFsFxHUJrP128psvU2m6sqJ",
+	"/S4qT66AQh3csEJkJKbrqhY7sKEJmL3dN1v5SEhvwJh/HjMV45PJZTwcHOz53kHz4KDd3/f3dmuL4H6L",
+	"Imebexj4ACGUBVxRFd5TFkFtYldY2zbl1C1AN8kh/471m3qqCEcPayCJqDSzfCm/qCrkwSN4jL1aXjH3",
+	"RNROVfUjbzmwVF2WCfOMJyyahCwPKjgN/IkSAttQKdhTsl98Qc4XS22mHpRtVdM4/PKBcUgiiae8L5/X",
+	"Hrx4C+mk3fJ2Vhbv2kviHHEv+5GvN1IhueZk3Z7zKDkfRFPuV5Bn5oIs9MnmMXoH120JAhqtZsDUr0IJ",
+	"e036gBRk/8EromiKhBEfAlB9RiS8ldZsIVjOztcqne9+U4YruH1F9NAbBLFJq1dUoIRWSwzQ8x/TmXVc",
+	"F8YjaQSAICF+4NfJxTRxEvW73M7U1wq6fgm1uGADlpMe3BQ1OxxXdswkwQZx+RxY3di8oOYLtY9zgIf5",
+	"qjleH/kbFGSYhFBVMYozsfw1B6TABGzKWdaJm0pfIQ0lwwQsfUUfr5l4IWP4QrgURMFSdHkhLkU+1MRi",
+	"uAq9qjMmkiLMxyMCAbQLElSWmqCCNDz8/szjrdShsqq9r2rW6dxGpeFxt7Jdrk/12snV7KkVEZBqRMWX",
+	"4CvB4ygFrVEOtUOuTKMsHT8v5WB8IFJgpkzdiNzg3d01vEo39dpLxvxTKaHlusc1GrJ8J0GOk+olSoVS",
+	"vdSVApfKifL5YNfYCw2PaEaWf+ryDMvB0eR7AL/fSnOyZPW8bFVHiZhnRfDn5W53aCYFqAmN6ZglEPED",
+	"CFqgB8gjRHVSKEA1n33qkJ7X0NaujA5lLFnOY7RMoi9ULz6og4B8M1Dar9VfKOq4ma+rCoSoI3fIqxdn",
+	"dQIgBVV0jDkZGfeyvlBWfh31aXg0LKjNZleouQdk+7ZTSSeo4HOxr/7ai/PUycDUObhNQYMVS/S0Smcm",
+	"Z4BMrSVkgmzuNrSiWaUkDk7aKYkzFfeZ9p33nGYopp5Fby8ucZPep1ugLyy8dvdyQSrgwyJSQ248531c",
+	"qgrXpNTNcHLCKE5S8mXJu1Uu0l3fnqyW457OYqpbS5iftT3LY/2y9FhR7PpF0khBRNxKAhefhqr4tFPX",
+	"pABu+SsmfXKiiECZ0jm77vKcEoT5t2ItpX/sikK50CMXIgqnCSOjJJlIMQd8rnklXU3Be00CboQ34hmM",
+	"IpHgpo3pDLaEBrzLQ5ZAMSFVTwTn8HdlLRnTyQR9J+/PTkl7r0GepeWHYBInL5+RncODPbmNF4EPaFOU",
+	"TGgykjNGzCkNtNjlExb3pZbBeD/ytblGRHD/Se9/VK40/iq0HadBTie0z0Q95xzRF8mvAjDFOD/ErMst",
+	"v0Fl17W5HNM4yPNkLxIw4HTHUcIKhT+nuGSB9LdaqcpVeP8661W27qRe5R1JryuJfvZuL5L99jeSX8aQ",
+	"YpN1BbnPuku3EPyqXbn1vFT3cE0LXtx7uiLlbkVVuW//jqU+57CXUNxahD57c0om7Hx9tJgjM+VVbS6g",
+	"0soyU/2bln7zJb60zpW7lhOdrgO0IViSRrUpWY4OacC1o0ww7qfy0XyOOgbzLk5JgDCsZSC2h51ma60u",
+	"B9ltYVCnmPZHJnvJmVurPLBB5rrjR02Qc8GNn4R0li+qYY6qinozgUnzldwqpUqoYTG8BZa7qP7iwZof",
+	"6IObes2POKtSeREQz+Ooz4RgfkcuJWTOUqL4UgCq2hhKE+r8MhNJhPJ+L4kSGva6HNQWHZ+UF7ELyBHl",
+	"zhyTBDQIeIVYchtxN/v0Vcw6UNtQLefAnG3z3nMODssKwClqulnAzi09dml0WUUCtLq6tNI8KEsre1KQ",
+	"vgykalv16zxKOgoPAwPxLJQrcEUkIzZTLZ2wE+KpMARIkFaUUkj4rSolTEWJkEvrFElP3lMMuXTjLPVU",
+	"eh1I+87WOtA3PxsigZ3KRkmoj9fS2zUXHQH8ocrJjGnSHzXIW668dGpkA31tgSJmSgqDLeSCEer7zAcw",
+	"rHhVDtReGBWueJNenGK+7k1IqXIpcma26kElZSgtiJBuZINYId/gMoNNBUJQIYkVEk7f8nCWAxGiCg6j",
+	"mzUQJPCNTCmUbxui4ntfaSmFBXUUclas6xS5Ne7mFqzcpUu5N4qcJesv5B5AINLIuy9SciE7Kwy2tHD9",
+	"5XsqVQvlUg8Ehl9/S2UWsmsEFqQsMNmqdyoCPT8Qe3n8daliDctrLSw/FYMXqA+EvFFOdTypHpx375uo",
+	"uADM88vUVMgtk7C40sJNvXa6FBtaa43BcA6GxgKWmOffk5hdBVFR1LH+VX0kE8OTgiDLr+ZGmtauR4L1",
+	"z5+1Xv4qnv7reBSL/rNR+K/jN7/+7WJXnP4uJtHFfvTc+v2Ja3Vutg4q4FTj11LQwb9tf/zbk8cQd6+X",
+	"cl5UbWROlM8snogkmghYazCHcby05Mg6k6JXKHC7CFwcQ5IMxngPN7FnQDkv2UzS+gUVbK+dd7pvBj//",
+	"6zA+ePXz73/FZ9f/fv/u+cHx63d/HEet1/Q1Pb1Of48qnW6z/OmqUzlXlyFHhQ/DnJvCo+u6Xj9kU9T1",
+	"rYYpKJlFCvrBkNNkGiMzN7mH5s+90pkWpzhTdaMXJKfNyZIGYT272Dzh0A5vzLVnoOibRGCYRCckqO0q",
+	"EDWKyXU0DX20T+ZxDsnSCkJ9NMfDGF7J5fLSFNCo9cTENnanntfaS4WyJ+DRxb/aZWmf0Elgtw38J82d",
+	"PdXO8TY/8Tzvf1pH3mH7f9peQaBQc2/nYFFiBOBfFObJgnVObyYVVjQymkffvT09/o2IEQvDTJ3RaRyS",
+	"rd/IqxdnZOsn8uCo32eTpEMebz9+AH94L1i8dYQ1LmGdiKO03Wx4DQ+bWH/eUgGpHdKa/03ppltU/lwQ",
+	"TjzfC3KmOmTP2/F2KGu1Lg4PDw72mjkN5f8AR+rYgefzDXViToccep4aKM3i7ZDFyblue3PzOuSqWT/9",
+	"693g1Svh7z37Z9+//n321/O9T5/6e/139PLk2Yc345/oz3+Jg1Z/enX5xB0HzIIJHU86pNk+3Gvu7h3s",
+	"yy0cki3JekZbVGwFgjwo4zD+x5el6weZdJ/d3Z1l8PhSlKmo+0B083PZL9/DMKFBnELfpXUVhiwRdeIz",
+	"cPrPYfxhUrcoVmM/zwtFRanhFvBh76dIJCp1C5DWebKF+4PY1IJdsZimL4OkqnoeewczjWrd5elrUK1M",
+	"RJ1gNh/EK5Ce5AGuwPy5hnyg1qk93n5cq9dSLqDZps0GtP/U5QFS7Mj8knKAxRkFc/e/1qllGUC2mbn9",
+	"c/HjeXe/1qnJy58mum9J1XV5Xv7ckdQ6tYoX3xrF3Ppap5Ze+1puaTYn23GdQCXNJQAM+HrKB8IEpePl",
+	"igbEvYrVY1v+8S09wTm5iQ4sgmYeip+p9zpXKnKErxy5SIn6RkIUtnlsTgQqU7Knujh9V8pSBXG6tI6U",
+	"pxp1SKsNuKYpIItAw3OfjbNFQJOsAvL16U+tAkE8l8DgQj0zwK1zpQVsWAA3Uu+rBvPbuZOArr21QwS2",
+	"KuDxfVtAfAdrweG7bwC+Q2OhFiYrtBqmna77/THj8SrONNHXque+RD2p0/bssBowNaOkOmdhLpNeslBn",
+	"jEJ/rXdltyoeVYO8ppL7WnDL4JEfYu2MK0aGQE6IsbM+oKrmPLs04EZFuEgqCcTas7nIQIeKMkBHSxxl",
+	"Z9ElKygxi4J7IhsUFWw8T/K7Qy4ndCSnDOJCCBWkdzRNRlEc/EfVrX3KaMxicvb25xe/ZIzj3uvL1ofx",
+	"vvht9sfh0cUz/8Xg1ej43z+Hb/jbyb/iTLU+b6WiKx8/73gKdkRhQQW8UFyJuI+J5CkLgfWRQCAgh+v8",
+	"3/M860lR/yzlJQWDZD/KS5A9Cq/pTJAeDcNejm41X3ZRapSBz4TK/8OYOj/K2JvCsHQR+jCsZWOOYRfM",
+	"E5U/YTznzAnjH8t+WrX+uEj0cEjSmZlzxHp/C2/Di6JCfgC+gMduVQklD09ePiN7++3DuqQU2PjdRutR",
+	"TrJK/sDlIUxU+uo5OizK7t1cL/2HNGV7ysV0MomghtcwpikfimnCzgFT/RxrF+SUKIe5nztruh3ijXYY",
+	"zBeXVV5xpS8E2v1QMVN1CTQP2C3NPJXNG3N+Mc4lDHExqdv46N0xPBv3vJR5TAqgsLwjWZyIC3RfaBIH",
+	"tCirxriS0BdVaUZaKyOfOyWQgbm+lc8EpO4I0jMD9aDEksJAkj2tnxQmKU1GlYvizlnO1KjL1deldW5L",
+	"1Jyd+7p1+QrZqZqhdSKOh3z+Z9eNmvN7zkQK3qDjIY/m0I3znpAsZTpcJaWO7H7nEed7weJltafTexrF",
+	"Y30yURwMA05DeT0fQLGxeFHl6RxpGd/XnIO2LZno+bYeYYp5ZA3SG0zDsNchKfwcNpOHSMPwnE6CXr3L",
+	"4UVHQ6wuBJN5LOU4pWF2sK2ZX21Oq/THAV9cHcHmVoFwK9RUq7m3e1NfxgzckoLOLkOEOniLnBo5zsGD",
+	"xRj7Br5mEDS3RFwrR3AvH7O+A3Z1GrI4dynqesrxGrVbfai9NLR/fd/aL4hxPcpW1rWPxWXEgY8vWn49",
+	"dVNoAwQnl3rat4PkBlP6vdUh19H5/8mNCtfM+f3Zs8zdfX/2rOzVlU0/LgXS1S4Em4umdKnvt1Vl3KEl",
+	"axF5zPbXtFLsQuQ6A2FdBCgKLDKJJXsc05kGulYhpBa4aJ9ycALh740u7w0RvMrxkGG1a+aTdtNztxc+",
+	"UnaD7Zgx3dHEhg1hT27qtQ8puGwO8CbPQSad6fsAttsZS1Sss5QWU7BvjIsqzo9Yiu9nvoZRvVORkGGk",
+	"UIEzuH3eyldrZ034a2lRbAiOg1hu2Oq6MfcDrrzKc/OnkCtRCZOtWcUcf02DhDDuCzBfXvLomn99wPRz",
+	"Sm0hoBwGLk3jIJmd9kdMZQ1doJ6ch8IGeivURYc4PLId0Wky2oa/9+pIuWWMNGCQg9c+o8GPkmRSu5ET",
+	"C/ggAi0g4glFZoImSdvtqVxUqU9uGCSj6QV45Gxvrt1lzrNt/aiSvpQbU2DSPyV/TdmUpYHGFBQL0mc8",
+	"iRkJoyHcySgm0TRpdHmX2yWOKemH0dQn757+prR9kIUeP05djI8fk4e9aRz26qSHrjf5XymAee8RFOtU",
+	"CAyqpp+VZ0s+jBjvcmQVuegEds1JtUZ7As9pQh8/JkkEzd6fvO7kBV+Sh69enD2C7wtCQUru8ovIn5GH",
+	"khgewdLPRkwwvM5oBJVXc8woB7BIFafrR/3pmPGkI3s8Jo8f43Y9fgxwg1ORRONUanj39LcGefzYeoJl",
+	"O1uXNOCMR++OGzigBVYBo5owcYDYMo9Z5hv2ruZ0i6aJCHxj/8Uvsau0cbqjDXJE4I2V24VIcE64OoAx",
+	"PH7snNLjx2pI/WLJUeHc4LbUEV1C8r1JFCc2xB1Wg1e9NYOXvaMl9a2kFDbCAk1yogCB/PixhiO3JqQG",
+	"lWPGTBIQdJl7wvDJimdWdQ/ZjkfXuL2TkM5wDNUDstjUVwBeVP7qB0IKnhaC33EisqkyCMisUEvVCLay",
+	"pjdPfv96FAlGJtOLMOjLL05pSJAHXDBhnZqAFylIYLcmCYtJt/YvuPvQhmCjbq1BzhS5dTmBDYSkRZqM",
+	"RF2nJGM1XYTfFnA1/uu/yLOIyyGCiAsk/RfwFAOUB5hv4iumJGHZX4fZyNGTmAah3FARUjFKQ3AkL/CD",
+	"mPUT2IT3HF4ldXENuBzuWaA0b9nwiLx7f0ZCRq+Y0HOecmX2t+OLMPYuGgcA5Ce1gp6xWBOpHEouGTPJ",
+	"EcC+paGx5Ud6/ztmPUmB2vSdzOlqysR/5Chn+NCoSvgqtFqOJ59EYLZmZ2FdAJCys3Mof3l/9kwhwacJ",
+	"SSqtGlQICgFA4Kox3eRjrPIm/+Z5nteTc5VHK//Z8bweXGdGJ8qMj2UxBaEanE+uMDHeeJgqOoeuWCyg",
+	"CuBYVWC9ouGUyQXqPYedjvr9aYybaS8OLPQxq5PenCTaI2GAucwGhV1OGIdvpKSlx4LN7P22pfZh61i+",
+	"MVlf5gMheZXGrZGzxGM84sryGgjS+9zVZsBurU66ClW7W/uH/AfaNLu1f9zAnilsGENFD9ufPj0iIoli",
+	"C3pGfuFYG99ISPuXkjniQ1hXRKgWEQjS9nZV9sRRGEbXvbS73BBYJrAx+TgH+uXTNU1eB/yyZ4oJvz95",
+	"rakQpMgJHTK0xB+0Dg4e6Ut7BDoQvOuOvYiwT9r3Jy+ossMqwx6GpyId0yRPXALmi29x6gqClUF9lS5X",
+	"m9ZZIk6RF7Q/cuYl10e549lB6mayJRqZAt4Ppz4k90neeMHC6LrLA/0kp0akDk4HjqpulX/RqBPACVUq",
+	"huNEgjc1s2OKs0VgJMLW8st8KCTxJhFwa6squmBAJwQ6IEehYA1L55StY4kLA2lD3lBV4TxNJ52mtVXs",
+	"Mp04uLGodUwlcvvZ4T4Y7mNGfUxRQByOtH67fmtRH73Q8QDIcR1z36sXZ3Df61DPeaKwCDDAR9GQvp+x",
+	"SWYz02uQtwNNwgLLNKHIIF8wVUpK7ihwlFzxoUFOTZBlqkylbNUdUzLZkA0SI+GiJmmkaNkciAvJBi4H",
+	"CNI6sA7POlE+RL0iJ0ZUuUPkocwy9RdIAOJtIFTaQCBIzJJpzJnfIVP14mk8LGQc5GHba9clt3hUJ+NA",
+	"CFP1BB8uvG4P217zkaQZMR0Mgj7SnbruD9vezqM60S4rEtNEl7N+2G4dQjccK+Vunlcn7eaO/H+7ddJu",
+	"tQwTeW7ISP7huaXy00Q+LbDQPuukmBRppqh8OuI4uGIkuQ76rJ5uKzS0KzU1yKlbeBpLrCvYNUm5klek",
+	"NhEQUH0Woy9Y/xlKiCuW6/h/FSStYhKtT586VrVC+afdT5/kph/IxcMOHKqKL6QfSRU5sZk5Fn6R0qBk",
+	"1RjSb0LbQMvMKeuJZJpIBklUZTTgpBdsKJ8sgPDQeluuicVObie9EznUFlSV6RHB1IvqM8ji/iD3GdYA",
+	"lAt/Ra6BTzh48a7msXgw7gW+pSrhyL3Zwb1pyv8nSUTRp7v+5i4ZB3yaMFNd1TotoASwYpEwuFTJgv4U",
+	"lDNKfDYJo9lYcWVGmrtyi9RouD8W5bjg8GcjNlNNKu0gsg6NjSe/lzG36RNB2WggiVgrGgMahDrjh5JY",
+	"nuMbRjlAXtTRyJeT3wwkr9DCMLrI+eo1DRIp7aFInJa20rV54CTaTa8zZ0gyWP9Y5kAJPjN8ewzV1hE8",
+	"hUpBJL3s7fTG64GBKBUAkbVhHRArQRr4f////8+23tbtz5bh7mbbdOg1lNyh32MYEgykwylqQYLBNUId",
+	"A2QB+6wQ+Ck9d1OjWr8xPfkSbeOftz8be/DNNjbY7kHW0p+nUoansd/lH5Rx5ONDbXS5vr5uCPW7Np2A",
+	"CeYRERPWDwaBDuSXD9gFCHjRwNoF2PptFGnhZVYRx9Cpy/8cTqXaLa+HeZPSry83+WxfhNHF9pgGfFtN",
+	"b/vkxdHzNy8aY/+RqrsIRaAiKa8Hg5l8bFiak6YYro6nkPSqH62Q8uGUDtXuf8BLk3JXQeRqFfGjBQED",
+	"AhJhCm1l9NqYielYnRhcDLzAdTIJp2B2CQbJSPsI610Of5ZvpF1bM4H6/qTpEaMAnSp9XPIsXcYqgWrk",
+	"g2mMTjvIOj4e2CvAIrVyeENUF9Oky7EnXA0lYiNz1L5L03oYy92dTrRwJ5m7fhM1VJPx7wCtqwJfu5JH",
+	"ygcbwkTNo4EPoWvQGgPMx5UkrxgYaTR1lNcGpMilsolSutAa1+UikiID7E3fiGJaYzj22XgSJYz3Z1s/",
+	"sxlUMpOzdpRj9z2+ZLO5Gik6zgce8EaXv4xixVjSWdVBsDTcmWmr9yya5nxUbyJUz4edw/9CAUrb8mgq",
+	"oaYPFTXCsmqV/oTyAeKVAWOM5irdw9ecCvcTFsO5po9g1L9sFHMWEKK2e+rmASXqHQxiMhVKF7f8tV2u",
+	"5RnZGtUKNMzFim/Ti+hKVSIHES0wBc1w7LZ3mDUySKHRLAzeCRagYiJHYH6Xc4inmnKoPOfCh1lV/fUH",
+	"8GGXU2q3Ds3Do/obOR911ySKzseUz84TOWQvh3fjV/Q7reZZR3OPbqNMwRNz8yz+7pxQXz5pwjJbgEyo",
+	"L765JkcZY6E6lZg5+e7pKAN56HoLM3OTOvZ1pE7S4HsJqNxgNDAFU4WmAlOhDLQWvblw/9G9AxqIKbkH",
+	"e3acUjOqvQoXK1NbGJirMIUQz/Use1jOQCBHlgThbNuQJfIsu/zhXM9MQFvvkRGCZuqyp4UJoxjQ5vRh",
+	"NsgvVvGkBCxyxAIPHNAwFAq5y5q/8m7WgScD4UM8oiWBqWsMQEIgw8hWpnLiOzCV2iP6UUqh6qlVHFUf",
+	"sVZNUOXHtwS4cogxLQnjaYK+/K5SWPjMgb2BU7qYhpfmlEERwevc5bCVeASaJPV1t66ZxoRCB7LyLiDg",
+	"itQcs7c7c7MxUn+gJLsuz1jHwP5Bett0EmxfsbjZ8HrGYkYTBqx1C/5/r+7+8YRJwSLgQxV94/4mWILV",
+	"c+XWYgSwgahCnsngdT7TkFbqGmPVyRRISQufKkgi8/6o4xrIXTgeWM/pHBNK1erkOoIPtprt/fbBzl57",
+	"v0EApcQxuCURGdMQymICNUVg0PyPZdJTohra7UBwGrs+MPM6Nz0vPRUHFevInLu66S5nbR2ShynH1EP0",
+	"HukCjkoO6HIw7EUREmDep+pofRgAN7S+qSwVu94OedjD0c4vpmImv/FW0ZRDjIDs2Ohy8yiYvxu9LLP3",
+	"xvwNEhB5ySy5B5k9OJcf9uT/9B6Z7vZGKY6XXjez2H7EOcYNi7rS+Qn1/RiuKTzMNAwdoakfRgIvIDSG",
+	"Gcj9u2DyTvshQ2g1WCVyWfMJjFyW/X0FUOhWEhUgPuTISeBGi/SmW/cQbDfKLCvUEy60/UsutD9ifcm9",
+	"VPXiI227TYt2HtSbhy1yMZO67hwFNduyjyTVLn+oZxMG6iVSJPzIHXCnRX4Onsrdk4SrrPVzI+80DRWC",
+	"KxR9FomSU7UY3+WpKJ5n0j5QV+afp29/wXGcqey1YSrzy9rRcVQZUcSTr52I5H4Ljf5o1Tete56nXAVd",
+	"LpUMSRtN+KteJ0efIAQKAMffaem4Q0le8HdlEY1jOoNLDBPXsPmmklF6/8mb4Kns0uUtz5qCMSheRL5S",
+	"9NO54sqNyGXdBiJGyg9IxmwcxUYEQgLvyBm/CZ7CdUBCsozLIymJaDWpLduZBZjc9kxCe8bpE9J4yJR5",
+	"0hQ/BBEET96WaTRgni+kTEniKBpr/W7HZIZkTzGPGXV5rV4Lgz5TNX1VRMSb47O5SIhowjhm8zSieLit",
+	"Om2PAwRFCZJwPpZCeatqnRqmv9/Ua3IYOglqndpOw2vsQOnFZARxIlq0l/89zItzfg0eKgiVgJaiAPwl",
+	"8JEGDGqbm++fxrPC8o3CdOyrbzzD0bEspPJ3FuaCpU224ZGu3dSXNgSdFL8CSWPGTC7X3PI8Haei6hBY",
+	"MuT2v1UMlAkR+vNz7ULqR8w3kTuQod9s6TytTu0EkuLgU5i6Nr+3z5buaFnAHBzpqA/kPQeYA7E4RfG2",
+	"AjiDlHPHk2SG971Rc9AmXgf8smgGqtk2tJHfCQN+qYqoxfpYizpD2+2XVkOYahtPI6+HObXtp9Q3pQll",
+	"l+byLu85VU445mOnneWdXkK9Dp9x6NFsl/jMyfFZFL2OMIC+vVNiZj/BLspekiPJbrtl9uCYJyzmNDRF",
+	"qXfLrOg9N1gGGD42HY9pPFMX0dJAISGADkWaTYBRqTpUvqZvNQyTYyVQwYwsD//vOfxdpKofMEzb36dV",
+	"Ifk+2V4+iCTBKGJV1VF7cepGKUVdVUjJvNHlysdnXiCrViT8G6VprAtJoqnx2ulYL1sPepejlcaMiCQA",
+	"9Cye1BH7ZIHB1pWt9WOLxnJtZHLNUYGPL6VxuKe/K90QhDEdCqQVYW0fhvcaVDMpsWovi6nHyGgcBqnC",
+	"Zr96SuBFGccE3yrJxXMXkq3dv+tp01Vgiv+D3TVhE/kR20ioq/mn54+OkjBm1AfkWa0DyydmTihNIvW7",
+	"lsuSlR8jpMtnOkcu80y0iwjZb9S+bs7lleBcuOpfouQlVEb//hkenp3hQeX5XT1fWjoBj3bK1BZRYRpJ",
+	"kEeGr1hSRINe2YPcUKSiyNbh8i7G4qPW8w1R8SswTJYj4TQd7KaqqI1noUrfTKY55P9MvZeWF928Uwgd",
+	"Il+lwCcPWxCzEcVkClVjQMF92PK8R2hFBSVOQY73Pt/0Vubm76b2NQISf6owGcsK+5+zEr0t0C8XylVZ",
+	"nBs3oD+Jp+zmdje7Veaafs+MwDsocatxNWfBmEVTXFSzxPzsK70Kw2nultk4k2v/hvkBRaCeb4vz4IVP",
+	"7/EKL2m+5oCu/21IAVhmnFhcS5VczAgVfSW1B/7qT7L8WlrjtLqpwqoeJspYLKqZNtZh1HDRq2ppofz5",
+	"asT56D+Br3C1FLB9ce28RXYRpa5lD66sMcSqJl7SEqI1zjs0hLglzpcYQ+wV3GyEuB9CiDO2lywry2Gp",
+	"8ONdCXaRWCDZUbeEMJpJAkF6Ka9A1Nhe4EOKiSniECQAb6szxVPrAyJsqRpr5Jeoy+3YN2UPWcS1AQcp",
+	"h1/jnK27VHVfrLihn9lMMdgVZcgq7LO0hDlX572UlFniTrgsdCM6KtHRK8GCnkV8EAb9b0TWbLVKcDrn",
+	"GpywqVDH9Z1zZCXcOixvCROmYVhKov2scf3Kmch1pJy2bqNl3DitTTqqZdeuq+oqFUzbXb7Utr0KG8ZV",
+	"OGz4hzKqYrnZjfBTyg5b8aotNcNa46UOJhXCdxvb7CJy9n6w93VD4GVNtOWpey3SfAkTg6HDsmZdpzRh",
+	"BavuUVoF20qGzKAP6wBWDGAWCZ0J4wPV4fhkTdrBu2n2Et+dZL+CQL9ms7HLcDY6wN3qALBrwKleaLDU",
+	"b0Mb+CEEettafZei/TaLKYb43ScDzzXfnKji/lTK8W5yseSq2UKIOlhDW3nSxB4NK5PmP5jwFTZIdPiv",
+	"SlV+IBQAX2zg1p9nKhJDUCmPAJBLfjBmxJTu1IHCZxE2M3mDkNOBprKhVGnAYqSDP6zEJ9h/KNaGBdQd",
+	"/BkYEr5qhWSrB4p9CkSSG+R7SB4qeHxsowLYFbBn5hOBIFPuQ0LrTOtjbQ9SUXiUnMPHe48Ks9EgRVFl",
+	"/h0P7Ey0SzZJnMIW6ejthpWAZzJfIbuiDvAcsanlHANR+LnfTxMc7PW3PA9So7w2xghRDFjEVEuILTIh",
+	"6PJMTSqcpgZNc6bkkzrIcVoYE9y/mCsKIDSQJ3FB+5fTiSCjKPRXdgW/kNRwS7kdYYZiKqYx+y4l99Kv",
+	"2y8R7AP7EaKEYKEKPD+9fCmbLP+IVHJ72i/JVYkgbTcLNOVmd+QAfXF1DwHb6/BqpiB8c9XXwOC+66VV",
+	"y1RxYTcMf1GRsIWOTNyilR2Z6TaXdWRqwJt7cWTizKp4M9VabjY2jx/Ko2lnrefzSmjxtZhAlARtcC5M",
+	"mTFD8J//W6dbX0T+7L+2p3F4U8icT3UZN5NLbKwnCubo1YszlHsKShcq4BMNFqUMLoAOqCwmg5gOx8oJ",
+	"4MfRZGKBopjSE1BfPYetC8b9zB19OnvFcvyluXWxtUJRWGitlhJIvRbInjD1NFUmU8XINXeUNZ1k60LJ",
+	"o5+f72XAF5SEqwF1Lpylrodyqzmiwp0/Q8z3MnlwDsSPu6uToGCmmTJQK8/VqS02P9v3PPhratfwsCB2",
+	"3ak2d/YWbmrgL5ymXb3RyykwkVtfexqGDvy7xXiWVzHL3VXXzldywgBcPQ64WUDu/JfwKA01pmB7yjG2",
+	"TKczU861el8DM1el76kuaVahzwuop1uhA1aR9I+SKp2OVA3gKhO7Mte2fKcTSEKq0uMMRJ05kfe333I9",
+	"pBoA7cxNXCZsMGD9BHynO3ldTwqwygCOVyNfLYDfAkEkb+CX0PfvpN30CA1FhBAWlmbSIC8AQSWIuOgY",
+	"jDl4qTTeigZSgyT83d9+w3fMQK51edtrqz/tZlYAE9tdsGIoTemzAZ2GiYNU13Bw1GudPz/agswJGp5Q",
+	"41MASjOCmkJGgrkpssAtlwLevT09q6ew3PhcE1XnmFwyNkkTu/DtL/uWv4tE9eCnDc/58XhOGQ/Yp63r",
+	"6+stSaFb0zhkHGrVZ1xiaVFe9fQvCiy2i9saAcyth1qbjCLOygUhl/a1ZSv1l/C0bfjwV8iHJd/MYcQ5",
+	"FpJnaekGaNUBfiq5ayAA1pClMJjKdqYLQyirPxqOeo9UoQj7z9E0Uc4AhSvY5UrvHdMEAFs1+qmN3jcA",
+	"9CfZUIE4u3m/709ep08A1Hm5sKBeFDIlzrzT5b1RkkywhC+YrnrGZx4GCUAdajgZ7bQZaMOHC8y4yESY",
+	"4heXCLlFjfmLxt0WG/9uYfOrzmPuLEDXGt3/Pl0Sd+enh737Fv30m6jdpVG7BrivmtVRs7fVPDSfkd2U",
+	"j+tVwJfcV25vVYVkLg53ZY6cjb7VHPmHCsGFRW+s9aVCcG99b5bF5FofSK2w64nFLSDu0o79q+8j2G1D",
+	"7iUDclek9S/imSrZHs5+UTDvexWamxbmwtBcAGM0lTesAglWmRatNrgVLtNqLagzrv5Y4dzy7vOK0v/d",
+	"yvRrjtH9znnQ9wrX8J0zyvcqVPYLy9PbAKdf6GTX0sW1VbzcFANhXK7L18VYrkeM2+WSqIgAATtwK4es",
+	"TSA5hZnfjiPgGBvR5EcRTdICElaJ0O9ZLHmHFuqHPVU41EcjK1ZSkX9Xl7j3yJJcPgBwtX1v69nwdsxd",
+	"VWj+jj6NVW4RaB9Q9SVHAFhXU61OYFlel5uo4i51y2CLAK6Aa5/EM1XRClNndSWnGdZbUe0mIe0zcjEj",
+	"QjmsdN0AOo5AzpIj49SVLQADrlVFF1VQHGsz5Rj5lel5ZTnMyY3K8LAVJTHFvmvqGFcRt2AOdyZzwein",
+	"bCN7bWSvr+YlAKaYssGyD8HaZK6EYSjDMvAtxG+B/zdf7A2Gq0sdEwBlgxhK4JjqVt5a49HPmEhE7fZA",
+	"WImLXdXc7Xj7nV2FXVWvqTQoGArYcK1Tiy5r9Zo/xfmdj0Wt02w1dus15OwQ+SUSKmn4fMHwLTm8dpS3",
+	"PA8A3f2gL3uYAnSStAK/1tk1DBnWh9qu/B+y9RtUJ936iTw4goJYHfJ4+/ED+MN7weIt2LIOsSusAV48",
+	"NrH+vKXW2iHN+d9UadQtmnRI0XbN94L/2UpmE6YmgC65+Yb6deyQnHklUFdXcn78La2g2SFjMTxv/fT6",
+	"7fHuTye/v/719e4frZPjd0+f/XTaevv+zG1vSsR1yFWz/my7dfTrzN8++tmbvJrOWrvx+Pjy5HJ29frN",
+	"2d4fp83DN+926Xj4/p8vD5644yQ62KVDmu3Dvebu3sG+nPaQbG1NaDLaomIrEORBGWvEP+yAiSeGPXSn",
+	"ntfaSwMmnsAVxr/aERNP6CSw2wb+E0+1cgIonsg9fCDJliY0E7jhzYdt2HG8ZaI2MEJ1LmYjUU+mlY+A",
+	"NFrr1B5vP67VaymFuuUNkET11136rHVqzcwvKXUuuc25tDnnL86jTHujLLqUq4yncp9Sqqx1aovJ0mpt",
+	"aLLWqVUkSmsUQ5FybwxJyq1f2fV9n4RZu1mUW3PmvjbuA1M6xcY8GidQkapsnk2S/XhOws1GWf+hklxy",
+	"pJ/vTW8vCmz1BaHO+mdOUcoHEGOlopyCQV6hXjTHxcqIp9KOp2GiKxp0eS9lGFiMDYP7e/KzPWPM0xU/",
+	"s/y4p2ssYVqyCkLTNgIe2VXlwQSARX70cqTyLdVsk7cMs7bC6VZVtCXnWYf70rCxDdf5IbiOvHTZO3dH",
+	"SqGW/pYY3u00f+syAQ4zFiIFo1XIoB5tkDRIT4lnABNKw2s6EwSKKWENxpSV9oi3JnP8aZpitpKhSOeW",
+	"bdJXfzAz/HRh9qq6Il8xgtepRt51r2hafNMxmtfdYuFW6esB1mqOZzkxPOQarNZSfO5yiHlWEedpjmiH",
+	"OGHUMJyDWemGU+PvDrLwWcpPFBimgQvWaJURJ34gLnWRYRvDJIOYqasLKdQaNcm6QVqxIXJS9JUuR6O+",
+	"W+rZKctMslWZb4tPdmrnxla2vwOXQy2289mi8LNsmHutXoNyjqkpIEf3l7cE8zEKBvMDDKVPEXpIP/LZ",
+	"31FMDsaQj2zA4xZ800kTUa/FvO3swIaVL8gcATWugr8B9/sufA048vfhZ1hbrPbGz/ClxclbPXUrQKPh",
+	"OOd4qcsA22RkS/NSuW4FC6lMlRjvKLxjlYszkHdYYyD7AfB1XX191ujyHmJhSalUcXQsy+dWeRZ6v6QK",
+	"qqXdIQ24HlmAUqzeDFUlb0KHLC2kO2DXLCaMJxoLjZMelEzudUgAcGgiLZMvTEPom60CrKup6yrAF9ME",
+	"62ib2u/yTZJDzBrkZYolobXl1wG/7K3LDYMMDnMkq6MDvaNDVhoh6CnsTyFEUGlurCe7ket/KItdJlLk",
+	"2xDwF7LZmI2jpBQ7xZb3UDDpBD70nVdM0i7e2t/2ycODZusR2dnZ22q3ttqtJcnPgV/r7H/ZcknWCX1F",
+	"9ZLsWS2HGHPWsKmY9IMx8jlm9pWVTLLn903UTLKv05dM3i7DXYGDltburZWtOSM7w0Y3eOmbmkk/cs0k",
+	"m+fdGlldybU/XtUklxFvyiZtJKD8sklVb9vSukn2gGstnLSQor0f7ZndEHnZ0kkVKPyeDDMWJX6Z4km2",
+	"dHzfpZOy1/jOBPxVJPs1++0yLGejDWyqJ22qJ92DkH8f9ZNymPimgNKmgNKmgFJRAaXbyu+bCkqbCkrz",
+	"FZQqPCQlSyjlvCZfTQ0l6w5tiij9kEWUshRQzcW5KaP0w5dRKmCYXzC9rFiS/qEKKWWv6Y9aSQkJdFNK",
+	"ad2llPbvu5CSAiZS87L5jjuxfOd84UyVzW9TRWlT0WRTRWlTRenrq6I0/5BvyihtmM6XKqO0b+KIV481",
+	"diB7jHyWny+3KaK0KaK0KaL0JYsozdl7NlWU7jJmd1NGaVNGaRPIu6SMUgWrY0m4mSI3zddaSCmHK28q",
+	"KW0M9ssrKa10de69lNJy8t7UMdkQ/PJaSl+9e6psh++gnFLund7UU9pg+m/CaL+aekpfQrD+lioqZXnY",
+	"pqTSRkL5jkoq3ZVwsimq9HUVVSpmY5uqShsJbCOBfQ9VlUoIXt9AWaUsp9rUVdrUVbpVXaWDo9mni8Or",
+	"/n/Gzz79h/18xq6m//5nvBeN/X589f7fz6Ofnl94/z7biXZ+/wrqKuElrlK/xg7OKFdWyQRyADsoX2yp",
+	"KHJDWYw3VZXKVlWqQpJfR1WlNZDlpqjSRl3fFFX6qjT3TVmluyirtBZX5qau0qau0l2phd9+YSXrim0q",
+	"K20yWm9VWanAA/YlkddLAnxtait9i7WV8nnXprjSprjSprjSxt1w18WVqrx2qyCnbcorfV/lleZeq019",
+	"pY10/y3WV/oGxPwiVmuJgGUYato8U1+pTqLQzzBVKcYhXxWsH7NE3I5dHFkfX4PTds7UUa8ppWVOYHSr",
+	"FqE3tdYeNPtef39wMNijbX+PHQ52Llq06Xv9Q3Yw2KcpNsizkzeLSx1ZC3P3sTweWDpE6XJH7lfzYMFc",
+	"eC/7G8uRvZwZbYoX/WBcMsso8moX4QX8IsWLuD1Bl5E1yJEuGdenHGWnpuc1yFsezkgywrA+xD6V7IYG",
+	"ypyJPK6j/ju+YnGXiyQCTkcu2Yz5ZETFCAFhV69iZN+rL1rFKId/2vyutPKcfqZyHvTtZnuH3B6ACmL5",
+	"ltY82rxo9Xf8Ntsd7Hn7zYPW4Q5tX+z29/x9djA4XGmnTnH05ZzdqnIBXRyubrXD7L7SHP5oUc+buj3y",
+	"K5asMmym23f6gtxh+vpZFL2hfOYITZv89e8mf506z8DCN3WhqcVim5+tf1QpR5X2apAPGOIecaZAyhHT",
+	"RDKgJLpkXJAL1o/GjAT8ioaBv3oRKfcd/LGKSKVL38ijC+/LCbuKLle6L8uT1AslyFT5td7d23ikF5K6",
+	"91ULQqsINyXEms0t/gEz8Stc4XsysllHuMjIpl2+ZSxs8ykRmqk4QavkKHUkA/iXQhILQzIIwkQDdd3K",
+	"gQDlW+TBx9iySd4ET+/KF5BWgKms1UI21ktYdalD0wDLFbscPy/fQUVClu9wGpQEpnzPkyAs0/D+fCLW",
+	"0W3MfD+WmS9bIWrOyGfCDe/CzLeM3cZM/edtqm0VxzInNE6wqugkpDPYgDC0twTcvnOMmfDoOmPlJ8cJ",
+	"iaccnLFyWy9o/3IYSwIklPtdLqbxVXClqq5DWliD9F5H+PL0TDTS+5PXytU8iq4VVFgcDWMm8DX4YAAk",
+	"IWG8p/KFdYg0+5ToQl767YHJZ6oAB4KMqc8ITUjE+wxgiXtmq3sY9zyI4i6HMu7vMGM6E3KlwWHyra1q",
+	"S2E/9Ar+TijHqlVSuQQr7ECq/WjhanuH6sFTp+FGV+n6VZT7GG0VxYTR/khX5+olUULDnpOnodYHEWAB",
+	"Vq9KfehyDSEbJF2udmoUTWMotyXPEYMDMiFdQmGn4qzTSlqyJ7y8KweGn+jNf0P57IsahQE4Yz6BylYi",
+	"dHI3gtjW6jXYiUyffbtPhWKZ8uj1o1vGitwqY36Tg2LS2XcBovlFzJC4ixsL5HdgUQH26tvi+pLHfmku",
+	"gXmwP+v/0ubHJfW8jQpkvBy6EKUOz2Jcx2mlb5x6P+Qj1pAvF9B1T0eYhlQk5r2Qr2mXX1OhHisVDGy+",
+	"q0saDgIeiBHzdcFFu2YivMjX0TT0yQWifEgJ4FYGoedpEsfK4vrsOUsoqBLfOkPTC9oI7SUqjufk/9yl",
+	"jF6+0kApid5hEOuR7yvOsLiUrlC5jZoXmK2uZ5Dbe2me9+JkRBRlMR1xGCHQYgrZ80CQ/jSOJT9BWMa6",
+	"my8puZaqRFnXKZZ6SqpGGGDIHyckoZdM6QtZtKEuz8ANsRz4YVQXaKKzJBTT0yBEyIxBZE+rGlBBQjki",
+	"FDXh7JqAtnCsqsbOpXw6bBf+DmpFKkZnUdzs8r1OR5x9HZbr6Dzzig2Uy2U0DgMW51jm4DSdJXe5XnOD",
+	"nI0CobNItZJYJyKS/B2EoV6moD3mqpjZDDnEjuBTksTw5tKZJhiTxKLPsnciG21BaczePASUfKlQ5CZJ",
+	"FJFokDCOmXQiIngqZt0XKs4FYsJA55JvYJBYhz5TcFeBAZfCI0IsLFWHQlkp6QyngCtRk1Kvo9HfWocI",
+	"YtXlClW0QY54uhmpHghBNwGfKgTRvBMG0sgt04z7kpOCk1xHRk+7vR5WW0XRMMVgvh9VI/dlLqM1/BIl",
+	"L7jPNk95kRCuCK3Sg/7/sXe1zW3bSPivYPSlSYeRZSdtJu7cB6dNe56ba3x5mbuZqmNCJCRhRAEsAFrR",
+	"Zfrfb7C7ICGJUlja7rmJPiWSKRCvu4vdZ5/9pB0OkYCTTrm78OhWiAJE01yv2LJCzwp4WKRlQJSJ8jAY",
+	"xXTynNa3MoRh/fol6KIFQA0c/dZfVIpus3tbXNb0xT3hUg/m2lK/Im0ZTgviTOECyvExf7AmIkTigiVY",
+	"WZFEmaehmD+l9/A8lwjJjVyRQ/azWEVT0rgrsRRqi7kH9JRYwiqQWjaIn96V+K+q+Dz3haVCtpgIpXhh",
+	"WIPzb0ajUfd8zlg03HFCZ9z055HReXfuxAfvF/zr8XH3E3bhlO41FPAC0wXOEAI5B7AMGwmYG/GqWyQW",
+	"orf54eYRxv7wo+Hx5QTMo/PwQKLldJY/4r8dHe8UZK3d7rc/tkC8A9VJ+x+nz+A04UCOp6mDJ9uE7fIw",
+	"/Ni4codOGiKBu92vKWGW4BxypiL1+ZWNbfEJRrbeOq5ybnJGFZIts6XI5LRG5hMyIhM5NT5Wvl0biqwC",
+	"tgEqrYKTkiqVAioD3l/DIVL/UarZNfUxZUVQ98verrOfhKOcpj7HP6RDHZXpF0W0hfuQtvMelUp5ePtr",
+	"0d21PqVTbnRRTHi2uBfo2T8hXgOxGCNupK5CmkFgzwKsE3GLeB2tNBMqByYljDLUj0NoIG9kg3TMOl3a",
+	"enb97zEmA8GSOqqtQQSHYMfbWF6thBFNiyF+shCiJCs/9MUO2XugxpQ2xK6UWI0V9W7OvfDgC5EzbeCT",
+	"ETybC6hbXL/bixzKzQ3Re+0wLYOqIPu1EDmg6hKCgBVrkmYX5LVgYcHaoGVj9SgNjV47vhDq2j+aPo7i",
+	"Tzg79BA4apTeWR6UuFytQdy2hij8u5S+Dr8kKZs+xtwqxhVLI+zJk3+IdZqgNkTCtbBAs+BUgktWQ2jW",
+	"I+HqjS6Klzxb1BL6DgBm/UT8G1hJ35fP1HPSKTZyRXsjUnt9tMQR5bQ/wKKLAuRFi1AJwd8N7fMpjXMo",
+	"B7PWGKFy2f3xHiCz4kbPh+wVxEK3rEMQ140WiCvxs6nRS7j20W+WgI36oTKh/ONYeemeYACoibZyg9Fz",
+	"hbMHpPWsFIEeBuzOutA8CG+e69I1lJDYMyhotEZlBphfKg8ylTeN4bxps4Lo9H9vFbnsUeq0vl5yta6N",
+	"2li0E1Yb9CJazVBlyevRpbCWzwSz/lK/wgJQUP6yn5zFukL/byn75cpWQquSNXOUrPchWV1wTPe33w9K",
+	"UyDdOrmtHN0bp6tKb/ueAocevkvYBBMKMArFeE0UZmhUdi6nDuA0gCjiiunK8RnZ4rU0mtfZCrYq3FiV",
+	"lKu3TkJiiDa5MEEDBapY9ory+VpgSV7AGu2nzdv2irnKkC8ALVxonnEI5SGNPSB4viPx7vsB3UqFX/+U",
+	"SWWd4BAXTHH0KfHaUksq35b6bYkYIB1Dt6H4ndMGe2iXvCjYzOiqRE/ETjS0JtbHCnyh/N4Fzi37ZvQ0",
+	"iQxfSnYcqyVfIwDXDdkbsJbhqdVcF+KWtLtvaR/0D1z+EpfTOX36bffCOYXOeLGXxDaJ233+h8vxHKyq",
+	"UpPhITLRYpnnAB3LhenOXrZNoHvpxBJqz/APl9jA6Wg0auM16xSTve0qbE11w3F/YDqJfBj7dYCLeKu+",
+	"UASsPz/ds6rJoCkphHXCfOeBDP/3PSu+U2UJxPn5xwEZMIPzgT9GAgGLG4SG7Lk/7QTxOT2Lxh9KPml3",
+	"PUU1+6n9QqSjh+VZj13TvSTP61q+so7i9RijP9IuP2DaZX9rwYNqb8O5/Ie5lVt4UIuCOrKFC5ysGbcZ",
+	"wYi2ythGHsCpwGofGWTMVuVYbZlLwFIZWSCrEOqQU7bWFWaPKs3KalLIDNDtXp9/zV6KmSQqtBTMsvSc",
+	"pXirSwO0fMqrwiV1WSE/mDA2hLYbwRaiJOLnFJ2sKboSke5ZK8Akf+2NOkUQ6F2ahKThloZbd2P7Ddml",
+	"syyFQW+mIxEEn2a1BMvxZ039GyvmH7YLWZYAe/8ar7vpisswvPjCCxlI3DKrtWKYOYxyn1ODmOakNW4t",
+	"W2XzBhPm20w2l9e/X5uwAfA7bxDMoMJ6yIiyhJJHhHlwSlNhBvT9Bu2jBFsTY87ltCmpAHsBXAGUkABp",
+	"xJBEAN5lvzQ7l/vTEXuU+o117UylMiDpfkwTjRvgOmzIFCo1RPd9eg9d6OENlGOM9I7k7Aa3NNmv4Bnh",
+	"4DmqSlbwbBG4wOPKEEaE6svS0Fss5mH4SQD2jYnfseSwGStR6mweNk68oy6ibJFX/qEmoSQV+Fkq2nhQ",
+	"A6up34FDAMJvyquGH0B6M04DLfrBWaV0dJzVH6TNuMnZys+LP5DGH1SYE7DHRajdBaPDAAXFF/BY/q0+",
+	"k4FBKZwGOHM4ottBg25HNA53jLfB+OpCBOK7fOd0Hf/m3Z77UYgcaAr6uoM+M6LztvBqhwH5afwJr1PH",
+	"eOyuTRIRArWRo++6dO6NFh1istpvpRNgGwQnUKtH/NWHRrkLJvNabEbOqE2KN8hZQxJD9uj1ReXm7Gw4",
+	"Smr2CiNyoZzkhU3Ymx+/Z98+f/bi8ZBd4E/GSloGjIfQkNdxc10ZTHKK3kIFGEK5ayJN/K5JkWPiRmZk",
+	"gqG0HLLUZroE/UVZY4jBRoeI87YIl0XlpaVU7LdKZguv1f3Eh4H5hjcG62U2fJnnRlibMM5WRjfOOm8u",
+	"QN4XRUnH6tnZC3JnydncRc9BWhfI6dKFnm0OGkKVZ2GwISKA5JEqJ4/b09Go8edfTPQNlohr0U5nL4JS",
+	"2UyJew1aboOZOlCRoAOMendl9MzwpWUrIx1MnzZ0PZQzqXjBLq4uMTxRAFKGts5UiiIHT1e6rAonS27c",
+	"yVSb5ZOcO56S9QqP/lZ54886I9UMKER47d0Kmo+zic7XMKVrROH499BOpdmdrNnf3727Yi+5lRlNlhUs",
+	"jc9AGvyRRmu/r1G3Q81eAP6XYbR2DjnquUYTDG287YCx0rhK7elveF2Ek9fVE/bhyWq1egKzVJlCqEzn",
+	"It/C9NfXlG70g/R4dwbmZDAzvHGS0O+jE92dggQGX2u/O0oawBntqn6pC9M6onCvV/2FUH/GfR9eFF36",
+	"O+tV7OHcaOeKv4xqFVllpFsPzn/5dQ/7L1q9jo7aQS5EhdXMksFJZYXpBj9s4TaFd9WeMn9gw19isfgV",
+	"ZPuZIbtULMUupAlLp1VRQLqzym0Qp2MFRrtFz3oSAQTR2o9zhfqDit/btnTcvqSpfhyDZMDzpVTkcU1i",
+	"8XR6lgxywQth4KOqiiIZiA9OKIukyuE7/79nSaiwR5zxTi7Ff6FK3uD9u++7Cx0YYwcu+Hglh3+mbX60",
+	"mfdhGEPeXj9u0y1h8XEwEdwI4+UGeOLhjo82dEvsJnJigP8t11m1DMwR9dV9WNf8P+GlPLkR5nQ4gvsk",
+	"9XKnbbDiktqi3jC44G1UDhuaJq5gGp2/025BV8ifRHv36uV/gh+EW0TToRtF5jZqju4cu839qxIVxTVs",
+	"wiCgQy6ZpXYCsDD+bRMB3BTImrHRz1l7u01FbnseuPiiRE6aay/hbGAl2lOdLnoZZjHuvuzdZt09GAwg",
+	"GeOGqAJrjBWPmrahMnELTXpAlkdpWQ2tUsSegPMG+SxRyzUKf0+/d4Dt7f0jIMqvv/8vAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -146,6 +146,8 @@ var (
 		"Finished deliveries, by state.", "state")
 	repairedLanesDesc = newDesc("agentevents_lanes_repaired_total",
 		"Repaired lanes, whose rows were inconsistent. Should stay 0.")
+	unreadableDesc = newDesc("agentevents_secrets_unreadable_total",
+		"Due lanes that were not sent, since the signing secret of their client cannot be read. Should stay 0.")
 	pendingDesc = newDesc("agentevents_deliveries_pending",
 		"Unfinished deliveries, without parked ones.")
 	dueLanesDesc = newDesc("agentevents_lanes_due",
@@ -211,6 +213,7 @@ func (s storeCollector) counts(to chan<- prometheus.Metric) {
 	counter(deliveriesDesc, c.Failed, string(gen.DeliveryStateFailed))
 	counter(deliveriesDesc, c.Cancelled, string(gen.DeliveryStateCancelled))
 	counter(repairedLanesDesc, c.Repaired)
+	counter(unreadableDesc, c.Unreadable)
 	counter(openingsDesc, c.BreakerOpenings)
 	counter(expiredDesc, c.Expired)
 	file := s.FileStats()

@@ -31,7 +31,15 @@ func (w *Writer) transaction(first *unit) (units []*unit, results []error, err e
 		return units, results, nil
 	}
 	begun := w.now()
-	if err = w.beginTransaction(); err != nil {
+	if first.unsynced {
+		if err = w.exec("PRAGMA synchronous = NORMAL"); err == nil {
+			defer func() { err = errors.Join(err, w.exec("PRAGMA synchronous = FULL")) }()
+		}
+	}
+	if err == nil {
+		err = w.beginTransaction()
+	}
+	if err != nil {
 		units = append(units, w.takeWaiting()...)
 		results = make([]error, len(units))
 	} else if results[0] = w.runUnit(first); results[0] == nil {
@@ -73,7 +81,7 @@ func (w *Writer) runWaiting(begun time.Time, units []*unit, results []error) ([]
 		return units, results, errEnded
 	}
 	for len(units) < maxUnits && w.now().Sub(begun) < maxWork {
-		u := w.next()
+		u := w.nextFor(units[0])
 		if u == nil {
 			break
 		}

@@ -53,6 +53,8 @@ type unit struct {
 	work sqldb.Work
 	tx   *sqldb.Tx  // nil until it begins
 	done chan error // gets the result, once
+
+	unsynced bool // it need not be durable
 }
 
 // NewWriter returns the writer of a file. mapError maps the error of a transaction to that of its units.
@@ -78,15 +80,23 @@ func (w *Writer) Waiting() int {
 
 // Do implements sqldb.Writer.
 func (w *Writer) Do(ctx context.Context, work sqldb.Work) error {
-	return w.wait(ctx, context.WithoutCancel(ctx), work)
+	return w.wait(ctx, context.WithoutCancel(ctx), &unit{work: work})
+}
+
+// DoUnsynced is Do for work that need not be durable. Readers see it when DoUnsynced returns. It is durable with the
+// next commit of other work, or with the next checkpoint.
+func (w *Writer) DoUnsynced(ctx context.Context, work sqldb.Work) error {
+	return w.wait(ctx, context.WithoutCancel(ctx), &unit{work: work, unsynced: true})
 }
 
 // Try implements sqldb.Writer. Work that has begun continues after the end of ctx.
-func (w *Writer) Try(ctx context.Context, work sqldb.Work) error { return w.wait(ctx, ctx, work) }
+func (w *Writer) Try(ctx context.Context, work sqldb.Work) error {
+	return w.wait(ctx, ctx, &unit{work: work})
+}
 
-// wait queues work and returns its result, or returns early when waitCtx ends.
-func (w *Writer) wait(ctx, waitCtx context.Context, work sqldb.Work) error {
-	u := &unit{ctx: ctx, work: work, done: make(chan error, 1)}
+// wait queues a unit and returns its result, or returns early when waitCtx ends.
+func (w *Writer) wait(ctx, waitCtx context.Context, u *unit) error {
+	u.ctx, u.done = ctx, make(chan error, 1)
 	w.enqueue(u)
 	select {
 	case err := <-u.done:
@@ -125,7 +135,10 @@ func (w *Writer) add(u *unit) (added bool) {
 }
 
 // next removes the first unit from the queue; it returns nil if the queue is empty.
-func (w *Writer) next() *unit {
+func (w *Writer) next() *unit { return w.nextFor(nil) }
+
+// nextFor is next for the transaction of a unit. A transaction that is not synced gets only units that need no sync.
+func (w *Writer) nextFor(first *unit) *unit {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.waiting) == 0 {
@@ -133,6 +146,9 @@ func (w *Writer) next() *unit {
 		return nil
 	}
 	u := w.waiting[0]
+	if first != nil && first.unsynced && !u.unsynced {
+		return nil
+	}
 	w.waiting = w.waiting[1:]
 	return u
 }

@@ -517,3 +517,37 @@ func TestBetweenRunsOutsideTransactions(t *testing.T) {
 	all.Wait()
 	w.works()
 }
+
+// A transaction that is not synced has only units that need no sync. Units that need a sync may be joined by any.
+func TestUnsyncedUnitsShareNoTransactionWithOthers(t *testing.T) {
+	w := openWatched(t)
+	var modes []string
+	begun, end := make(chan struct{}, 1), make(chan struct{})
+	work := func(name int) sqldb.Work {
+		return func(tx *sqldb.Tx) error {
+			if name == 0 {
+				begun <- struct{}{}
+				<-end
+			}
+			mode, err := sqldb.Value[int](tx, "PRAGMA synchronous")
+			modes = append(modes, fmt.Sprintf("%d: %d after %d", name, mode, w.commits.Load()))
+			return err
+		}
+	}
+	var calls sync.WaitGroup
+	for i, do := range []func(context.Context, sqldb.Work) error{
+		w.DoUnsynced, w.DoUnsynced, w.Do, w.DoUnsynced, w.Do,
+	} {
+		calls.Go(func() { check(t, do(t.Context(), work(i))) })
+		if i == 0 {
+			<-begun
+		}
+		w.queued(i)
+	}
+	close(end)
+	calls.Wait()
+	const want = "0: 1 after 0, 1: 1 after 0, 2: 2 after 1, 3: 2 after 1, 4: 2 after 1"
+	if got := strings.Join(modes, ", "); got != want {
+		t.Errorf("modes are %s, want %s", got, want)
+	}
+}
