@@ -131,7 +131,8 @@ func (n *clientCounter) snapshot(period int64) map[string]int64 {
 	return maps.Clone(n.added)
 }
 
-// confirm replaces the stored counts, and subtracts a snapshot that they include. A client may have been forgotten since.
+// confirm replaces the stored counts, and subtracts a snapshot that they include. A client may have been forgotten
+// meanwhile.
 func (n *clientCounter) confirm(period int64, stored, snapshot map[string]int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

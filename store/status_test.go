@@ -200,7 +200,7 @@ func TestInterruptedBulkIsCharged(t *testing.T) {
 		to := []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2]
 		entries[i] = gen.AgentStatusUpdateItem{AgentType: k.Type, AgentID: k.ID, AgentStatus: to}
 	}
-	caller := store.Caller{Client: "12", RequestLimit: 1000}
+	caller := store.Caller{Client: "12", RequestLimit: 1000, PendingLimit: store.NoLimit}
 	_, err := f.SetStatuses(store.WithCaller(ctx, caller), "12", entries)
 	committed, charged := f.count("SELECT count(*) FROM deliveries"), f.Requests(caller).Made
 	if !errors.Is(err, context.Canceled) || committed == 0 || committed == len(entries)/2 ||
