@@ -418,7 +418,8 @@ type AnyAgentType = AgentType
 
 // AnyDeliveryState The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
 // enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
-// event was deleted.
+// event was deleted. After a change of an event with more than 200 unfinished deliveries, some of them show their
+// former state for a moment. None of them is sent before it has followed the change.
 //
 // Example: failed
 type AnyDeliveryState = DeliveryState
@@ -741,7 +742,8 @@ type DeliveryDetail struct {
 
 // DeliveryState The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
 // enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
-// event was deleted.
+// event was deleted. After a change of an event with more than 200 unfinished deliveries, some of them show their
+// former state for a moment. None of them is sent before it has followed the change.
 type DeliveryState string
 
 // ErrorResponse Why a request was refused.
@@ -1368,7 +1370,8 @@ type Since = time.Time
 
 // StateFilter The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
 // enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
-// event was deleted.
+// event was deleted. After a change of an event with more than 200 unfinished deliveries, some of them show their
+// former state for a moment. None of them is sent before it has followed the change.
 type StateFilter = DeliveryState
 
 // Until defines model for Until.

@@ -91,6 +91,8 @@ var copiedTables = []copiedTable{
 	{"receivers", "id"},
 	{"lanes", "id"},
 	{"agent_events", "id"},
+	{"event_versions", "id"},
+	{"event_sweeps", ""},
 	{"secrets", ""},
 	{"status_changes", "id"},
 	{"deliveries", "id"},

@@ -33,16 +33,16 @@
 //
 // Of the API: client, agent, event, status change, sequence number, delivery, attempt, receiver. Of the outbox: lane,
 // head (the first pending delivery of a lane), due time, lease, claim (its number identifies a late result), handoff,
-// result, verdict, breaker, probe, outage, deploy window. Of the database: transaction, batch, wave, contended task,
-// writer, queued statement, lock order, engine. The table of terms in README.md explains most of the concepts of the
-// API and the outbox. webhook/doc.go explains handoff and verdict.
+// result, verdict, breaker, probe, outage, deploy window, sweep. Of the database: transaction, batch, wave, contended
+// task, writer, queued statement, lock order, engine. The table of terms in README.md explains most of the concepts of
+// the API and the outbox. webhook/doc.go explains handoff and verdict, event_sweep.go a sweep.
 //
 // # Where the rest is
 //
 //   - One noun each: client, application, token, secret, agent, event, receiver, lane, delivery, replay.
 //   - Status changes as they are read: change_feed, change_explain.
-//   - Deliveries as they are read and moved: delivery_log, delivery_filter, delivery_move. Test deliveries:
-//     event_test_delivery. A disabled event parks its deliveries: event.
+//   - Deliveries as they are read: delivery_log, delivery_filter. Test deliveries: event_test_delivery. The unfinished
+//     deliveries of an event follow its changes in slices, by sweeps: event_sweep.
 //   - Jobs that keep the outbox right: outbox_repair, clock_step (a clock that steps back), retention, retention_share
 //     (its fairness among clients). verify looks for rows that break a rule.
 //   - Limits of requests: idempotency, quota. Failures: errors, log, availability (whether a change would be stored,

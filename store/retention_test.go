@@ -98,7 +98,7 @@ func TestHundredAttemptsOfADeliveryAreKept(t *testing.T) {
 	f.changeStatus(k, 50)
 	f.sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n " +
 		"WHERE i < 99) INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, " +
-		"excerpt, verdict) SELECT d.id, i, 0, 0, 503, '', '', 'retry' FROM deliveries d, n")
+		"excerpt, verdict, version_id) SELECT d.id, i, 0, 0, 503, '', '', 'retry', d.version_id FROM deliveries d, n")
 	f.clock.add(31 * 24 * time.Hour)
 	removals := slices.DeleteFunc(f.pruneStatements(true), func(s string) bool {
 		return !strings.HasPrefix(s, "DELETE FROM attempts")

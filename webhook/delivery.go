@@ -17,6 +17,7 @@ type Delivery struct {
 	Receiver     int64     // the receiver's row: client, scheme, host and port
 	URL          string
 	Method       gen.RequestMethod
+	Version      int64 // the row with the URL and the method
 	EventType    gen.EventType
 	Sequence     int64     // number of the status change, 1 and up; 0 in a test delivery
 	Epoch        string    // current epoch of sequence numbers; empty for none
