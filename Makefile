@@ -57,7 +57,7 @@ demo: build ## build, log an agent in and out, and show the webhooks that a rece
 	@go run ./server/demo -binary bin/agentevents
 
 .PHONY: test
-test: ## run all tests, those of store and API on SQLite and PostgreSQL (requires initdb or AGENTEVENTS_TEST_POSTGRES_URL)
+test: ## run all tests, and those that use a store a second time on PostgreSQL (requires initdb or AGENTEVENTS_TEST_POSTGRES_URL)
 	@echo "make test: on SQLite, with the tests that need no database"
 	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 60m $(longest) ./...
 	@echo "make test: on PostgreSQL"

@@ -81,7 +81,8 @@ type headRow struct {
 // headSQL selects heads; a condition on lanes l and deliveries d follows. The secret is that of the lane's client,
 // since the id in the change may belong to another client by now.
 const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.event_id, d.webhook_id, " +
-	"d.version_id, v.url, v.method, d.attempts, d.failures, r.recovered_at, r.failing_since, d.due_at, d.expires_at, d.change_id, " +
+	"d.version_id, v.url, v.method, d.attempts, d.failures, r.recovered_at, r.failing_since, d.due_at, d.expires_at, " +
+	"d.change_id, " +
 	"c.changed_at, c.agent_id, c.kind, c.name, " +
 	"c.new_status, c.event_source, c.created_at, d.replays, c.traceparent, " + clientSecretsSQL + ", " +
 	unsweptSQL + " AS unswept, (SELECT epoch FROM epochs) AS epoch FROM lanes l " +
@@ -92,7 +93,8 @@ const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.ev
 func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 	return webhook.Delivery{
 		ID: r.ID, WebhookID: r.WebhookID, Lane: r.LaneID, Claim: r.Claim, Lease: lease, Receiver: r.ReceiverID,
-		URL: r.URL, Method: r.Method, Version: r.VersionID, EventType: eventType(r.NewStatus), Sequence: r.ChangeID, Epoch: r.Epoch,
+		URL: r.URL, Method: r.Method, Version: r.VersionID, EventType: eventType(r.NewStatus), Sequence: r.ChangeID,
+		Epoch: r.Epoch,
 		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Failures: r.Failures, Data: r.data(),
 		Secrets: r.secrets(now), CreatedAt: millis(r.CreatedAt), Redelivery: r.Replays > 0, Redeliveries: r.Replays,
 		Traceparent: r.Traceparent, HasSuccessor: r.Pending > 1,

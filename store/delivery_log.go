@@ -174,7 +174,8 @@ const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, v.url, v.meth
 	"c.event_source, c.created_at, " +
 	clientSecretsSQL +
 	", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
-	"JOIN event_versions v ON v.id = d.version_id JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
+	"JOIN event_versions v ON v.id = d.version_id " +
+	"JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
 	"JOIN secrets s ON s.client_id = r.client_id WHERE d.id = ?"
 
 // findDelivery returns a client's delivery, or an error for the missing delivery or client.
@@ -305,8 +306,8 @@ func (attemptRow) TableName() string { return "attempts" }
 
 // attemptsSQL selects attempts a; a condition follows.
 const attemptsSQL = "SELECT a.id, a.delivery_id, a.number, a.started_at, a.duration, a.status, a.error, a.excerpt, " +
-	"a.verdict, a.version_id, coalesce(v.url, '') AS url, coalesce(v.method, '') AS method, a.signature, a.traceparent " +
-	"FROM attempts a JOIN deliveries d ON d.id = a.delivery_id " +
+	"a.verdict, a.version_id, coalesce(v.url, '') AS url, coalesce(v.method, '') AS method, a.signature, " +
+	"a.traceparent FROM attempts a JOIN deliveries d ON d.id = a.delivery_id " +
 	"LEFT JOIN event_versions v ON v.id = a.version_id AND a.version_id <> d.version_id WHERE "
 
 func (r attemptRow) model() gen.Attempt {

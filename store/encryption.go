@@ -10,8 +10,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"time"
 
+	"github.com/agentevents/agentevents/store/internal/postgres"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
@@ -20,7 +23,7 @@ const KeySize = 32
 
 // encryptedPrefix is what an encrypted secret in the database begins with. Behind it are the id of the key, a colon
 // and, in base64, nonce and ciphertext of AES-256 in Galois counter mode. The client's id is authenticated with them:
-// the secret of one client is none in the row of another. Earlier versions wrote neither of the two ids.
+// in the row of another client, the secret cannot be decrypted. Earlier versions wrote neither of the two ids.
 const encryptedPrefix = "sealed:"
 
 // secretCipher encrypts secrets at rest. A nil cipher leaves them in plain text.
@@ -76,8 +79,8 @@ var (
 		"program has written it; restore this row of the table secrets from a backup")
 )
 
-// ErrLocked is returned by each method that needs a secret, in a process without the key.
-var ErrLocked = &Error{
+// ErrKeyMissing is returned by each method that needs a secret, in a process without the key.
+var ErrKeyMissing = &Error{
 	Kind: Unavailable, Message: "this server cannot read the signing secrets, try again", cause: errWrongKey,
 }
 
@@ -131,25 +134,93 @@ func (s *secretCipher) decryptEarlier(stored, client string) (string, error) {
 	return plain, nil
 }
 
-// decryptAll decrypts stored secrets of a client. If it cannot, another process encrypted them with a key that this
-// process lacks. This process then sends no deliveries, which the other one does, and is not ready.
+// decryptAll decrypts stored secrets of a client.
 func (s *Store) decryptAll(client string, secrets ...*string) error {
 	for _, secret := range secrets {
 		plain, err := s.cipher.decrypt(*secret, client)
 		if err != nil {
-			return s.lock(ofClient(client, err))
+			return s.unreadable(client, err)
 		}
 		*secret = plain
 	}
 	return nil
 }
 
+// unreadable returns the error for a secret of a client that cannot be decrypted. If another process has encrypted the
+// store with a key that this process lacks, this process sends no deliveries any more, which the other one does, and is
+// not ready. Otherwise only the deliveries of this client are not sent.
+func (s *Store) unreadable(client string, why error) error {
+	if errors.Is(why, errWrongKey) {
+		ctx, cancel := context.WithTimeout(context.Background(), postgres.TransactionTimeout)
+		defer cancel()
+		switch id, err := storeKeyID(s.read(ctx)); {
+		case err != nil:
+			return publicError(err)
+		case id != s.cipher.keyID():
+			return s.lock(ofClient(client, why))
+		}
+	}
+	s.logUnreadable(client)
+	return &Error{
+		Kind: Unavailable, cause: ofClient(client, errForeign), Message: fmt.Sprintf(
+			"the signing secrets of client %s cannot be read; an operator must restore them", secretOwner(client)),
+	}
+}
+
+// unreadableEvery is the interval in which the deliveries of a client with an unreadable secret are tried and logged.
+const unreadableEvery = time.Minute
+
+// logUnreadable logs an unreadable secret of a client, at most once in unreadableEvery.
+func (s *Store) logUnreadable(client string) {
+	s.unreadableLog.Lock()
+	defer s.unreadableLog.Unlock()
+	if s.unreadableAt == nil {
+		s.unreadableAt = map[string]time.Time{}
+	}
+	now := s.monotonic()
+	if last, logged := s.unreadableAt[client]; !logged || now.Sub(last) >= unreadableEvery {
+		s.unreadableAt[client] = now
+		slog.New(s.asyncLog).Error("signing secret unreadable, deliveries of the client stopped",
+			"client", secretOwner(client), "error", errForeign)
+	}
+}
+
+// decryptHeads returns the heads with their secrets in plain text. It releases the lane of a head with an unreadable
+// secret, and pauses its receiver, which belongs to the same client.
+func (s *Store) decryptHeads(tx *sqldb.Tx, heads []headRow) (readable []headRow, err error) {
+	for _, h := range heads {
+		plain, err := h.decrypted(s)
+		switch {
+		case err == nil:
+			readable = append(readable, plain)
+		case errors.Is(err, errForeign):
+			if err := s.pauseUnreadable(tx, h); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, err
+		}
+	}
+	return readable, nil
+}
+
+func (s *Store) pauseUnreadable(tx *sqldb.Tx, h headRow) error {
+	s.count(tx, func(c *Counts) { c.Unreadable++ })
+	if _, err := releaseLane(tx, h.LaneID); err != nil {
+		return err
+	}
+	until := s.now() + unreadableEvery.Milliseconds()
+	return tx.Exec("UPDATE receivers SET probe = NULL, waits = CASE WHEN waits > ? THEN waits ELSE ? END, "+
+		"paused_until = CASE WHEN paused_until > ? THEN paused_until ELSE ? END WHERE id = ?",
+		until, until, until, until, h.ReceiverID)
+}
+
 // lock stops the deliveries of this process, which is not ready any more.
 func (s *Store) lock(why error) error {
-	if !s.locked.Swap(true) {
+	if !s.keyMissing.Swap(true) {
 		s.Log.Error("signing secrets unreadable, deliveries stopped", "error", why)
 	}
-	return ErrLocked
+	return ErrKeyMissing
 }
 
 // checkKey refuses to store a secret if the store is encrypted with another key, or with none. Until the transaction
@@ -174,8 +245,8 @@ func (r headRow) decrypted(s *Store) (h headRow, err error) {
 }
 
 // encryptSecrets checks the key. With the first key that a store has, it encrypts the secrets that are there. From then
-// on each of them must be encrypted. A process that was killed before it erased the overwritten secrets leaves that to
-// the next start.
+// on it reports each that is not encrypted. A process that was killed before it erased the overwritten secrets leaves
+// that to the next start.
 func (s *Store) encryptSecrets(ctx context.Context) error {
 	id, err := storeKeyID(s.read(ctx))
 	if err != nil {
@@ -185,24 +256,39 @@ func (s *Store) encryptSecrets(ctx context.Context) error {
 	case id != "" && id != s.cipher.keyID():
 		return errWrongKey
 	case s.cipher == nil:
-		return s.findSecrets(ctx, "secret LIKE ?", encryptedPrefix+"%", errWrongKey)
+		return s.refuseEncrypted(ctx)
 	case id == "":
 		err = s.write(ctx, s.encryptPlain)
 	default:
-		err = s.findSecrets(ctx, "secret NOT LIKE ?", encryptedPrefix+id+":%", errForeign)
+		err = s.reportForeign(ctx, id)
 	}
 	if err != nil {
 		return err
 	}
-	return s.engine.eraseOverwritten(ctx)
+	_, err = s.engine.eraseOverwritten(ctx)
+	return err
 }
 
-// findSecrets returns an error if there is a secret of a kind.
-func (s *Store) findSecrets(ctx context.Context, kind, pattern string, found error) error {
+// refuseEncrypted returns an error if there is an encrypted secret.
+func (s *Store) refuseEncrypted(ctx context.Context) error {
 	client, is, err := sqldb.Get[string](s.read(ctx),
-		"SELECT client_id FROM secrets WHERE "+kind+" ORDER BY client_id LIMIT 1", pattern)
+		"SELECT client_id FROM secrets WHERE secret LIKE ? ORDER BY client_id LIMIT 1", encryptedPrefix+"%")
 	if err == nil && is {
-		err = ofClient(client, found)
+		err = ofClient(client, errWrongKey)
+	}
+	return err
+}
+
+// maxReported is the number of clients that reportForeign logs.
+const maxReported = 100
+
+// reportForeign logs the clients whose secret is not encrypted with a key.
+func (s *Store) reportForeign(ctx context.Context, keyID string) error {
+	clients, err := sqldb.Select[string](s.read(ctx),
+		"SELECT client_id FROM secrets WHERE secret NOT LIKE ? ORDER BY client_id"+sqldb.Limit,
+		encryptedPrefix+keyID+":%", maxReported)
+	for _, c := range clients {
+		s.logUnreadable(c)
 	}
 	return err
 }
@@ -280,7 +366,7 @@ func RotateKey(ctx context.Context, o Options, newKey []byte) (r RotatedKey, err
 		return err
 	})
 	if err == nil {
-		err = s.engine.eraseOverwritten(ctx)
+		_, err = s.engine.eraseOverwritten(ctx)
 	}
 	return r, errors.Join(err, s.Close())
 }

@@ -12,10 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/pgtest"
+	"github.com/agentevents/agentevents/webhook"
 )
 
 var (
@@ -61,30 +63,95 @@ func (f *fixture) isLocked(client string) {
 func TestSecretIsBoundToItsClient(t *testing.T) {
 	f := encrypted(t)
 	f.exec("UPDATE secrets SET secret = (SELECT secret FROM secrets WHERE client_id = '13') WHERE client_id = '12'")
-	f.isLocked("12")
+	f.isRefused("12", "13")
 }
 
-// Once a store has a key, a secret that is not encrypted is refused, also at the next start.
+// storedSecret returns the secret of a client as it is stored.
+func (f *fixture) storedSecret(client string) (stored string) {
+	f.t.Helper()
+	f.check(f.database().QueryRow("SELECT secret FROM secrets WHERE client_id = '" + client + "'").Scan(&stored))
+	return stored
+}
+
+// isRefused checks that the secrets of one client cannot be read or replaced, and that nothing else is affected.
+func (f *fixture) isRefused(client, other string) {
+	f.t.Helper()
+	_, err := f.Secret(f.ctx, client)
+	_, rotated := f.RotateSecret(f.ctx, client)
+	for what, err := range map[string]error{"secret": err, "rotation": rotated} {
+		if err == nil || !strings.Contains(err.Error(), "the signing secrets of client "+client+" cannot be read") {
+			f.t.Errorf("%s: %v", what, err)
+		}
+	}
+	f.check(f.Ready(f.ctx))
+	f.secret(other)
+}
+
+// A client whose secret was replaced gets no deliveries until the row is restored, or until their window ends. The
+// deliveries of all others are sent.
+func TestUnreadableSecretStopsOnlyItsClient(t *testing.T) {
+	f := encrypted(t)
+	f.SetMonotonic(f.clock.Now)
+	for _, client := range []string{"12", "13"} {
+		f.agentOf(client)
+		f.login(store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: 136})
+	}
+	secret := f.storedSecret("12")
+	id, _, _ := strings.Cut(strings.TrimPrefix(secret, "sealed:"), ":")
+	tampered := []string{
+		webhook.NewSecret(), "sealed:AAAA", "sealed:" + id + ":AAAA", "sealed:00000000:AAAA",
+		f.storedSecret("13"),
+	}
+	for i, text := range tampered {
+		f.exec("UPDATE secrets SET secret = '" + text + "' WHERE client_id = '12'")
+		f.isRefused("12", "13")
+		for _, d := range f.claim() {
+			if i > 0 || d.Secrets[0] != f.secret("13").Secret {
+				f.t.Errorf("claimed with %q: %+v", text, d)
+			}
+			f.record(d, webhook.Delivered, true)
+		}
+		f.claimNone() // the receiver of client 12 is paused
+		f.wantCounts(store.Counts{Logins: 2, Delivered: 1, Unreadable: int64(i + 1)})
+		f.verify()
+		f.clock.add(time.Minute)
+	}
+	f.exec("UPDATE secrets SET secret = '" + secret + "' WHERE client_id = '12'")
+	f.finish(f.claimOne())
+	f.wantDrained()
+}
+
+// Deliveries that cannot be signed fail at the end of their window.
+func TestDeliveryOfAnUnreadableSecretExpires(t *testing.T) {
+	f := encrypted(t)
+	f.agentOf("12")
+	f.login(store.AgentKey{Client: "12", Type: gen.AgentTypeLocal, ID: 136})
+	f.exec("UPDATE secrets SET secret = 'whsec_planted' WHERE client_id = '12'")
+	f.clock.add(24 * time.Hour)
+	f.claimNone()
+	if _, err := f.RepairLanes(f.ctx); err != nil {
+		t.Error(err)
+	}
+	f.want(map[string]int{"failed": 1})
+}
+
+// Once a store has a key, a secret that is not encrypted is refused, also after the next start, which reports it.
 func TestPlainSecretIsRefused(t *testing.T) {
 	f := encrypted(t)
 	var log bytes.Buffer
 	f.log = slog.New(slog.NewTextHandler(&log, nil))
 	f.restart()
 	f.exec("UPDATE secrets SET secret = 'whsec_planted' WHERE client_id = '12'")
-	f.isLocked("12")
-	f.check(f.Close())
-	if !strings.Contains(log.String(), "client 12: a signing secret in the database is not encrypted") {
-		t.Errorf("the log does not name the client: %s", &log)
+	for range 2 {
+		f.isRefused("12", "13")
+		f.Logged()
+		const want = `"signing secret unreadable, deliveries of the client stopped" client=12 error="a signing secret`
+		if n := strings.Count(log.String(), want); n != 1 {
+			t.Errorf("the log names the client %d times, want once in a minute: %s", n, &log)
+		}
+		log.Reset()
+		f.restart()
 	}
-	s, err := store.Open(f.ctx, store.Options{URL: f.url, Now: f.clock.Now, Key: oneKey})
-	if err == nil {
-		f.check(s.Close())
-	}
-	if err == nil || !strings.Contains(err.Error(), "client 12: a signing secret in the database is not encrypted") {
-		t.Errorf("the next start: %v", err)
-	}
-	f.exec("DELETE FROM secrets")
-	f.open()
 }
 
 // A process may be killed after its commit overwrote secrets, and before it erased them from SQLite's log. The next
@@ -125,8 +192,10 @@ func TestEarlierEncryptionIsReplaced(t *testing.T) {
 	if f.count("SELECT count(*) FROM secrets WHERE secret LIKE 'sealed:%:%'") != 1 {
 		t.Error("it is not encrypted again")
 	}
+	_, _, err := f.PutClient(f.ctx, "13", gen.ClientUpdate{})
+	f.check(err)
 	f.exec("UPDATE secrets SET secret = '" + earlier + "' WHERE client_id = '12'")
-	f.isLocked("12")
+	f.isRefused("12", "13")
 }
 
 // earlierEncryption encrypts as versions did that bound a secret to nothing.

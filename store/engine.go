@@ -41,12 +41,19 @@ type engine interface {
 	maintain(ctx context.Context) error
 	// shrink returns free space to the file system.
 	shrink(ctx context.Context) error
+	// writeUnsynced is Store.write for work that may be lost when the machine or the database crashes. Its commit waits
+	// for no disk. All processes see it when writeUnsynced returns.
+	writeUnsynced(ctx context.Context, work sqldb.Work) error
 	// allocate writes data that needs space on the disk, and keeps none of it.
 	allocate(tx *sqldb.Tx, now int64) error
-	// eraseOverwritten removes overwritten secrets from the engine's log on the disk, as far as the engine can.
-	eraseOverwritten(ctx context.Context) error
+	// eraseOverwritten removes overwritten values from the engine's log on the disk, as far as the engine can. It
+	// reports false if another transaction still needs the log.
+	eraseOverwritten(ctx context.Context) (erased bool, err error)
 
-	// overwrite runs a function of a transaction whose updates leave no old value in the file.
+	// eraseDeleted is eraseOverwritten after it has removed deleted rows from the pages that are not used any more.
+	eraseDeleted(ctx context.Context) (erased bool, err error)
+
+	// overwrite runs a function of a transaction whose updates and deletions leave no old value in the file.
 	overwrite(tx *sqldb.Tx, fn func() error) error
 
 	// readers is the number of connections that read.

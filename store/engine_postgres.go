@@ -91,6 +91,15 @@ func (e *postgresEngine) fileStats() FileStats             { return FileStats{} 
 func (e *postgresEngine) maintain(context.Context) error   { return nil }
 func (e *postgresEngine) shrink(context.Context) error     { return nil } // PostgreSQL does so itself
 
+func (e *postgresEngine) writeUnsynced(ctx context.Context, work sqldb.Work) error {
+	return e.store.write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Queue("SET LOCAL synchronous_commit = off"); err != nil {
+			return err
+		}
+		return work(tx)
+	})
+}
+
 // allocate implements engine. The rows need new pages, and the commit needs the log, although the rows are rolled back.
 // No reader and no other process waits for its locks. Vacuum removes the rows of a rolled-back savepoint, whatever
 // other transactions still read.
@@ -100,7 +109,8 @@ func (e *postgresEngine) allocate(tx *sqldb.Tx, _ int64) error {
 		tx.Queue("ROLLBACK TO SAVEPOINT room"))
 }
 
-func (e *postgresEngine) eraseOverwritten(context.Context) error { return nil }
+func (e *postgresEngine) eraseOverwritten(context.Context) (bool, error) { return true, nil }
+func (e *postgresEngine) eraseDeleted(context.Context) (bool, error)     { return true, nil }
 
 func (e *postgresEngine) overwrite(_ *sqldb.Tx, fn func() error) error { return fn() }
 

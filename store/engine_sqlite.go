@@ -85,6 +85,10 @@ func (e *sqliteEngine) maintain(ctx context.Context) error {
 
 func (e *sqliteEngine) shrink(ctx context.Context) error { return e.file.Shrink(ctx, e.store.write) }
 
+func (e *sqliteEngine) writeUnsynced(ctx context.Context, work sqldb.Work) error {
+	return e.store.noteWrite(ctx, e.store.writes.(*sqlite.Writer).DoUnsynced(ctx, work))
+}
+
 // allocateBytes is the size that allocate writes: more pages than a status change needs, so that the readiness check
 // fails first on a full disk.
 const allocateBytes = 48 << 10
@@ -94,17 +98,23 @@ func (e *sqliteEngine) allocate(tx *sqldb.Tx, now int64) error {
 }
 
 // eraseOverwritten implements engine. The write-ahead log may hold the values that were overwritten in the file.
-func (e *sqliteEngine) eraseOverwritten(ctx context.Context) error {
-	type checkpoint struct{ Busy, Log, Checkpointed int }
-	_, err := sqldb.Value[checkpoint](e.store.read(ctx), "PRAGMA wal_checkpoint(TRUNCATE)")
-	return err
+func (e *sqliteEngine) eraseOverwritten(ctx context.Context) (erased bool, err error) {
+	return e.file.TruncateWAL(ctx, e.store.writes.(*sqlite.Writer).Between)
 }
 
+func (e *sqliteEngine) eraseDeleted(ctx context.Context) (erased bool, err error) {
+	if err := e.file.ReleasePages(ctx, e.store.write); err != nil {
+		return false, err
+	}
+	return e.eraseOverwritten(ctx)
+}
+
+// overwrite implements engine. Without it, SQLite overwrites what it deletes in a page, but not a page that it frees.
 func (e *sqliteEngine) overwrite(tx *sqldb.Tx, fn func() error) error {
 	if err := tx.Exec("PRAGMA secure_delete = ON"); err != nil {
 		return err
 	}
-	return errors.Join(fn(), tx.Exec("PRAGMA secure_delete = OFF"))
+	return errors.Join(fn(), tx.Exec("PRAGMA secure_delete = FAST"))
 }
 
 func (e *sqliteEngine) readers() int { return sqlite.MaxReaders }

@@ -117,8 +117,8 @@ func deleteVersions(tx *sqldb.Tx, ids []int64) error {
 }
 
 func (s *Store) unusedVersions(ctx context.Context) (unused []int64, err error) {
-	events, err := sqldb.Select[int64](s.read(ctx), "SELECT DISTINCT v.event_id FROM event_versions v WHERE NOT EXISTS "+
-		"(SELECT 1 FROM agent_events e WHERE e.id = v.event_id AND e.version_id = v.id)")
+	events, err := sqldb.Select[int64](s.read(ctx), "SELECT DISTINCT v.event_id FROM event_versions v "+
+		"WHERE NOT EXISTS (SELECT 1 FROM agent_events e WHERE e.id = v.event_id AND e.version_id = v.id)")
 	for i := 0; err == nil && i < len(events) && ctx.Err() == nil; i++ {
 		var ids []int64
 		ids, err = sqldb.Select[int64](s.read(ctx), "SELECT v.id FROM event_versions v WHERE v.event_id = ? AND "+
@@ -190,7 +190,7 @@ func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCre
 		if err != nil {
 			return m, err
 		}
-		if err := eventQuota.add(tx, k.Client); err != nil {
+		if err := addEvent(tx, k, a.ID); err != nil {
 			return m, err
 		}
 		e := eventRow{

@@ -58,8 +58,8 @@ func (s *Store) sweep(tx *sqldb.Tx, w eventSweep) error {
 		w.EventID, w.State, w.LaneID, w.VersionID, w.Position)
 }
 
-// foresee reports whether a delivery must follow its event first. If it does, foresee sets the version that it will have
-// then.
+// foresee reports whether a delivery must follow its event first. If it does, foresee sets the version that it will
+// have then.
 func (r *deliveryRow) foresee(tx *sqldb.Tx) (unswept bool, err error) {
 	w, is, err := sqldb.Get[eventSweep](tx, sweepSQL, r.EventID)
 	unswept = is && w.Position < r.ID

@@ -206,7 +206,7 @@ func TestRedeliveryWaitsForACancellation(t *testing.T) {
 	if !errors.As(err, &refused) || refused.Kind != store.Conflict {
 		t.Errorf("error %v", err)
 	}
-	_, err = f.CreateReplay(f.ctx, k.Client, store.DeliveryFilter{State: gen.DeliveryStateDelivered})
+	_, _, err = f.CreateReplay(f.ctx, k.Client, store.DeliveryFilter{State: gen.DeliveryStateDelivered})
 	f.check(err)
 	f.check(f.ReplayAll(f.ctx)) // finishes the sweep first
 	f.want(map[string]int{"pending": 1, "cancelled": 3})

@@ -72,6 +72,9 @@ func SetSweptRows(n int) (restore func()) {
 // WriteRepeats runs the job that stores repeated statuses.
 func (s *Store) WriteRepeats(ctx context.Context) error { return s.writeRepeats(ctx) }
 
+// CountPending runs the job that counts pending deliveries.
+func (s *Store) CountPending(ctx context.Context) error { return s.countPending(ctx) }
+
 // ShareRequests runs the job that stores counted requests.
 func (s *Store) ShareRequests(ctx context.Context) error { return s.shareRequests(ctx) }
 

@@ -102,8 +102,8 @@ const retryLost = 50 * time.Millisecond
 func (s *Store) Claim(
 	ctx context.Context, limits webhook.ClaimLimits,
 ) (claimed []webhook.Delivery, next time.Duration, err error) {
-	if s.locked.Load() { // a process with the key must find the lanes free
-		return nil, 0, ErrLocked
+	if s.keyMissing.Load() { // a process with the key must find the lanes free
+		return nil, 0, ErrKeyMissing
 	}
 	changes, all := s.freshChanges.drain()
 	limits.Fresh = limits.Fresh && !all
@@ -142,12 +142,11 @@ func (s *Store) claim(
 	if err != nil {
 		return nil, 0, false, err
 	}
-	for _, h := range heads {
-		if h, err = h.decrypted(s); err != nil {
-			return nil, 0, false, err
-		}
-		claimed = append(claimed, s.leasedDelivery(h, lease))
+	readable, err := s.decryptHeads(tx, heads)
+	if err != nil {
+		return nil, 0, false, err
 	}
+	claimed = each(readable, func(h headRow) webhook.Delivery { return s.leasedDelivery(h, lease) })
 	next, err = s.untilNext(tx, limits.Fresh, more || len(heads)+unswept < len(leased))
 	if lost = len(leased)-unswept < len(lanes); lost && (len(leased) == unswept || next != 0) {
 		next = retryLost

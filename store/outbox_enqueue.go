@@ -116,7 +116,23 @@ func (s *Store) enqueue(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes
 	for i, id := range ids {
 		all[i].row.ID = id
 	}
+	s.addPending(tx, all)
 	return addToLanes(tx, s.laneAdditions(tx, all, lanes))
+}
+
+// addPending counts the pending deliveries of each client when the transaction is committed.
+func (s *Store) addPending(tx *sqldb.Tx, all []newDelivery) {
+	pending := map[string]int64{}
+	for _, n := range all {
+		if n.row.State == statePending {
+			pending[n.row.ClientID]++
+		}
+	}
+	tx.WriterOnCommit(func() {
+		for client, n := range pending {
+			s.pendingCounter.add(client, 0, n)
+		}
+	})
 }
 
 func (s *Store) newDeliveries(changes []*statusChange) (all []newDelivery) {

@@ -65,6 +65,7 @@ type result struct {
 func (r *result) Context() context.Context { return r.ctx }
 func (r *result) End(err error)            { r.err = err }
 func (r *result) Key() any                 { return r.Lane }
+func (r *result) Owner() any               { return nil } // results are few: the dispatcher bounds what it sends
 func (r *result) lane() int64              { return r.Lane }
 
 // recordGone records the result of an answer of 410.

@@ -10,15 +10,15 @@ import (
 
 // recordBatch records results other than Gone, in waves with one result of each lane. With wait false, it returns the
 // results whose lanes or receivers another transaction has locked.
-func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (locked []*result, err error) {
+func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (skipped sqldb.Skipped[*result], err error) {
 	for _, wave := range sqldb.Waves(results, (*result).lane) {
 		ofWave, err := s.recordWave(tx, wave, wait)
 		if err != nil {
-			return nil, err
+			return skipped, err
 		}
-		locked = append(locked, ofWave...)
+		skipped.Locked = append(skipped.Locked, ofWave...)
 	}
-	return locked, nil
+	return skipped, nil
 }
 
 // recordWave records results of different lanes. Nearly all results are plain, and are recorded together by as many

@@ -184,8 +184,8 @@ func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 }
 
 // destination returns a delivery's event. For a deleted event, it returns an event with the delivery's version and a
-// lane for it, which may not be the delivery's last lane: the delivery may have been cancelled before it could follow its
-// event.
+// lane for it, which may not be the delivery's last lane: the delivery may have been cancelled before it could follow
+// its event.
 func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 	e, err := gorm.G[eventRow](tx.GORM()).Where("id = ?", d.EventID).Take(tx.Context())
 	if !errors.Is(err, gorm.ErrRecordNotFound) {
@@ -201,8 +201,11 @@ func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 }
 
 // CreateReplay stores a replay, which Work executes. It counts the deliveries on a reader's connection, since that may
-// take long. If the count fails, a repeated Idempotency-Key still gets its first answer.
-func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (gen.Replay, error) {
+// take long. If the count fails, a repeated Idempotency-Key still gets its first answer. created is false for such a
+// repeated request.
+func (s *Store) CreateReplay(
+	ctx context.Context, client string, f DeliveryFilter,
+) (m gen.Replay, created bool, err error) {
 	r := replayRow{
 		ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now(),
 	}
@@ -214,7 +217,7 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 	}
 	counted := s.snapshot(ctx, r.count)
 	defer signal(s.replays)
-	return createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.Replay, err error) {
+	m, err = createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.Replay, err error) {
 		if counted != nil {
 			return m, counted
 		}
@@ -227,6 +230,7 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 		err = gorm.G[replayRow](tx.GORM()).Create(tx.Context(), &r)
 		return r.model(), err
 	})
+	return m, err == nil && m.ID == r.ID, err
 }
 
 // count counts the deliveries of the replay, if the replay is allowed.

@@ -223,7 +223,8 @@ func (p pruning) find(ctx context.Context, where string, values map[string]any) 
 		" THEN 1 ELSE 0 END AS old"+p.columns+" FROM "+p.name+" t WHERE "+fmt.Sprintf(where, p.free), values)
 }
 
-// lastOf returns the last id up to which a query has looked that was to look up to an id.
+// lastOf returns the id up to which a query has found all rows: the id that bounds it, unless it has ended earlier, at
+// pruneRows rows.
 func lastOf(found []prunableRow, to int64) int64 {
 	if len(found) < pruneRows {
 		return to

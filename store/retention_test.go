@@ -166,7 +166,7 @@ func TestPruningScansNoTable(t *testing.T) {
 		k := f.agent()
 		f.createEvents(k, crm, both...)
 		f.changeStatus(k, 300)
-		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+		_, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 		f.check(err)
 		f.check(f.ReplayAll(f.ctx))
 		f.sql("INSERT INTO samples (event_id, webhook_id, url, method, event_type, kind, started_at, duration, " +

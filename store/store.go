@@ -97,9 +97,13 @@ type Store struct {
 	readiness readinessCheck
 	closed    atomic.Bool
 
-	requestCounter requestCounter
+	requestCounter clientCounter // of requests, per hour
+	pendingCounter clientCounter // of pending deliveries, without a period
+	atLimit        atLimit
 	handoff        atomic.Pointer[webhook.HandoffFuncs]
-	locked         atomic.Bool // another process encrypted a secret with a key that this process lacks
+	keyMissing     atomic.Bool // another process encrypted a secret with a key that this process lacks
+	unreadableLog  sync.Mutex
+	unreadableAt   map[string]time.Time // when an unreadable secret of a client was logged; under unreadableLog
 	statusUpdates  *sqldb.Batcher[*statusUpdate]
 	results        *sqldb.Batcher[*result]
 	counts         totalCounts
@@ -193,7 +197,9 @@ func (s *Store) noteWrite(ctx context.Context, err error) error {
 }
 
 // batcher returns a Batcher that processes tasks in transactions of the store.
-func batcher[T sqldb.Task](s *Store, process func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
+func batcher[T sqldb.Task](
+	s *Store, process func(tx *sqldb.Tx, tasks []T, wait bool) (sqldb.Skipped[T], error),
+) *sqldb.Batcher[T] {
 	return sqldb.NewBatcher(sqldb.BatcherOptions[T]{
 		Writer: s.writes, Process: process, MapError: s.noteWrite, Unavailable: isDatabaseFailure,
 		MaxContended: postgres.MaxWriters / 4,
@@ -211,6 +217,7 @@ func (s *Store) Work(ctx context.Context) {
 	jobs.Go(func() { s.runEvery(ctx, s.sweeps, s.runSweeps) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.prune) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.writeCounts) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.countPending) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.maintain) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.watchClock) })
 	if s.peers != nil {

@@ -2,11 +2,14 @@ package store_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store"
+	"github.com/agentevents/agentevents/store/internal/sqldb"
+	"github.com/agentevents/agentevents/store/pgtest"
 )
 
 func (f *fixture) application(client string) gen.ApplicationSecret {
@@ -141,4 +144,35 @@ func TestConfiguredOperatorHasTheConfiguredSecret(t *testing.T) {
 	if err := f.EnsureOperator(f.ctx, f.application("12").ID, "another-secret-of-it"); err == nil {
 		t.Error("a client's application became the operator's")
 	}
+}
+
+// Programs that request a token for each call must not cost a sync each. The sync of changes stays as it is.
+func TestTokenIsNotSynced(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	made := f.application("12")
+	var statements []string
+	f.WatchStatements(func(_ bool, text string) { statements = append(statements, text) })
+	unsynced := func() bool {
+		defer func() { statements = nil }()
+		return slices.Contains(statements, "PRAGMA synchronous = NORMAL") ||
+			slices.Contains(statements, "SET LOCAL synchronous_commit = off")
+	}
+	if !f.valid(f.token(made)) || !unsynced() {
+		t.Error("a token is synced")
+	}
+	if f.login(k); unsynced() {
+		t.Error("a change is not synced")
+	}
+	synced, setting := "2", "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous"
+	if pgtest.OnPostgres() {
+		synced, setting = "on", "SHOW synchronous_commit"
+	}
+	f.check(f.Write(f.ctx, func(tx *sqldb.Tx) error {
+		got, err := sqldb.Value[string](tx, setting)
+		if got != synced {
+			t.Errorf("the next transaction has %q", got)
+		}
+		return err
+	}))
 }

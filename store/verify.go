@@ -126,12 +126,13 @@ var invariants = []invariant{
 		'; its deliveries become ' || w.state || ', version ' || w.version_id || coalesce(' in lane ' || w.lane_id, '')
 		FROM event_sweeps w JOIN agent_events e ON e.id = w.event_id
 		WHERE w.state <> CASE e.state WHEN 'enabled' THEN 'pending' ELSE 'parked' END
-			OR w.version_id <> e.version_id OR w.lane_id IS DISTINCT FROM CASE e.state WHEN 'enabled' THEN e.lane_id END`,
+			OR w.version_id <> e.version_id
+			OR w.lane_id IS DISTINCT FROM CASE e.state WHEN 'enabled' THEN e.lane_id END`,
 	},
 	{
 		"a delivery, an attempt and an event have a version, which is of that event",
-		`SELECT what || ' ' || u.id || ': version ' || u.version_id || coalesce(' of event ' || v.event_id, ' is missing') ||
-		', and it is of event ' || u.event_id FROM (
+		`SELECT what || ' ' || u.id || ': version ' || u.version_id ||
+		coalesce(' of event ' || v.event_id, ' is missing') || ', and it is of event ' || u.event_id FROM (
 			SELECT 'delivery' AS what, id, event_id, version_id FROM deliveries
 			UNION ALL SELECT 'attempt', a.id, d.event_id, a.version_id FROM attempts a
 				JOIN deliveries d ON d.id = a.delivery_id

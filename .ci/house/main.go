@@ -27,7 +27,7 @@ var figures = []figure{
 	{"lines", "lines of more than 120 columns, with tabs of 4", 0, wideLines},
 	{"functions", "functions of more than 45 lines, except tests", 0, longFunctions},
 	{"files", "files of more than 400 lines, except tests", 0, longFiles},
-	{"store", "Go files directly in store, except tests", 40, filesIn("store")},
+	{"store", "Go files directly in store, except tests", 41, filesIn("store")},
 	{"server", "Go files directly in server, except tests", 20, filesIn("server")},
 	{"concepts", "concepts of a status change that store/doc.go lists", 29, concepts},
 	{"harness", "lines of server/{bench,crash,demo,lab}, except tests", 5410, linesIn(

@@ -50,6 +50,9 @@ type ServerInterface interface {
 	// PutLocalAgent Create or update a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id})
 	PutLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
+	// EraseLocalAgent Erase what is kept of a deleted local agent
+	// (POST /client/{client_id}/agent/local/{agent_id}/erase)
+	EraseLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
 	ListLocalAgentEvents(ctx echo.Context, clientID ClientID, agentID LocalAgentID, params ListLocalAgentEventsParams) error
@@ -101,6 +104,9 @@ type ServerInterface interface {
 	// PutRemoteAgent Create or update a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id})
 	PutRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
+	// EraseRemoteAgent Erase what is kept of a deleted remote agent
+	// (POST /client/{client_id}/agent/remote/{agent_id}/erase)
+	EraseRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
 	ListRemoteAgentEvents(ctx echo.Context, clientID ClientID, agentID RemoteAgentID, params ListRemoteAgentEventsParams) error
@@ -418,6 +424,30 @@ func (w *ServerInterfaceWrapper) PutLocalAgent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PutLocalAgent(ctx, clientID, agentID)
+	return err
+}
+
+// EraseLocalAgent converts echo context to params.
+func (w *ServerInterfaceWrapper) EraseLocalAgent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID LocalAgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.EraseLocalAgent(ctx, clientID, agentID)
 	return err
 }
 
@@ -961,6 +991,30 @@ func (w *ServerInterfaceWrapper) PutRemoteAgent(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PutRemoteAgent(ctx, clientID, agentID)
+	return err
+}
+
+// EraseRemoteAgent converts echo context to params.
+func (w *ServerInterfaceWrapper) EraseRemoteAgent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "client_id" -------------
+	var clientID ClientID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "client_id", ctx.Param("client_id"), &clientID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// ------------- Path parameter "agent_id" -------------
+	var agentID RemoteAgentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "agent_id", ctx.Param("agent_id"), &agentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter agent_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.EraseRemoteAgent(ctx, clientID, agentID)
 	return err
 }
 
@@ -1956,6 +2010,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.DeleteLocalAgent, options.OperationMiddlewares["deleteLocalAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.GetLocalAgent, options.OperationMiddlewares["getLocalAgent"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id", wrapper.PutLocalAgent, options.OperationMiddlewares["putLocalAgent"]...)
+	router.POST(options.BaseURL+"/client/:client_id/agent/local/:agent_id/erase", wrapper.EraseLocalAgent, options.OperationMiddlewares["eraseLocalAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status", wrapper.GetLocalAgentStatus, options.OperationMiddlewares["getLocalAgentStatus"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status", wrapper.PutLocalAgentStatus, options.OperationMiddlewares["putLocalAgentStatus"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/local/:agent_id/status_change/", wrapper.ListLocalAgentStatusChanges, options.OperationMiddlewares["listLocalAgentStatusChanges"]...)
@@ -1973,6 +2028,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.DeleteRemoteAgent, options.OperationMiddlewares["deleteRemoteAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.GetRemoteAgent, options.OperationMiddlewares["getRemoteAgent"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id", wrapper.PutRemoteAgent, options.OperationMiddlewares["putRemoteAgent"]...)
+	router.POST(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/erase", wrapper.EraseRemoteAgent, options.OperationMiddlewares["eraseRemoteAgent"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status", wrapper.GetRemoteAgentStatus, options.OperationMiddlewares["getRemoteAgentStatus"]...)
 	router.PUT(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status", wrapper.PutRemoteAgentStatus, options.OperationMiddlewares["putRemoteAgentStatus"]...)
 	router.GET(options.BaseURL+"/client/:client_id/agent/remote/:agent_id/status_change/", wrapper.ListRemoteAgentStatusChanges, options.OperationMiddlewares["listRemoteAgentStatusChanges"]...)
@@ -2858,9 +2914,13 @@ func SendRemoteAgentEventByPostCallbackHandler(si CallbackReceiverInterface, mid
 	return h
 }
 
+type AgentErasureJSONResponse AgentErasure
+
 type AgentEventJSONResponse AgentEvent
 
 type AgentEventStateJSONResponse AgentEventState
+
+type AgentEventStateSetJSONResponse AgentEventState
 
 type AgentLimitExceededResponseHeaders struct {
 	XRequestID string
@@ -2869,6 +2929,15 @@ type AgentLimitExceededJSONResponse struct {
 	Body ErrorResponse
 
 	Headers AgentLimitExceededResponseHeaders
+}
+
+type AgentNotErasedResponseHeaders struct {
+	XRequestID string
+}
+type AgentNotErasedJSONResponse struct {
+	Body ErrorResponse
+
+	Headers AgentNotErasedResponseHeaders
 }
 
 type AgentNotFoundResponseHeaders struct {
@@ -2891,6 +2960,8 @@ type AgentStatusChangesJSONResponse struct {
 	Headers AgentStatusChangesResponseHeaders
 }
 
+type AgentStatusSetJSONResponse AgentStatus
+
 type ApplicationNotFoundResponseHeaders struct {
 	XRequestID string
 }
@@ -2912,6 +2983,8 @@ type BadRequestJSONResponse struct {
 type ClientJSONResponse ClientAccount
 
 type ClientLimitsJSONResponse ClientLimits
+
+type ClientLimitsSetJSONResponse ClientLimits
 
 type ClientNotFoundResponseHeaders struct {
 	XRequestID string
@@ -3096,6 +3169,8 @@ type RequestTimeoutJSONResponse struct {
 }
 
 type SecretJSONResponse Secret
+
+type SecretRolledBackJSONResponse Secret
 
 type StatusChangesResponseHeaders struct {
 	AgenteventsEpoch string
@@ -4854,6 +4929,166 @@ func (response PutLocalAgent503JSONResponse) VisitPutLocalAgentResponse(w http.R
 	return err
 }
 
+type EraseLocalAgentRequestObject struct {
+	ClientID ClientID     `json:"client_id"`
+	AgentID  LocalAgentID `json:"agent_id"`
+}
+
+type EraseLocalAgentResponseObject interface {
+	VisitEraseLocalAgentResponse(w http.ResponseWriter) error
+}
+
+type EraseLocalAgent200JSONResponse struct{ AgentErasureJSONResponse }
+
+func (response EraseLocalAgent200JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response EraseLocalAgent400JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response EraseLocalAgent401JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response EraseLocalAgent403JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent404JSONResponse struct{ AgentNotFoundJSONResponse }
+
+func (response EraseLocalAgent404JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent409JSONResponse struct{ AgentNotErasedJSONResponse }
+
+func (response EraseLocalAgent409JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response EraseLocalAgent414JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response EraseLocalAgent431JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response EraseLocalAgent500JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseLocalAgent503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response EraseLocalAgent503JSONResponse) VisitEraseLocalAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListLocalAgentEventsRequestObject struct {
 	ClientID ClientID     `json:"client_id"`
 	AgentID  LocalAgentID `json:"agent_id"`
@@ -5989,7 +6224,7 @@ type PutLocalAgentEventStateResponseObject interface {
 	VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error
 }
 
-type PutLocalAgentEventState200JSONResponse struct{ AgentEventStateJSONResponse }
+type PutLocalAgentEventState200JSONResponse struct{ AgentEventStateSetJSONResponse }
 
 func (response PutLocalAgentEventState200JSONResponse) VisitPutLocalAgentEventStateResponse(w http.ResponseWriter) error {
 
@@ -6695,7 +6930,7 @@ type PutLocalAgentStatusResponseObject interface {
 	VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error
 }
 
-type PutLocalAgentStatus200JSONResponse struct{ AgentStatusJSONResponse }
+type PutLocalAgentStatus200JSONResponse struct{ AgentStatusSetJSONResponse }
 
 func (response PutLocalAgentStatus200JSONResponse) VisitPutLocalAgentStatusResponse(w http.ResponseWriter) error {
 
@@ -8046,6 +8281,166 @@ func (response PutRemoteAgent503JSONResponse) VisitPutRemoteAgentResponse(w http
 	return err
 }
 
+type EraseRemoteAgentRequestObject struct {
+	ClientID ClientID      `json:"client_id"`
+	AgentID  RemoteAgentID `json:"agent_id"`
+}
+
+type EraseRemoteAgentResponseObject interface {
+	VisitEraseRemoteAgentResponse(w http.ResponseWriter) error
+}
+
+type EraseRemoteAgent200JSONResponse struct{ AgentErasureJSONResponse }
+
+func (response EraseRemoteAgent200JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response EraseRemoteAgent400JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response EraseRemoteAgent401JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response EraseRemoteAgent403JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent404JSONResponse struct{ AgentNotFoundJSONResponse }
+
+func (response EraseRemoteAgent404JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent409JSONResponse struct{ AgentNotErasedJSONResponse }
+
+func (response EraseRemoteAgent409JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent414JSONResponse struct{ URITooLongJSONResponse }
+
+func (response EraseRemoteAgent414JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(414)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent431JSONResponse struct{ HeaderTooLargeJSONResponse }
+
+func (response EraseRemoteAgent431JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(431)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent500JSONResponse struct{ InternalErrorJSONResponse }
+
+func (response EraseRemoteAgent500JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseRemoteAgent503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response EraseRemoteAgent503JSONResponse) VisitEraseRemoteAgentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Request-Id", fmt.Sprint(response.Headers.XRequestID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRemoteAgentEventsRequestObject struct {
 	ClientID ClientID      `json:"client_id"`
 	AgentID  RemoteAgentID `json:"agent_id"`
@@ -9181,7 +9576,7 @@ type PutRemoteAgentEventStateResponseObject interface {
 	VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error
 }
 
-type PutRemoteAgentEventState200JSONResponse struct{ AgentEventStateJSONResponse }
+type PutRemoteAgentEventState200JSONResponse struct{ AgentEventStateSetJSONResponse }
 
 func (response PutRemoteAgentEventState200JSONResponse) VisitPutRemoteAgentEventStateResponse(w http.ResponseWriter) error {
 
@@ -9887,7 +10282,7 @@ type PutRemoteAgentStatusResponseObject interface {
 	VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error
 }
 
-type PutRemoteAgentStatus200JSONResponse struct{ AgentStatusJSONResponse }
+type PutRemoteAgentStatus200JSONResponse struct{ AgentStatusSetJSONResponse }
 
 func (response PutRemoteAgentStatus200JSONResponse) VisitPutRemoteAgentStatusResponse(w http.ResponseWriter) error {
 
@@ -11919,7 +12314,7 @@ type PutLimitsResponseObject interface {
 	VisitPutLimitsResponse(w http.ResponseWriter) error
 }
 
-type PutLimits200JSONResponse struct{ ClientLimitsJSONResponse }
+type PutLimits200JSONResponse struct{ ClientLimitsSetJSONResponse }
 
 func (response PutLimits200JSONResponse) VisitPutLimitsResponse(w http.ResponseWriter) error {
 
@@ -12605,7 +13000,7 @@ type RollBackSecretResponseObject interface {
 	VisitRollBackSecretResponse(w http.ResponseWriter) error
 }
 
-type RollBackSecret200JSONResponse struct{ SecretJSONResponse }
+type RollBackSecret200JSONResponse struct{ SecretRolledBackJSONResponse }
 
 func (response RollBackSecret200JSONResponse) VisitRollBackSecretResponse(w http.ResponseWriter) error {
 
@@ -13703,6 +14098,9 @@ type StrictServerInterface interface {
 	// PutLocalAgent Create or update a local agent
 	// (PUT /client/{client_id}/agent/local/{agent_id})
 	PutLocalAgent(ctx context.Context, request PutLocalAgentRequestObject) (PutLocalAgentResponseObject, error)
+	// EraseLocalAgent Erase what is kept of a deleted local agent
+	// (POST /client/{client_id}/agent/local/{agent_id}/erase)
+	EraseLocalAgent(ctx context.Context, request EraseLocalAgentRequestObject) (EraseLocalAgentResponseObject, error)
 	// ListLocalAgentEvents List the events of a local agent
 	// (GET /client/{client_id}/agent/local/{agent_id}/event/)
 	ListLocalAgentEvents(ctx context.Context, request ListLocalAgentEventsRequestObject) (ListLocalAgentEventsResponseObject, error)
@@ -13754,6 +14152,9 @@ type StrictServerInterface interface {
 	// PutRemoteAgent Create or update a remote agent
 	// (PUT /client/{client_id}/agent/remote/{agent_id})
 	PutRemoteAgent(ctx context.Context, request PutRemoteAgentRequestObject) (PutRemoteAgentResponseObject, error)
+	// EraseRemoteAgent Erase what is kept of a deleted remote agent
+	// (POST /client/{client_id}/agent/remote/{agent_id}/erase)
+	EraseRemoteAgent(ctx context.Context, request EraseRemoteAgentRequestObject) (EraseRemoteAgentResponseObject, error)
 	// ListRemoteAgentEvents List the events of a remote agent
 	// (GET /client/{client_id}/agent/remote/{agent_id}/event/)
 	ListRemoteAgentEvents(ctx context.Context, request ListRemoteAgentEventsRequestObject) (ListRemoteAgentEventsResponseObject, error)
@@ -14154,6 +14555,32 @@ func (sh *strictHandler) PutLocalAgent(ctx echo.Context, clientID ClientID, agen
 		return err
 	} else if validResponse, ok := response.(PutLocalAgentResponseObject); ok {
 		return validResponse.VisitPutLocalAgentResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// EraseLocalAgent operation middleware
+func (sh *strictHandler) EraseLocalAgent(ctx echo.Context, clientID ClientID, agentID LocalAgentID) error {
+	var request EraseLocalAgentRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.EraseLocalAgent(ctx.Request().Context(), request.(EraseLocalAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EraseLocalAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(EraseLocalAgentResponseObject); ok {
+		return validResponse.VisitEraseLocalAgentResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -14744,6 +15171,32 @@ func (sh *strictHandler) PutRemoteAgent(ctx echo.Context, clientID ClientID, age
 		return err
 	} else if validResponse, ok := response.(PutRemoteAgentResponseObject); ok {
 		return validResponse.VisitPutRemoteAgentResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// EraseRemoteAgent operation middleware
+func (sh *strictHandler) EraseRemoteAgent(ctx echo.Context, clientID ClientID, agentID RemoteAgentID) error {
+	var request EraseRemoteAgentRequestObject
+
+	request.ClientID = clientID
+	request.AgentID = agentID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.EraseRemoteAgent(ctx.Request().Context(), request.(EraseRemoteAgentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EraseRemoteAgent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(EraseRemoteAgentResponseObject); ok {
+		return validResponse.VisitEraseRemoteAgentResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -15754,445 +16207,487 @@ func (sh *strictHandler) GetUser(ctx echo.Context) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P17c9s4lgcMfxWUdrZyGVqmZPnalZp1ru3tpJOxnU5Pt7ImLEISxxSgJkgrmryuej/N88GeT/IUzgFI",
-	"kCIlSpadm/aPnY5FgrgcnPv5nc+NnhiNBWc8lo2jz40hoz6L4D+f0d6QPRM8jkSo/u0z2YuCcRwI3jhq",
-	"nA8ZiZgcCy4ZGSUyJlzE5JIRGYuI+c2G02Cf6GgcssZRg4st+HPDacjekI2oGi+ejtVvMo4CPmjc3DiN",
-	"F2PRG85+Cv5MRJ/EQ0Yk+ythvMcIT0aXLJJNchITGdOpxJ/piJGEx0Gon46uWUQCqeYKEyP9SIwIJZe0",
-	"d5WM89M87B/s+e5B6+Cg09v393bnTNdpfNoa0zhmkZrh//3pbh3Srf7Hz629m7/BWl4y5r8O+NXsct6f",
-	"vjaL4exTTMZ0wBxCJfG6ievu9N6fvob/YD+RiIVPug31VLfhkYenL5+Rg/bBwaMmOQ4nasnjiEnGY4fI",
-	"QO2JGrPPmE+GVBIuCOOFg8AvbNNxsH3NolbT3e6FAePxdqu9LWMaJ/KiN6R8wLb/Qfsxi54cum5LvdTe",
-	"Y+oUnhS3qGymC7ZtILbUH7fkVTDeErArNNwai4DHLGoc9WkomdrBu9y9S7VrRHAYJ6QSx6m/Vz4Lg2sW",
-	"Tbf/ccn6ImJPOnut9l3uhehR3IA5+xGxcUin+UWUTx+f3N5ZcB9PacxeB6Mghv83++1TdRdlLMmYRWQo",
-	"kojEQxrDXPBbZESnZESv8jvbctX/2Z8e0U/BKBk1jtqtzn7nYGevs+80RgHHP7qOmZvalgGL8pM7ZSMa",
-	"cDXn6gnCvGjESMj6MQnUuQcSppyb2TonJVnJjp2xnuC+TDmUnoS6qDK/RwcVO7Szp35Ip9Eqnwau++T5",
-	"7AxO/Ixc4CGHTIZBb2ixyweShGJAeoLHNOCSxELkiWr/0mWt3u7lYX/P79CddqMw09eMD+Jh42iv45RR",
-	"FYuj6XEfCLxqf2JBJjRQ8kTdLnu6yMvHjMYFIdPKTWL+/nz48OE4iYeMx0GPxmx2HtavgeAEBmZIRfD9",
-	"v5JAyRLgKXv7u+6j/AY9ZTRi0dzbdeM0woBfgaQ9HjAeP4vUmtRFD+HfL64ZL6EgfIxQTtg18DA8TKpe",
-	"UZMQYxbBpE/8xlGjVzqo0xjTiI5YrCU9vHwRqBf+ZmR681L40//aDvyG08DLnD4A59Ac03jYzH5RC7LW",
-	"ccpGImbrXsjMqHe6kucsZPbmza4Bn5g3b784xj3M2Nql1adsD3Knc37F4nlb/IrF8yY7yL19fxM9A2Vp",
-	"wXQfSIJK1YJ568HuevZz6WLxPt8nRVjfWsNOz452p/N/Hci4wHJL5q+eyi0A2GDJAsKy4e5xAbhlz8As",
-	"qLMOPAiCdsTC9eRHv/NlFSXIbQ9mdrz7XMJdHE3l8He6sHfJXCnwfuzT+VJrnNybIMjNtYo9ndVkT+Pk",
-	"ngXBu2S+IKi11fcmC/KzXcNm36MsGI9DbUCg0mX9ocxUvRZXetuz56q0M3uomflnv613Fa9YPHcJqUSe",
-	"N/9BfpC7nfwz+BdaGnOnnhkj1gSMSYJjVtkk81ZTmGdxIcUpzuOAZoYkVA8hpdeb4By2uOT85vKNdIIR",
-	"PLXMDOdxk9pTxDuG/z3X7Kmai28PsPI0XrG4ag7mflRNYJC+epuvg/tpjr4cwu+LDmaQDnSbuZyxXsTm",
-	"7IQMBjzgAyLhuRpz0gOuPCelEVkXdq7OZD22aGZhcdhbTfA5OpeDuSqdnz5UZ3LWkLeaWsZL5s3NYlG1",
-	"ZmePeqvpWYxk3vxsDlVrgrlxbznDcUin8ycHT9SbFg52qxktsCFeijAUE7ytOeuhzgTnGxC1p/kuqeSp",
-	"lrZaNZFxcmu2qjT+CrZqTaAeZx0nt+as7xK9s2yOLqxPS/TJiPJpTWIfWyOvPL1TppnTG8qnZZquotol",
-	"GFiUG2/1aYkwfEp7V1VCSf0OYeEsKBiJOKcJ5uVVyUzzn7jFVGMas+qJxobklhOgkT3sCpPTUmT6ihmB",
-	"Mq2W7SZEWirH09cXzKJUs3caZuy5swV/TNGHXxGMsNRD8PYsduTXiT9Ys09/cGouEaZRd32Loy11F7hk",
-	"hOUeVphzu1esztBcxdIGs0N8hctSjJfN0ZXh0usbXnuhOOjXsNrFNLr4FL9K6ixOaj3nWD7qF19vSWzj",
-	"nMm52nbMZFwi7SuWHlZ94KtYevFU1r/28i988cXnfN7zyPwdTSQjIiIRk8lorsQZJ18pt8o7nde32q/0",
-	"TisSWyhizxj3Cc0R9JTEAlZs5aBVLD4u+cRXse7FUun2C//6pBYarQvP3LJtK5aXlA70laxv8dnWXeBX",
-	"dYIvg0jWC8T01ZNlEQ0laNYfmnGXC87AOhb5ynEJOpt00exXcPO4uV1dbNXifFI+sGhGd2rn5uf+MoiY",
-	"X98sz5KoJ4qzoVNP8bUglnqV1crpHS8LEy623W37wXShdbLFNOUP6lDNamkDqxB7bTvW2v8lpv8FWVOe",
-	"FGslmi1zRCumG6xyRvXN1GUO6esQIMVTGod0IavDcESNBcJgq/ED/MaCOadeZZh8mVtZ/740n079y3fL",
-	"pXGLXrGFG5/VcdzfNsMcb4rjVmTpv+XhlDAeg0kLdUJYyhD4ppiAM+ZDQRj7pLc8UC/+laDQ4HTEGkcN",
-	"eDWXJd8X0YjGmK2/12k4Wd1Dp33YOdzbbx/uzi3CWKaoBlZXpYDc3RrnFkgsPf8zXQ9XsQITrJsE8ZBQ",
-	"MoB8i6hYRdckJ30iRkEcM98hnoxpFHuoODIJP5pxzE7QWL/a5TRihAsSCj5gEbli49jRZKyrAwNJOi3X",
-	"AVZJ+iIi7m0IYk1nr9jqyfOXQVhN4bN+G5RWsJeaGJrkFItBJPGQVavPe5ULzLj5ykTfuv3Cz6djtsTS",
-	"KbfldCDJVcBLVh74C9YN07ZX/reI9RtHjf/azopQt/FXuZ1OtJiGVlbV9J4HfyWMBGlxUyEHLSvN6fRb",
-	"Pbe33z/o79GOv8cO+zuXbdry3d4hO+jvU7MAxT2t+edtH8VLsQSocRRHCau43jttxVBni0R32jd/a5SV",
-	"Rj2FcqcFzEiEPl5BrF4UnOUocjn2hAVWNa/c7SgPOW2t00Op5RAREe9/RswDrmGVFerHYnHFCsf7PyNW",
-	"foJ5QVjj8BRvtg7v4Z/HW3/Qrf+4W4fNi62Pn1vOXufm//c/I/ao/CiNiXQcx2w0jssLqJGFpjSLjzpY",
-	"otxKjwxrsguXCW2kLf3O3EXZJXILCuPMrDFlwz8um3cwSsMXuYwQhwScnL58RnZ2dg6RJEdBGAYSa/pq",
-	"LQdH8rdozRU12m5rf8vd3dpxz1u7R+7+0a7bdF33j4aT0bFPY7YVB0AZ1QdVUXyujonNKUBPi4kDXvQS",
-	"1loxjN0oX9yeu+PuUNZuXx4eHhzstebP/9rwy9I1qBdnfJWLZ6f+Z0vz7TrnAS9vhWIQ8EaZbsM+xYzL",
-	"4DJkW4wrOvyz8Er6L5HEjY/2AmtxDnvvbbov4Qi22j5vccvwQ3u+VWr+CYck2dQ28dQHPYeIeMiiSSAZ",
-	"oUBRtQ4oMgZB2WGogefSTLXyeD5L6aWXHuAXAkncVenffKQefR26bstZSim0l3vOygzHk5mJVx8JeReJ",
-	"HpNSCdZhwAdqQ3itdaoPrHpMH9jlUIirpS6Ak8FhKOHJYF1aWlROeIIf2lpwI7Kpj+Tgov3z67cnuz+f",
-	"/uv1b693/2ifnrx7+uzns/bb9+eoytoCdRRw889WjRWfBQNO46RcJcLsJ/iZXE4Jo72hyYMC+0T9Kh3b",
-	"yQlOAYdIpqzcmPnqNTmmPSaPiHfdcjxCua+03Z/fHD/bOvv5eKu9u0cC3uWXVLK9TpOc65wr5pOYfQLK",
-	"97JN85zsX0reyJiOxjiomoWytEGdJu/enp0TrdKAQoZ/fvXi3Onyf4tAjQ8C1BexXHha6TbUPLTrlvP3",
-	"073/nfy+fbYd/PW//+yf/tU74b+Nzv73TfLyxS/u/oerd4fP/xp2Xm9ffRo8aSx9bOdm7fO1h1TfCTjR",
-	"SoLGMWkd7rsLl53ucE3lp3O419rdO9h3l2cgdXUDzSgDTjwwZT1AJglQUcd1EO/Y4gowsNckJwMO4DTq",
-	"0EUSm9ertPZZpaESi+Y2DgZQKZY0kgNdL1luhhDKp2QkIla5susvbSC/QA1F2ZmyYs0ml5aD8YVnLxlh",
-	"5k3pEBqTkZAxabuuMpTHTOOipP41EgsiGfeJVKyZhshbLiPau2Jxl6slS+KlQ14E/p/uxye7GovH/nPr",
-	"45M9ZDL5xz8+2fXIiGkzUUkCh4xZ1FP6FeM94TNf8SAuYlSWxqHwmblApWdjjZ47nyBmI7mWg7qBV05w",
-	"vLab3UYaRaDmLDxHNf0bpyHjKfA6NaOGhmM6i2lUIv8/DFlkQSeB80uSoG8uoWLy2jfWJJ6yvmXskYc+",
-	"69MkjB8dGeubEfwtjaVptJArNo6bXe6hEPKOUh9aIfjWJG8SCRBa+muFOQyCa0vXKJwNzLq2byXbDUXx",
-	"Jz4bjUXMeG/6C5tW6hhXbJpe8RQ7BnQLZLGEkvfvT56Th35E+/FWwOL+1jCOx3QcbAXZJ7au2HQLeeEj",
-	"cC1y0eWpr5BGUXDNfEdjvOSQX9J9Bq3mik2b5KWISLsDGDrS0ngsd42jHnSIUv3hjigh3OWDQowDv+7A",
-	"E0a1CyTB8jSfxJOgx7T019/WHlUOKiIOLyIU8bA//UQaId5pt5td3uUvokhEkqC/NNZAafjNK4YVH5Rg",
-	"Gq6fejqiXPxevetHYjxWtPhCaTwGCyfdpZ5IeCy7nA5owE1NCY11eQIu4q9EqFfU5Uj1RnVoDvG6jV9e",
-	"/Kvb8JxMbVEf9X558a8CN8GhtFQbUvVJw/R2dxVNR7QXM3UuAe+Fia/2VH0YVzKi0ZXEE6G9KxlSOWTV",
-	"qo5FoluKRit8Nu3d3fnKynL4Y6WgV2+QpVlGkXbM5Z3oNAzhtCIWJxEvYhUpzlZ2jeGMGqXAT4ia5a5N",
-	"zmVx43oOVXAA05FAo2dBjVe20p29cofqoIY37vbixKxTazI11pn6RhZ4DyxF5Y4X8I4O2O1oseW6ayG/",
-	"tdGeFQ5fifgWFPClC93/wrSH67wN8bW/MPGhE6vW5EvgB8uvThaHXqfb7SyojoJaRgpIZE8L9gsae0pV",
-	"V1I2C/Eqw9IhMukNAVey4GJ2j1z3j0rLDOzXcuOl2g29zNWBnOG6FpkBOoSagzmqY1w/LJe6DuEtNaP3",
-	"PA7CVTY+BffTe54pwHgYHmxm5VYDhuJdbvUHGsSLIQqVBkyNzh/AVYgg5s2VcThlcZ4Xu01ybGBpE65U",
-	"p1BQH4AyKZcTFhFGozBgUdWy1UfLWfSOu6bw+I26l6gSZ/iEaTZUT/BY/6elmm7/W2Iqanr5P2s2ZSy4",
-	"nJs/8BtHrV01YRYPhd84arx6cd5wGkkUKvUvjsfyaHtbihEbChk3e2K03ReRz8JtORST5ng4VlbdEpFk",
-	"nD6srcSJg3zXhMfzGf/11xsxCn9sIDvsMUhHwmNlPum0XPJKcLhryKzmha/wWh41/EDSy5D5q6zXXNLS",
-	"RZcVImU4U6MgfvGpx5ivePMymzBiUtJBFnIlrTZQ95BeMwJKrJHbSvkfUol//Im8enFOyuFqQS3ZJurk",
-	"JeSnhqaAWmpAIC3T4e8XzMy79o6BZXaqSb5qv1AJURebTTLrSC9SrUP9czSjkeFi1W22sLV/39IQrVsn",
-	"ftXk9OPbGZjrTZrA8auIX4qEr3w0FpPKAcq0dvbVnNOTm91iLuKLPnz6LnbXTjAh+Zi/L5jM5zOscT8z",
-	"YKn6u4n7kW3PNQ1CdVMbTkOHsY1So/95AbJpzpX3LeCPlsnklCKJepiDEqjjSEN2LTgbNRdk20uxB73g",
-	"eYdh4Wjlt8nCiqi7W39+1puQz3UF63DOPlppQ0cNoNNG/d3MVI35zxW2eTxEFq3Freu6j93Dzv8o7WHE",
-	"mlHScBoi9LP5hmKgZiOSOHc6h67butGDS9iAXJpoZ7/VsjJHU2aPf2D5RF4QlCKJewKm1A/wgZy4wTzk",
-	"QOpUGaVSQe6U8zk3UMseCO5yjcEYBkJhRIfkIvQ3H28+2oRX0JVyiCFOLg4H+o1xHNekV6Q8RY45t/Ac",
-	"AWd/XSlqnLDROJ4SeLHARAzg/DzmAc/kwJv7pcUXZWPAK9slxRo3hQy3dXJ323u4IPftspr1W+lvdyYA",
-	"7DKle+H8T6mv/7KkWgt+XLjT/YCFSnnVWqxjHcLIOPMhRHQEwV0I/DbUjckdlo1trtZ5TcNg3dtrPpFu",
-	"5ojGPZ006IteMoL0Bg/X5hHF/STG1GGN69v1LOG6/o5fhqJ3peQpSDq0HhpAoppLnwJ3rr9lOInjHjjL",
-	"q7Yscyill71XDShYfeOrUAhvnNx4+bqmesNZ7xRGK9Tg1BvOfikdrwist2io3PPpKDlcvEVDZA/b72cQ",
-	"TDXe1w/b72d4OjXe1w+n75chxy0aZuad3Gh5mLc6Y1lv5EYqoLLVGcp+JTdWEUKtzmC5dwqjpXBn9QbC",
-	"x3NjzCiddUbKv5SOl0MSWzRO9rD9fn0qzB6237eRu2qMkD6ejjEDr7VolPwL2TgzeFgLB8q/YY2Uh6ta",
-	"PI71/I0NR2e2dkkrTP0Hxi4wTOY0EqnERXvXvTFWBLuefdA812m7N5k2XhzNeq7l7t6g05rJWF6MWXQx",
-	"FEk084Z5obW/s3NjFKmLzAQqH77dOXBvlpRhhsLKRZiGpNPOiiAiiWRgzuHL61Q0jeK4YyuOOuv+rnTG",
-	"O1YQnwneD4Pe7dXDIK8aKuOMXjFe0ATzjpi9nDaOS5OEhhGj/jS3x2aW693bwCdmnk5BIV/k7CIPvTJ/",
-	"nPdofUeTF55LuCFKnQ8FD4NOTEQvzN24G1Kzfo6PnH0aBxGThRFbMyNm/oSQyviCZhUn6HqGnElIRhjS",
-	"64APSJhwSB/0E6wuvVBGeKvd3HUaeJTGuRQtWFD7D4sQd90dp3HNIh9uTCNicQTSpuDh5+xTOseqsXeb",
-	"rTYsLTL6g1v0rWQO8jHjPoZ2lggeOCaNFMthF+Qxz/NxZJS4on8jcwPUc2v41gfv0KWxhDfDXkE0U6Zd",
-	"/XKhpPsmVzfV67FxvGzwYXO7N7d7+du9bOx7wc2cmtznQBI9fbipYxpdYVan0slSH+uYKu0v52bwy4FW",
-	"q29SGTJr7jo9ZzHFKP0Slym9KH9+FcT2Ma+ib+765q6vctcjy+eL31H/Q7Z+hwj01s/kQVbRc0Tmj/eA",
-	"bA3I1taYxsMtKrcCSR7UmfQ/7JjXkzTihcn9GSE/ATLWKf9WlOoJHQf2s4H/pLWzVywN4HTEnriu+9/t",
-	"Y/ew898dNw1hPVAUQ2NaAJ5p7ew1lg/HlUYp87MoDaPd5BQVq/KszhmunDXyhXdezX1Cg1h3q80F3fRN",
-	"MmlRysjq0yA0KeJpx2PBweT2EyhaUOwFM6HmXL+bpUWclhcLBB24Eswr63QmpJWYnf1WuzIslYZP78q/",
-	"kOEH3UtASsPM3l3qjW5ll8u8WUviDd6RO02/Weh7yNr0rfE01knUqPG1dltqtvOcPfb+4s7eFYFb6GWB",
-	"xNk4Vsb1PZL9+dJh2EXqWZn2JK7WrixBlVqmLGUZHDeoz+3W0TiKleJHJI4S9uBb1UbcUomoFlaherh3",
-	"pnhA3X1e15gpy09L8L9dLaR6x5cQ/hYqskzCyrh4HisB8rqVbIjgpaaptoRM1+Uc51hl3TjsH+z57kHr",
-	"4KDT2/f3dhvFdIkCMEVWUhcPhYSUVqzKLuKnHGn8CqVeTSjMGGrwEHCHQiVaMgZbXXFDXdsnOPtpQXkn",
-	"QJy13R3MDWMyvshMHPV3i5/3GfMv1IeBy6yRnT+rQmgjswBt5KEH84ijhPeUres9Sn38+qVLpp6HNHez",
-	"EbipBniqy3tJFIGU4MwhHvzqmZHTFXqP0qLZdFOgnHXBjorIsbPpu5zDZ6D0jFGZLg5eyunGPcpB42mS",
-	"p2yAtfeRhshCZLsnuoZ3fRLspYguA99nfFU1gfYAVcRnPIBsvIwLwg8X+oe7y7hSahUXBD/XhI2KE5ke",
-	"FBoqR8TLzccjDwXUw2sCsWpWOUHsSmFKQ+G9Rw7xEsmiC53Q45GHln4RSKL/nj6nP6eYofrmVL8QsmsW",
-	"AvhGxKh/oSbhPXK63KPj8eJ3ejQML+g40DWuHg1Dj+ii5iBi/hrDVD/Dn8+FeE2jAbuFEmnqbFN13tTa",
-	"tlwXM7TkHSWMhQFnaDDgEgnq92SnTX4Jnhq2EaFbaoQFPZTDvPSccXrr29R8vfopw+D56ltbKC4G0QDV",
-	"21Dao2lbb8dP6hdCCWcTqAKH+ncKOBcT84x9f63C94srNr2IcLbrPaplFrDGY+AxizgNYYqr7n+gByEQ",
-	"NV/zvugyK/SiNMmJMmDFIDUhffBxSF2GFQ/zxYxr3q18dt/KVQa5bPMaXjZdabWzV1pz5B5iPSOaTLU3",
-	"3846nFNAkAtpwF+KSYtpTVl1ZOO4+j2T2lPs8VZjwJlXzFi5tlw1Bso/XzpKVluyzFimQEOPWNJ3qc6Q",
-	"pa+Vj7lEmt3xorfNF2a6+i8YM/986Si1d7PsrcJNhP1A2vK/78pG6yKyuW0Rqzd1TjtFU+dS3qpvwZAl",
-	"L1WPlxZlLj2oLoXUI89rY7Zg6MpXzdhzWmUtGLrqTTNyRaOmBaOWvWVGrGwEtGDM8veABn8V7yJ2HYhE",
-	"Zgmht3Nha9tkrIfNg/zFQRgaqD8p7OrrrHtrLCCPDex7Wznj4sIMeiHTnNY1KSC/WhNQJuklI5EIQ4aA",
-	"N0dlK4JlpBBp5KE3O0HLUM91qO1ytUs6O5BcMsbtr5GHnnnwAjL6LtRf15mP96uIX/BbBCzsgE8LsyKi",
-	"K+YfkSCGMnulpcVBmM+cYBwqo2FH+qDKTYaMwzNxMAIyENjWwTry+ILx9Ucn0vmnUzfIqAAOnM6rOPf1",
-	"ncCpupDBKIhvZwzpa6fszJG6M5ad6bqu0YsVlQLqlr23EY3ZvcWAwL6hYahdj3pWJpKhpga4C7Yjw4uF",
-	"uBhRPr2I1cOeQ2IhsDt2sU8jjViXB5yMIzGImJRHpC+SKB3ewiff60Deaxg2yds+2es4dsQkRSyDLQyF",
-	"ZBhG034vwaHjEtWPd7mBf6Q8zSFSrIOGEzqVCBcoOIOFBXF+SWYL7FXltyWdlTLUA97lZnEFGjxlcTTd",
-	"Slt/zCfBOJrikzeOIl5Dg1spYNHc183j+HRhiFM2ogHXkfJaw2RvzAwlWbzEMJKZ2ax8G/PlV8vaeyYe",
-	"1fj7Pnl40Go/Ijs7e1ud9lanPRspydmESv3cX6exl6sJW8HaK2uoVMvcm3kxb+/VLnA7Ln/HstWWG6rw",
-	"Qvk4yxh9s6/ZFlpxG+raZrPvVYy6iuFX+bplsy23q4UXysdZxvgr2dXCxfzRzb/lbua8dvOWwbbCoGVv",
-	"zRlxCRuw/FXbCKxs6FzDCix/1zIDV5155au2IbjCRpe+ljcFVxi14sWbDD5uuctVmX57YMsvp+FDgBnS",
-	"L/opHloFsJL9nsk2RbdwRfrcfkFWqmu9Y1U3QHHf4YHTkFfBeAzFe9nIExFdYR5rLGIamvrCuvIWtqwy",
-	"KoMge+nerlYnsdnjhXsMthumB1Duk0kQhsqG79EoCphPRFIMDrwW88EA0nob81yu5iaa7Q44r3Am/7B1",
-	"19aZsKY3olOZnKaRHO8qO830nryXLDSrVH0ZVKPv8yLNqXfT+7RisZsh2HqlbpH51h3WudW5b3a/VE0s",
-	"QDvnwYgps+sW/hZADPcD7JGA6OcA2xksA2dS6zaVfWkSxMOAk5ZLrC5d67lPq3h/jbNTkeVQst7Fs/bL",
-	"3+TTf54MI9l7Ngz/efLmt79f7sqzf8mxuNwXz63fnzSc9P2LmVsyW2ujHb7mS2/6v/zzMDp49cu//orO",
-	"J/9+/+75wcnrd3+ciPZr+pqeTbLfxRMAcBzwgA+0VxZLpG4z4o0z8/6Sa1+45JuPtenJhmYoCavj2rXX",
-	"GuHhboMM9+PgwdWGSiOXU0JlD+uhZlrO1WW29wGaNtPNZhGbwIcAX38xz37JmK/59o3TOBdXy6bYmWQw",
-	"fLPhvr5qfxjty9+nfxweXz7zX/RfDU/+/Uv4hr8d/zOyKvUC3jja2VPiWvYE7loYgoy8YtxQ4FNGI7ZE",
-	"0grOvyqr1jSztDb3Ge0N2dYzweNIhIv2Ch42z2b7dYqtKFbAsID0HMAiu0DdS+2P+uEiP/squDm7K6ku",
-	"YQpMrKuY07v8AMvtOiYpzdt6G4RNLzvDvVCqFI8DGmKu8SQSfLA+UQkzPB9GIo7DVU+qLPhScVwmPIA6",
-	"ZX718icSR1MCzUNISLEds3VSS767rkOaiWikKJc2vUAaN/7V9yMmJaZKmiq6slfSAc3KuhzWtM6gyO3I",
-	"Yg25o6D5zWaO7u0cdMjlNGbyLjTNAPc0VJNf81V5z2UyHosovi1byxI2K/gaeYZjb51Px4wYSEf7K5+2",
-	"JpPJVl9Eo60kCnVfrZmKhRWHWSOPM2cCyj90/lnnodwZjbqdg939vW+PSsUbyqdFvMDbp8G0XNcmG2kh",
-	"TZgwcxVu65ctzrQnvfZ9XsF1Y29xyzWOhjzklpL0NCYTEV39RKi80pINcjmyxn8jrNQOeCCH+doNKzaf",
-	"whre556bRVl5DGvf+jNj/66DuneNSZk1cHWy9AksD4pTJpErymLcl+qwqqxfGIdnhUJpalYgyVhI6Ehd",
-	"enbGwL/nsyva2NBrTe8bkepUJ2Y9egdkLMbSvLe+c35/eqLYu8A0jFW5+/vT17PM/aB12L4Tzq6+prY2",
-	"q0Y5cNJvrXFrOE3ioYiC/6yecpUbY727gLp5IMkokBIwiBJ+xcWEOwStXOiwELFrcTWTh/bhw4et40Rd",
-	"mVgtgy3amQ8fPuQev53i+55nTp9bEB0Wehqdx4zoZEbKunMAaUwvqZz9JN5eXeWYXgNI0hxRn6GThYxp",
-	"BKX4QawLH1OLdESvmEwbxXb56aLemF6hIshz8Kipn3Zw170vZ5PksGjm4jKR6jUo9NR1NMCtZiwxS7rk",
-	"+2dOqHEj+V+BMWXZDG+YH9BzcOGsTlwLNXoYYb0ENlIThy4MJqPP1urT9a2Lw6WTR0cfeNJes2sWlnfC",
-	"1jWsWGepVD5u70eTnDFGcBDTETvgcST8pAe/KyOMJ6PG0Z/a1WbKNLE5BVZ5Nj5a3eXsJwo9yZ1Cz6r8",
-	"bI9BQphyYzWKrpWDhEy9vTlHqFmPSXQbR2LMoljDj9rpQJ/V7N/2wbE9N3eHTzEnA7p0fHQan7ZE5KsL",
-	"0dERvFVaVe6WNjdfoVu2nkvbQjlYYmWajN7gm7nV7dzoXKjPFYI7fyy55dUFBLM7wrqdg7IecHo2rZsb",
-	"uwfhnzA1x+D16p4O1vF+TMcSl/9miLlbzCUrozfOJvq4yFuoxsSaWEzFxd7vju59D2FtxT+Bq9KRzvtV",
-	"S14P5VWQ3c4KRz3nnNvZOdcdC/ulvT99nR+p4oyWP57nGnekXHIj4dGsb9uAxdC7GO4aNOEjSEAgrqX2",
-	"ogALBgGvS6C50N1yrthUzp5YFuxaeL//SlhiJddm1wCB2iwqb7lzaLyj/ntM45hF6jP/96e7dfjxc8tp",
-	"uTd/S/Ms04zjsu3JzJJi89UmeRcxqHBQ7NPL4nOefiw/8dJs5mX7N+tl7d0UQ4VLMKhcWmie2PJRxmXH",
-	"nL1X7ZtiSHFZEXGG783c1mL5b9nR9ZMwhGYu5vQs3Kk5hwdP5c+uLPC54tHtFm907hxzB1DYOye7P/Pv",
-	"eppqOafvIeWZCM1fUoPLV3z9w3BKcv2xNHYrOb6EfQxMXYZV3ZPt4MKukMXtrNxARVOyvN/teTBCrxX4",
-	"BbPJDgAex+4Fm01sTjB8uZaq+vuNAqFKcxhL0j3mvM6VBWnzWtiNGjSB2aowGd8PsAHqO+vwdYehKrKJ",
-	"BZGshGLkvNTeisacv9EwwRa6syuqsRJ8vSaJE0+TpHdUqHOCArUm8UyfUe+ojMTRtAti2eWF13W1m6W+",
-	"6y81nKx3aU5tz36fo7Vn51TC1FB5staHwluXWaoD+vrUrDqtd+9AHVvys2tQ25b8Ilzpclr/tVSsvYwY",
-	"IzGgPfVJS93I9u6ustMi2otZhJ2mRRKTHuZCWD8tlmgpv1MfWCjhbK3q/7rdT6671e1+avW73U/7/Y+P",
-	"/1ZJ4lkhS2UGjmVxZgCwrN9nvbgEpKRMyVy3XpR2NZ0Viwz7Qw6DtBbTuH5Sh1OS333sjKp351KIkFGe",
-	"1xHymV2lcs7UNVr4YZiVkIm6RDbJU9NoXDu99AsYW4hnBCZiX06o7HKdM3Z/4rJzk28DW1z2r6kqbrFh",
-	"jYFmb37JvFsLu4PrOezficYKOkuaDldK+Pk0t7qn+5rGLEoT5+DaTPUZgp91AHsBzh3Z7HI36zufJ4fi",
-	"Zs36UWrtnlZ4Qlbznky0V1WEsDSMkHB903Nz0pyz+s7sLdCrC6p0ehq5m5bdc7OOHEVWKia5ZMMSF0je",
-	"n1ZAjSwxlK1+wbVoL5/sWORdLC2dLMsyhymkzW41SHKKLGhoCXgZb5IXkAyJur76Kxec1c7JhPvxVrfg",
-	"LeZkFq5LBH5+tpQGoN9YUeco0I8+g3T7Fhy+hg2ds8nqegrOCONxND1KAw8QnsDeo54JfsAjGqazbzpk",
-	"rOxLwTOkI8EHVjHJA2k6VtmNx/OMYGdv/S7V9XoYgL4NCFtN5TQfbliFWDo3Wbi89hpm1IvbUmjOVbDY",
-	"N4DfXskGTDlYlQm4otKVTUvbgxVql9aC6o2KbNA/jlc3PlbTAIriv0TKw4954Q5RSDEK4lgZaB4dBwDO",
-	"at2ZeYKt1mmfxGx0uxN3MqFVEQf6xvnRekl3Z1U+V83kvsBN2P3KbkKnHgN0lrohCzxJeWO0Sbw0scE7",
-	"Igg4FQvj2YS4nTSp2DqI0SReVhYDL8GzgOpc/oIdDbYKgKzimpxLyX6m3OI28f7ZJaorZi/wiAgOGrhx",
-	"r5sTevf0d/LQA9e4huHCB0USy8BPzZaHHoY+EF7LrMJUK+Fv1onMmoVzaVOth0/vIxi/OMyu5qx36TJk",
-	"W/XC97b1ay9DL2x578g6CZJw0eWVBFmD3Kq2pJKGc9sxw1CzPfli9Jsu2lBwrQXPkvvMQpHHwwpNC6Fa",
-	"UZus+xDxdMcw74jorkqA3W/luxIP/dPWE7NAcl1u4jXES0umvSPSE7wfRCPmk8spsaM3TeJhUQmQTh8d",
-	"5CKCNJx0AFPG2yRej/IeC/F58KHjl5Vx4wOiit8kkOREaD7hRD+n9I4smbHtuiThJuM41w9UilGWlyyH",
-	"YoJtn7tcaQwsMplfkG82EiO4Pb/aucwGsE77SALMUe2LMBQT7cwr8ZZk5em1iCPr84aHk3kY4L/TwdJt",
-	"K9JPnl6Qhmx5W05BqbileWdEE+XsEWpcx+9OHIT1xtURSibskgAP7tOeehpKQr0jdVhiNKLc73I/wCwi",
-	"wTP17oEk8GSBdyzBSOFRLEAt7EBOu7DWv0zY815iQgujPhVrLw8izTCRmWhathfVHNOkeFk7YYE46cWi",
-	"hn7JemLEpC1i7KdRegTpc11uy5XCwedwouoRQO4V+6ul9GBxVCyJeJlCTZQF0cJY12akqDL1DZrz4Yw1",
-	"k0bBgb2EOslA3q31srMub0q1XK2zwJJsj8W7pmmvMGjWxuzu0vo6c/IHIEdkwiJyKRLcAC+rnPccEvBe",
-	"mMjgmtlZD1YFL5+fXGCDm6weLVnBipOLWGPq77WY2ZD66xF0deSbZelqMIeyySbjcfXhsE+rH87+Fzqc",
-	"vdkAcH7gHC8z7M2OdJfu08/n5+8IRtCbxHv14lzzdcj1C2RZYl+TeO/enp0jR9cldVmOX27jENSvFhHg",
-	"o2rgItMuxOudhlUwWBJCyZlwR7mi9LQc+vjdSQkbBzNrOeZoW2ZFt46NpLE4/yhX0U8lWRRTzeOUrimm",
-	"Ws8pZ1nIudl1+q2e29vvH/T3aMffY4f9ncs2bflu75Ad9PdpPlFgpz0v47gkG5Nu9T9+3mljOmZ1Lp+d",
-	"xlc51Wenb5bLJCv4k8B5BHNwDN3kDrzUlZRNJkuBXsrRytmkuKQqEp5LuHl/gtnKua9kX4V0k+J+5Ldi",
-	"wep/XfbsnNrJKniu95Cekk0uQ3Cax4gyrzjWKlolycoA5QRahAneY3fLmDrfHmPa3TCmyulAGkUFAWKy",
-	"iPrtiLTaBySi3BcjchnExQwv2rps93b8Dtvt77n7rYP24Q7tXO729vx9dtA/XGJ72vO3p4yLpkg3y7LT",
-	"rHFtft1vedYlPO8Jm71ZuuNt2dZdskHAobo4zSPDQDDoOQ6hMufsQodQEGMVY86xbLXfy3AZJWPq6dxB",
-	"TLA2Ykiv1WfDhPeG+b3vuId7c3Z//6bQtre0ikM/kJKi3qqAk1EQhoEFcZeZVtD+N7vJIkEnbUmuj66Q",
-	"KIZJTeC9mOqjWA047wArKK+OZzsOfEeouRSTsnNHkML2wbFmsH1yqV3cW1c1V1lpovqxsPOmg2dKpw+k",
-	"eXCYFYdiQm7Oij64yVoyLy5ISb8GLvvWaklvrZt86+ca4iPt1z+gvE6GYHstQqOdy7uosHuyKIlNbbNG",
-	"4YSWWIW77k7dXVNCN45oj41pVFpqeZ61rvSsBz20ttXnYUIPP+w8I+fqdyys/RQ/sidrlxTDKH4xk3er",
-	"c9k/bPd3dvf3L3c6Pt2jOz122D70Xeayzv7O3pbr9t29fUrdS3roti/3t9xW/vLMFUctd1Hd4mLSN7AE",
-	"M3S/oMBRhP7ShY2HN1ZT8rp3/Tf9Qk6vminWSfmgdV3y3Dn7dJl4yyLydZJ6deTl3dPfH0jSC0XvykkB",
-	"JHbJKOBJzCShisbMm1iu/kBafVKslE/tmu9y6J9kMoFFZD8TUmgIA6nBg+CacQtvLOuRbzI4dX8qnZtt",
-	"UrVTFg/9bz1IpfTy4X17srg2VJ/UgtJRUlA6zq4xghOutXxHnQgknxz3eiIpL5c2jX3TOOKswqE7985L",
-	"emUVDWke5CDZMIJgcv7I88wZp0ykgBdisQuTYnfqKtmmqQ+VMhjwLOinl2uVXxaqFvc6y6jVx1t/0K3/",
-	"uFuHzYutj59bzl5nGfUaJ1lUJyw4mVkf3ymUN9zeKWBOuPROwwTSpj9F+gHsKRMtIoksMQXD8nfPZ9Bx",
-	"8uLddee6xtutzn7nYGevs7+MHmDwMktwe3TLcz0VchLrdsioMuM69aHgP5TIAn96QWZ12u7KKeYz54Ob",
-	"pye+4HxWTH7E1VTlPq52ervrO71aqTM383emQqGCtWHGSdpBC7lzEJXTMjU9b2qmqFmXp1y7xs0XOsFD",
-	"OqaKl/umGjsWA2CzzfLUPnZ9VzPCcJWjm6CZ9MXS6bSy2pbpOufCK2tilCS5YuO4STyYMCDc6JniUVpT",
-	"VaI5Y6YaO3QkImYL6i5XG37NpA29VZKKkefXejowosEza0KLe99MKddXDjil7HIQyMxXmxxNNUR7s+hB",
-	"MkL1YsyiC+jJdxfnXE90j1kEvfeyp0TvqmSlXQ4d+soKhRN5sWzpxzIkkse3XjuZpGBJJWRilSjdljSI",
-	"pgzIJConjYpMUeQEmi80yqineAzWpV0gWuTKxdUlPLZY0VvNZWuShp7cLE9c+v3SG7fkKNWyaOVNtMqi",
-	"a2/iXant5wBZpk0i7a4SnFmEWkODr5kPu4zmPDfgQo4N0r0GejGXuOjOTFXqRfGYpSMwt9JlnlvCddZz",
-	"nC/AM3BXFQgYy2X+3GmKT2ftBVOQNIR+mrkltuYZgxmQdV1mWb9f25VWtL3qex9bS5Q75w7SKfGQEBE5",
-	"6DZDF4aaGrgx0odTF8m9FTa3lo/PpZK0p8bwZ9d+j7PfWTavy4RBOWN+1q4qbe59t/ldWdXKukDp9m6y",
-	"3hj1Ti+9IdiZ25TLYowIsC/TnKiKc2zdwTmqnTHq+tIL0e+l3hf0GN4DFS4LqbFX1+dlBxAz18R+a275",
-	"e2uR/0TxyAuaRTFrEp9+YTUUkcO1IxWqETn7lK6kJrkAvHQuSquzAHM94v2EOXZkA/SwWUVjlpp2m632",
-	"PVPTAai88xGxZi6JQxIeQnlRLFFomj2RQzGZXWlWj2FVRSzjtGztY8W8QYKvEuqp7AY3OxRd6Dr+9H7b",
-	"E3Nri/CVAS6qZdqh665+E/dXQt4qlFZUQDpWQHcKk/sTm0KSu8bvdG+cxoRdDoW4qpTMJv6on9sKfM/J",
-	"sJKh1ANIVxNofsojObho//z67cnuz6f/ev3b690/2qcn754++/ms/fb9+RKBgIPyHBGNX1ZVxpnqHDmB",
-	"nsPusJZvoWIiSGaq5WZXI6eFFZA/LAn/cY598ZzFtCw9+ThjA1mptJ5B6v2vBi2q1MjPjd4N7S9SpTz1",
-	"vgGO9QsahYGGedFAnDF6depCc6QCaD4qx/IuzNQum6loNg1o6qOcMB5rmTWb/qYr3OqP9kG/sB4shnRj",
-	"CnSHs51HUJu6v2+r7u82dXwrlz3nMUtKNRGaQ1WqxI1hpk9hdYAPHgF/cV5mS40C4fUZ8y8ipnMgCqVe",
-	"h/2DPd89aB0cdHr7/t5uYx4YalViYWsPA8OQYVbBFXUjK+36M75pjURsU45jwV0pDvkT9kPxNKi9hz1F",
-	"pKjNLF+qL+qOUyAET/CttlvNPRHTUKPoly0HlmranGAV5piJcViaGpclRoiYwDYslQyn2C9KkIv5Wlva",
-	"X8V2nxmUciVgciQRRwnvKfHqgcSbSyedtruzsnrXWZAHhnvZE77ZSI1zWVKUaDXwrq/PzAShzcmWMfoc",
-	"6tUCfCi6nKfSSIUajplMgFQUR4EU0TRFQsEHAONdUAlvZR5b+H7Ti7Vq57vflIcKbl8VPXj9IEqLjjUV",
-	"aKXVUgPM/Ed0ah3XZRrKSxWAICZ+4DvkMolzZcxdbtcxG0vcSEKjLthwzsSDm6Jnh+OqFws1gkFUv0TQ",
-	"PJxK0PQLjY8zcHDlNjheH/UbwNWPQ+hSJqJCqnMjV8KdJrRpg2KJxPzCvbdMFHOi6VwrecEXKtQnuk6/",
-	"yysL9ctr7+fX75tVnTMZV4HgHRPIKZyTsr/QvRRkGbP35/puZ8GSVX15y9bhzWxUljF0K7/k+qytnVJj",
-	"nloB9cwIqr4EXwlCQS2wgXo4BmplBnbm5Hmt4OEDmSHVFID0S/MZd9cgiG6cxkvG/DOllJWGvg08rBKN",
-	"oLopixIVQWVRmmZbC1VDJTHYBN9CXyO6iNWfurzAcnA0JQLg91sZS5Z6Xla/l7MbZlkR/HlxSB0eUzrT",
-	"mEZ0xGLIjgFIIVD91RGiBSk1wpTPPh0Rz20aB1fBbEqdVzlhtEiJr7QoPuiDgAocsNMn+i8UzdrC13UT",
-	"LzSLj8irF+cOgbLtZcyKGbUY99KZqx6/Fj0aHg8qmlXZLTvuAeq7k2stEiwRT7Gv/tq7lTiknwK/3wbh",
-	"fcWeJe3atZoFZEdrCYUEmrtNm2gt0yMEJ53rEZLI+yyELROnBYpxinDW1T0/svt0i3r0udfuXi7IEoCZ",
-	"WLtemvt4H5dqiWtS62bkymQoTlLxZcW7dXnGXd+eopWTP535VLeWFD5rexbn8RXpcUm161dFIxXZbisp",
-	"XDwJdf/WXKOHCvzZr5j0yakmAu0952zS5SU92cpvxVp6odgtVkrBGC6lCJOYkWEcj5WaA2HWsh6Xac9o",
-	"QwL5bGis8B4KGeOmjegUtoQGvMtDFkN3Fd1gAefwk3aQjOh4jOGS9+dnpLPXJM+yfiwwidOXz8jO4cGe",
-	"2sbLwAf8HUrGNB6qGSMKj0Ge6/Ixi3rKymC8J3zjoZEC7j/x/luXj+Kv0rhumuRsTHtMOiXniOFHfh2A",
-	"9yX3Q8S63AoVLB2tTi9HEgVlwet5Cgac7kjErFL5y3Xbq9D+VuvdtwrvX2cDv/adNPC7I+11JdXP3u15",
-	"ut/+RvMrOFJssl5C77Pu0i0Uv+Wu3Hok1T1c0wqJe09XpN6tWFbv279jrS932Asobi1Kn705NUtgvj5a",
-	"LNGZytrYVlDp0jqT801rv+UaX9b4J7+WU1OKA7QhWZwlsmldjg5owE1sTDLuZ/rRbNkuJurOLzeAzKtF",
-	"sJ6HR632WkMO6rW5eZwy6Q3TyqTc3Nr1a70L1x0/miYwV9z4cUin5aqa+iVNdEtzkWZbWy1VBqGHxYwW",
-	"WO68hnQHaxbQBzdOwxecLdOKDiCgI9FjsqhTt93a+bSYqW/wi5dI6LbBQosyasnUf731Syf+4yG07j3x",
-	"/7CuppoBPqcL2LllaC3L/FqSUqxX8z6dw4O6tLKnNN6rQNmgy36di/hI1/JjkpyF0AMxg3jIpqaxu50S",
-	"QlydIgBVv5pSIGmuLI28vUzzRVkjHdI6ReJNRHSF6ZD5HEgzFe8IapmLKO2lV7ShB6ubwJA9br42k7gQ",
-	"i5iGyxzMiMa9YZO85TqapkdOQXstOLdCL1TwWVwyQn2f+YDjE83CbtTFtpqXsK1Zk1mcZpL5i5AR5ULM",
-	"vyJe+1JGSwblnm1kk1jZ2BDagk0FOtDZgksUfb7l4bQE3UB3SsVwaCBJ4Ke6n8w1lP9KQeDnIMCXrNg0",
-	"WMk355pZsA5rLmTeqBrWRI4vPYBAZklxXwQsvjgrzIO0EMmVOFUmgA59BxIzo78lgPjiGoEFpX308+26",
-	"dHJ4eY704tToWjDzi1HiF59KCnVmDoS80cFvPCkPztv7JrDigXl+GTT4UoD3+RjxN07jbCGqrbHuggEv",
-	"NiSwwB1m+fc4YteBqEoINr/qjxRybTL4VvXV0iTQxmQoWe/iWfvlb/LpP0+Gkew9G4b/PHnz298vd+XZ",
-	"v+RYXO6L59bvT/Le4Vb7YAmEXfxahpf29+2Pf3/yGFLizVIuqvokzGjyhcUTGYuxhLUGM+isC5sltL5c",
-	"ae8iWGRMHUrRkT3cRC/FE7xiU0Xrl1SyvU7Z6b7p//LPw+jg1S//+is6n/z7/bvnByev3/1xItqv6Wt6",
-	"Nsl+F0udbqv+6epTudCXocTUDsOSm8LFxDHrh0IHx9xqmILWWZSeHww4jZMImXlaFpj+2atdBHGGM9U3",
-	"ek7d2IwumWJDFxdbphzaaYilfgdUfWMBDkQMFgKMs04YFRGZiCT00Y9YxjkUS6tIyTEcD3NtFZcrqyBA",
-	"59OTNAexm7huey9Typ6YhnA2weztHMyrMADEiMqCU/B5maVTaeX4otPx3duzk9+JHLIwLLQzTKKQPKgT",
-	"3PtH+doeFKokdnd3FqEuKzGzpF4KGaLP1XvlXtoxDSKrSXkKFT1gsXSIzyBwOgMWhrWwstrE+DwrsKoq",
-	"ajNjDbQ7kS+Vs/f8cyOrvV1cU1vaDiZXQrTOMv/WgqpmpPtXL86ztE/cetEn+YNaPnpcQWDLXZOSQpxc",
-	"DbA5ck2F+k6V8pkcOyvr4Y/CM+W50jY4Z5hKHfj+5QXUXakfSwio2lpHmbJxRNodwMjL0AckenJ6bFRs",
-	"CBYXRfrXp5G0K0RbKYEBoT9L4f1mcIbtGth8jspXDVG1cyepDHtrB75qL4Ey9W3BSx2sBV3qvmGlDlfu",
-	"Ll5oeJo75f25mHjmWnn5pDtPaYmeHVAG5w3qFzM+mzqJ1XP1OhH6a70ru8uCrzTJa6q4rwXKqYxedPAB",
-	"GucAyAkBJdaHytKaZZcpkkcVCIhOf7b2bCYnJkdFBVSPBa7nc3HFKtrNYa+XWD1Q1bzpIi5/HaqY4EVy",
-	"xiAiqpR07ziJhyIK/qN72D1lNGIROX/7y4tfC+4m9/VV+8NoX/4+/ePw+PKZ/6L/anjy71/CN/zt+J9R",
-	"oXOPuxIC+8fPO66usdfAJwGvVFcE97FqMmMhsD4SSKw+z0fT9iDSaUSK/metuAOY+D1RVhp2HE7oVBKP",
-	"hqFX0o5ntgWTsgMCn0ld+YLZJL4oWHBhuExr92K2HexCKqLKJ4znXDhh/GPdT+unP85TPXIkmZtZ7ojN",
-	"/lbehhdVTX2g0hiP3eoYRh6evnxG9vY7h46iFNj43Wb7UUmadvnA9ev1deHWBboA6+7dzFvmD1mxYsJl",
-	"Mh4LaOgxiGjGhyIaswvA571AqPuSdqUw94vcmm4H72BccLON5nScSdsLgXHoLVmjtQCHAnwL6Ty1Fwmr",
-	"3TBwHIa4mCwQc/zuBMTGPS9lthobKKzsSOaXoAHdVzqZABrF6jeqNfR5HRuR1uro57l2iMBc3yoxAUnr",
-	"knjpQB70W9CAH+pN6yeNtEfj4dIN8mb8HXrUxebrwp53NfrPzXzdunyV7FTP0DqRXMxp9ud8YKLk95KJ",
-	"VMigkwEXM5idZSKkSJk5rpJRR3G/y4jzvWTRoj6U2T0V0cicjIiCQcBpqK7nA+g8Es3rQlmiLaN8LTlo",
-	"u/kdxpIsIUyxgqJJvH4Sht4RybCW8DF1iDQML+g48JwuB4mOgDFqZjQWRWGpxqmNKYHPpvNrzFiV/ijg",
-	"8zG/bW4VSHXbzcQKZt3CBjy7N84iZpDvL5TbZcjNBI+uPYP8wUPGHb4b+IZB0NJ+Me0Sxb1+tuYOeENp",
-	"yKLSpejrqcZrNm71oc7CpNb1fWu/ImnsuNhmzz6WPCMOfJRo5b1VU/h4UJzy1NO5HdAsgBDcY7NkzEv9",
-	"T2k+pGHO78+fFe7u+/Nnda+uevTjQtRIA75gc9GMLs39tjqO5mjJWkQZs/0taxs3F6aJp4CZFeh5wCLj",
-	"SLHHEZ0SmfSU+qiTsiwkvR7lEHjG35td7g0QtiUX18DWl8wnnZab3174SN0NtrMwzItptsUA9uTGaXzI",
-	"kBRLUOZ4CQzf1NwH8N1OWayTB5W2yLNWpDKXobc8mFX6NQy9JDImA6EhMAsgVe7KV2tnTWBDWYdMSDeB",
-	"5EjYaid19wNasq7w8BNA3eBLof4u446f0CAmjPsS3JdXXEz41we3PGPUVkIpYSpAEgXx9Kw3ZDpf/hLt",
-	"5DL8IbBboUkqZLaQbUGTeLgNf/ccpNw6ThpwyIG0L1jwwzgeN27UxALeF2AFCB5TZCbokkTHFXaN0iGq",
-	"LFY2COJhcgmRMusx+79n45HWj7rcQccaJZa7UvJXwhKWpe5RMCxIj/E4YiQUA7iTIiIiiZtd3uV2v0NK",
-	"eqFIfPLu6e/a2gdd6PHjLPT3+DF56CVR6DnEw9Cb+q8Mrdd7BJ27dO0xxKZzFWbkw5DxLkdWUVqXazeg",
-	"0mu0J/CcxvTxYxOAfX/6+qgsnYk8fPXi/BF8XxIKWnKXXwp/Sh4qYngESz8fMsnwOqMTVF3NEaPQLdpk",
-	"vvmil4wYj4/UG4/J48e4XY8fA9BWImMxyrSGd09/b5LHjy0RrJ6zbckUiez43UkTB7TKtGHUNPESwGVS",
-	"YVb4hr2rJa+JJJaBn/p/8UvsOns429EmOSYgY9V2IQZSLgEUypAfP86d0uPHekgjsdSocG5wWxysq1Z8",
-	"byyi2AZ3wtaw+m3D4NXbYkHXFqWFDbHtiJoo4H0+fmywd60J6UHVmBFTBASvzIgwFFnR1MKsV89xMcHt",
-	"HYd0imPoN8iI8qn+CmDpqV/9QCrF08KuOollMfcc0Uc1RJ8ewTbWzOap70+GQjIyTi7DoKe+mNCQIA+4",
-	"ZNI6NQkSKYhht8Yxi0i38U+4+/AMwYe6jSY51+TW5QQ2EMp1aDyUjinGw9Z6iDUr4Wr813+RZ4KrIQLB",
-	"JZL+CxDFUMQO7pvommlNWL1vKuTU6HFEg1BtqAypHGZdiBQv8IOI9WLYhPccpJK+uCmsEu5ZoC1v9eAx",
-	"eff+nISMXjNp5pxw01nYygrB/BgxCgDCSlkFXuqxJso4VFwyYoojgH/L4MCqj3j/M2KeokDj+o5nbDXt",
-	"4j/OGWcoaHRbXJ2sqMZTIhGYbbqzsC6ABtjZOVS/vD9/pmGP7Y7tJC17UxrtGEEq09eUMEaNwvu767qu",
-	"p+aqjlb988h1PbjOjI61Gx+bp0nT5z7gaoVxGo2HqWJw6JpFEnpbKf2V+r7atoSpBZo9h50WvV4S4Wba",
-	"iwMPfcQc4s1ooh4JA6ziSyGH1YRx+GZGWnYTYeL9vqX3YetEyZhiLPOBVLzKIDaoWeIxHnPteQ0k8T53",
-	"jRuw23BIV0PIdhv/UP9An2a38Y8b2DONipBS0cPOp0+PiIxFZIEuqC+cGOcbCWnvSjFHFIROvhNyIEnH",
-	"3dX5yMdhKCZe9rraEFgmsDElnAMj+QyA/+uAX3nwTJxvug1a5JgOGHriD9oHB4/MpT0GGwjkes5fRNgn",
-	"E/tTF1T7YbVjD1PIkI5pXKYuAfNFWZyFgmBl0Eygy/WmHS1Qp8gL2hvm5qXWR3kusoPUzdST6GQKeC9M",
-	"fCiXUbzxkoVi0uWBEcmZE+kIpwNH5Vi9Dky9NXBCndycCyKBTC3smOZsApxE+LT6Mh9IRbyxAG5ttUiV",
-	"DOiEwAvIUSh4w7I5Fbuz4cJA24hl2u40q89KskYCdvM5HDz1qB2lbUltscN9cNxHjPqY9IsV6FkzVyNr",
-	"0R69NPkAyHFz7r5XL87hvjfJ274hRondRVD4S6dC7gPGyVBZHmrPztJUVGemcXhxPPVmyPpxqqeiPZjq",
-	"wupxIBE8fCBxUIdN2hqeWKwjgdrEQNBwqU6EpkENtbXTAmQ4CUBJDaROpw0kiVicRJz5RyTRcsvgueD1",
-	"Jw87bsdRd/6RQ0aBlClQP4ofvDQPO27rkTp5mfT7QQ+pR1/ahx1355FDTOCJRDQ2PUkfdtqH8BqOlfEo",
-	"13VIp7Wj/t+uQzrtdsoKsl7i6g/PLcOdxkpAwEJ77Cirqc4qqJQAiKLgmpF4EvSYk20rPGg3F2mSs3yT",
-	"UdFXG6hhgxT9qRufeTZAzfRZhBFd8+cHMmOcuSiuhlTUV7396dOR1UlL/Wn30ye16Qdq8bADh7pJAekJ",
-	"ZejGNkvGXgVKp1MMF5Nn0wQ1sBVLWs4hmcaKzREyCbivNETvVP1lC/oZeEQyLd58BjWKH9R2wVSAAOGv",
-	"abf7WGBI7XoWEgKTUIDYdGKpWuIOLrGl/p86aU1m+WW0dsko4EnM0gZ+1qbDgYJLiYTBla6F8ROwlCjx",
-	"2TgU05FmkYy0dtVK9WjkkinTICOA/Oakf8+6BGrwSQ2+lB28JJe0d6U1DzRR6IABZ3jDKJ8Mg5A56DAr",
-	"qb4DwtOYMzpTJx16QoNYqU2oW2YNUUxHB9jFTss9mvHIpAjRCI6tNYgpMvGUcBysv6dKomf3rZNdOjMw",
-	"yEmNYWHVRh6BfgZi9f/9//8/22ajtj9bHrCb7fQFr6kFuBFsMCR4GgcJmhOSASWjsg5C1fbM6Zb+6dmk",
-	"LUxR4DtQE0S28c/bn1PH6s02PrDtQUL9n2dKGaaR3+UftJfh40PjvZhMJk2pfzc+CPBlPCJyzHpBPzAQ",
-	"W0pQXYKmJPrWLsDWb6NuCCJOp+7CS13+5yBR9qsi7VQsZF9f7DvZvgzF5faIBnxbT2/79MXx8zcvmiP/",
-	"kW7LBa1DhFJ8g/5U8XuWlUto0jaJCYp3GLkRUj5I6EDv/gf0uyyicwfWaNqzFAzEiMlkpE8MoMLw8jlk",
-	"HCbgvwj68dAE25wuhz8rMWW3XouhnTJpuSS1JM60Yav4jWl+EkOz2n4SYfQLCuJO+vYKsIehGj4lqssk",
-	"7nJ8E66G1lWRsZkgYPr0IFK7m4yNlgTtr7VYMmgfaaAEaF23hdlV/E3JTMi3TPk2yqK8Z2gEBejXirwi",
-	"YIIiyVmBTajeyNQDbb2gW6vLpVBSG/YGjSxb9T7x2WgsYsZ7061f2BT636hZ56zMvEi8YtMZZH2TMAMy",
-	"tNnlL0WkGUs2Kwc0tJSzMuM+noqk5KNmE7EBtfoH/hfqMMYpRjNVLxMyNNdUO61fyHodF7XMivbmXV7J",
-	"PEBV2fb05QJiM5sURCSR2m6lNmNLO5OzEWrg6MOKNGeml+Ka4c1ERShIO93g2B33sGiQK9UsXRiIAhag",
-	"Eq9GgPYPkWkpbhnbFkQDjN/l+gMod9WcOu3DVLboAVBdG2ty8GIhLkaUTy9iNSYy8oJxC+YL8bbpONi+",
-	"ZlGr6XqpwUtjBge6Bf/fc/J/PGWKnQV8oIPn+d8ki720Kzsm8KWQDXiOjOuuOfndsReTKcHxRMDP7VZn",
-	"v3Ows9fZbxKotc0ZubHo8hENofESgGML8CL8x7KjTfkMGstw0Dm/c3qRW66bzSwH7XCcsisdPMmTQPuQ",
-	"PMx23gzhPUq71yPL6HIwpoUAR17ppxy0FdTg0v6mtit23R3y0MPRLi4TOVXfeKspL9cTHHCEml2eUlf6",
-	"91T9Kux96nICZkleMotFIm1CQOehp/7He5S+bm+U2tdcU6R0sT3BOebqSUdr6IT6fgTpHpFu/5/jr71Q",
-	"SNPR3yBTqP2DZraBHzLEB4FVgvjIPoHZgup9n4BWV2hVJYENlbBUcF0Ls+nW5QFLS7tCpGmgb3xCaqG9",
-	"IetdqU3E9njHxl+SdYU6cFqHbXI5VSrtDAW1OuodRald/tDMJgzUJnHfUPCj/IA7bfJL8FTtniJc7SGb",
-	"GXmnlVIhhB9MT2AUaUbid3kmtcvcSAf6yvzv2dtfcZzcVFrkTfC0ZFU7alXZO7O801VqnhRq36XpQZAO",
-	"2+Vt13Fd1/gBlWKiiKQFfzQLxk73GKUD2b3TNkk/is7g79odEUV0KlNj/lL4Wr3PFtKBLU05sUXbRA61",
-	"J52M2EhE09QuAHI9Up99EzwF4kaysNwzQyq73OhHHfWc2hjYE+Oa9p4JHjMeb2Ek1iu4TUMaDZh2DaS9",
-	"csB3heeIDkRdmapBXHzZ5UqLEWJkFLudNLe6eBZlrKXLG04jDHpMt4DTMcU3J+czsUQxZhzz4ZsiGmzr",
-	"l7ZHARbqBnE4G43U/t7GUaPVdJuuelANQ8dB46ix03SbO9CpJx5CpNUIfPXfg7JMwdfg44VgIzwpKwqS",
-	"Ax9pIEUSyWV1WxlhsPxUUzrx9Tee4ejYRUhHDCqrKbJHtkFONm6chQ+CMopfgbKL1EWl1tx2XRPp1Ri2",
-	"ls60/W+dRZAG2f/83IBmx8xPY99QFNpqm0qHo8YplJXAp7D4Y3Zvny3c0bpF3DjScQ/Ie6aIG6LZVRlr",
-	"Eq435URZHFO8zs1Grsr2dcCvqmagH9uGZ9R3woBf6QYckTnWqpfh2e2X1oMw1Q6eRtkb6altP6V+2tZG",
-	"vdJa/Mp7TrUbm/n40s7il14C1rPPOLzR6tT4zOnJuRCvBaagdnZqzOxn2EX1luJI6rXdOntwwmMWcRqm",
-	"PQx366zoPc+qdCEBIxmNaDTVF9FyLUBKLR3ILB8X87pMsmnD3GoYpsR20OlArAyT5jn8XaYWjNVuV3vM",
-	"tZUDQsb2k0MsFvPwdEcg40F1rA690ClYKcfNLtde8lQCWX2G4N+oG2NPIWVxGh3EZEvYkFTv8p3Qja0v",
-	"4wAQHbgy5Bd4avKassE3RxeZsS7zdmjgo6RMQ1bZ77oJK6hWJpiudkDZS8YxRLnf5eqP0AwIXH/S6uXD",
-	"dNvhFEI9k3pafUWNJU1f04qIm19IsdXrrmts1iDtFQsOl5iNZdY0FrwDpvlrdv7o3QyVHQ1oaKbZrBIx",
-	"MypmLPTvRsuKVxZGSJfPTJVJQUx0qgjZbza+bs7l1uBcuOpfRfwSGml+/wwPzy7lQfX5nVOuLZ1CNClj",
-	"avOoMIvFlZHhKxZX0aBb9yA3FKkpsn24+JXU6aLX8w1R8SsW1ybhrKDiZllVG89Cw6aPkxLyf6blpRX6",
-	"SuUUFt8rqRT45GEb4qUiIgkgjoOZ+rDtuo8wuABGnIbB9D7feCtz83eJfY2AxJ9qnKC6yv7nokZvK/SL",
-	"lXINqX6TT4mNo4Td3O5mt+tc0++ZEbgHNW41ruY8GDGR4KJaNeZnX+lVGE5rt87GpdWqb5gfUIS6+LY4",
-	"D1747B6vIEnLLQeM+W1DEu0i58T8Plzkckqo7GmtPfBXF8nqa1l/rOVdFVbnCVnHY7Gca2MdTo08/ksj",
-	"a7I628muHD8j8DUyjQZbre67Ms8vos214sHVdYZYnShrekKMxXmHjpB8e8wFzhB7BTcbJe6HUOJS30uR",
-	"lZWwVPjxrhQ7IedodjTffk739JYk15CZnPSJF/iQpJ0CCwcxwPqZWsvM+4AYNbo/B/lVdLmd9KL9IfO4",
-	"NiCJlPBrnLN1l5bdFyth4Bc21Qx2RR1yGfZZW8Oc6RFaS8uscSfyLHSjOmrV0a3Bgp4J3g+D3jeia7bb",
-	"NThd7hqcskTq4/rOObJWbnMsbwETpmFYS6P9bJCx6rnITQKN8W6jZzwNQacFXZZf29GI30u4trt8oW97",
-	"FTaMq8ix4R/KqYqtyjbKTy0/7JJXbaEb1m5AnAaYNBrnbXyz88jZ/cHk64bA67po61P3WrT5Gi6GlA7r",
-	"unVz7XKW8OoeZx0U07KdGfxOnSSuixFkTKcyjYGaPFyyJuvgXVK8xHen2a+g0K/ZbZxnOBsb4G5tANg1",
-	"4FQvDNzgt2EN/BAKve2tvkvVXtfC1PBe54vGkEnekdv6xfU9pNmtwxedgY+YFMctAxkFbpJdN+uioNsU",
-	"5ZMn57a8n+d+xi1a2f2cbXNd97Mp9L0X9zPObBkftF7LzUZT/aH80HaRUTmbhCe+FsVVu63TssS0vUJK",
-	"8J//ZuqtLoU//a/tJApvKpnzmWlfYSBgMp1XF4a/enGOyQoVrVR0naoprddqMqCiaD23H9HBSLtu/EiM",
-	"x1YNawq5C53aSti6ZNwv3NGn01esxMtd2mHLVPxWNpho2K1cAvUmTD1LcC6gt+eV1LoKbxEPXx397Hyv",
-	"Aj6nFUbD9GWqnqXBgb7VHFFNKp8hZumn1Qt2NXVhV8dBxUwL8PcrzzXXU2F2tjN9lC1osfxUWzt7czc1",
-	"8OdO0+5a45YA65Z26krCMAd7aTGexd0bSnc1b53VnDAA9o0Cni6gdP4LeJQBZ9BV1vUYW+ElgBuK6Wi8",
-	"wrspMMcy756ZVg5LvPNiLHrDZV7A7jn+cbzMS8dYFL3UxK7Ta1v/Jd0cf4k3zkHVmVF5f/+91K+tUS6y",
-	"PDcNMsX6fdaLweO9U/bqaQUsBMCQGaCCOWgJoIiUDfwS3v2JdFouoaEUiJpgWSZN8gKqYQPB5VGKygGS",
-	"ytTOGswKKITc/f13lGMpukWXd9yO/tNuYQUwsd05K4aWPD7r0ySMc9gezRx+ZOPoz4+2InOKhe+AhGHq",
-	"3adENzTNazA3VWHvxVrAu7dn504GR4jimui+a+SKsXGWjo+yv64sfyfk8iHrDc/58XhOHb/lp63JZLKl",
-	"KHQriULGobNiwZGZNSPTon9eOpjd1CtVwPJ9oBrjIfaTX6eHtNhXsoZ/dMOHv0I+DK2mZxlxiYfkWQZZ",
-	"C08dAT9V3DWQgEID9egalwh9ZwYQ96FnOY68Rxog1/6zSGKNKKBhYLpc270jGgPElYFEssFW+kHEsD5N",
-	"g9flq7Xen77ORMBIdyVPy+01kBDO/KjLvWEcj7F1GbiuvDTSEQYxINOYkn5TKdY3jo88js48F2EKK1cn",
-	"UQot5i+aLVXt/LuFz295HnNnaVXW6P53GQK+w+gK7N23GF3Z5FotzLUyavaSXkfD3laL0HxGdlM/G0uj",
-	"GHFfMfMeCzX68kz21MocuZgzZTjyD5U4BYveeOtrJU7d+t4syqSyPpB5YdeTQVVB3G5NsZOG2jbk/mOk",
-	"Ua1I618kMlXzeTj7eSlY73VCVdaQABOqABArxSq2sGgteGpjNuQ7+2Qo1Wgzri6scG5l93lF7f9udfo1",
-	"Z1Z95zzoey2y/c4Z5Xud4PSF9eltQD+tDLIb7WJiNW1MsZsZV+vyDe71ZMi4DTBPpeAk6OsyhxToeW0K",
-	"yRnM/HYcAcfYqCY/imqS4f1arZG+Z7XkHXqoH3q6YZKPTlYEvlZ/15fYe2RpLh8APNS+t06hWZiuOMLs",
-	"7rw9jd29aMQINl4CjgBgfGmXDontyPLcRGNxO5bDFmH3ggjbAOgeAFjwZEDzpwiPrZ8bh7THyOWUSB2w",
-	"Mt1F6UiAnqVGxqlrXwBCaWkAbt1IUU5YJMuc/Nr1vLIelstoL/CwFTUxzb4b+hhXUbdgDnemc32/HHaj",
-	"eH2TYgA4YsYD60qBtSlcse59vwgvBUvu4f/NduWA4RxlYAIGYBDJ2LE6EbhrTUY/ZzKWjdtjl8SlzU81",
-	"3IjT0D0VYCjgwY2jhrhqOA0/wfldjGTjqNVu7joNZOuQ9iVjqmj4Ys7wbTW8iZK3XRcweLH9sNWqV3eo",
-	"3k25MawPTV31P2Trd2jJtPUzeWAh+m7F0IBLscoH8FvWpOeIjOTgov3z67cnuz+f/uv1b693/2ifnrx7",
-	"+uzns/bb9+cPyNaAbG2NaTzconIrkORBHZv6H3bY/0lK593Eddt7Wdj/CdAi/tWO+z+h48B+NvCfuPqp",
-	"XBrAE7WwB2r/aUwL6QfubPKBnY1aJ/cA8yxnMg9izfutrPriZqunokR9J9vqxlFj/l6rMVeOTN7njjdu",
-	"5pU+nOf5QZ4F1K6ASK/1KXTarlsGERc/XlIPsbGlfqgahBL59L2ZVVV5h74kNLf+tBGM1XBXJ6EE/bK2",
-	"V47uAIs+ljjtfG9ggrvcyxgGNhnB3GtPfdZLfS2mf06RUWL/SO1YjkyOkDHhuLCbHYKFhsj5ZjnKNlJW",
-	"kC8Q1hhnbWU7rWoHKc6zjuhSysY2XOeH4Drq0hXv3B2p7UatWeAXTSOtWTt1cyl1M23wKYQMWj8FcZN4",
-	"ut0nYG/RcEKnkkCHAuwtlLFSj7hr8paeZRVAK9nxpvRnU134g3lJk7nFhfqKfMWwGGcGzi5/RbP+VDmf",
-	"ppNvvWc1kss6Gs+mWJjMUhp3udKhde9FvPwGDqoA1yQ48QN5ZXrO2X2HCpBRBl7ftKPGGTtKTGPo2Ajz",
-	"Qgu8VaGgch7KM7tycGnvJDAZzAk9+mwR2HkxCbjhNKDTUWZiltiUikgxW71iMD/ARGOsSRuIJCY94bOf",
-	"UEsNRsw0oAZAlDnfzCXRa2Y961w4sKFSK/LqwYpawhuL+30XntjvmINvvLDfqCp3KzGzAtYHjnOBN7oO",
-	"5kdBr0ulRN7panXaRONNHmkAP12m0FcX2ID6+QGwaTT8JsNps8u9SHdmTXufYZ+ZfBNCafZLmX9G0xzQ",
-	"gJuRJRikWgToti9jOmBZn8c+m7CIMA65RNgBxoOOft4RCWJs464lEkAY6gfhXatpDHSh00tNe9NBn1ro",
-	"y5b1OGcwxLRJXmZl9sZSfR3wK29dTmrkblg+tjxwyjs6YLXBU57C/lSip9RmxWayG536h/KWyZmW/d+A",
-	"cj2XzUZsJOJa7BSfvIcOAKfwoe+8BYAJgDX+vk8eHrTaj8jOzt5Wp73VaS+oCw38xtH+l8X/t07oK2oA",
-	"YM9qMfpSbg2bFgA/GCOfYWZfWQ8Ae37fRBMA+zp9ybrWOtwVOGht095a2ZqLVQtsdAMAumkC8CM3AbB5",
-	"3q2hQrVe++O1Acgz4k0fgI0GVN4HYNnbtrARgD3gWjsBzKVo90cTsxsir9sLYAkKvyfHjEWJX6YbgK0d",
-	"33cvgOI1vjMFfxXNfs1BuwLL2VgDm3YAm3YA96Dkf0UNAazrvOkI8EN2BChSwHJO6U1PgB++J0AFr/yC",
-	"yfglCuyP2BWgeE1/1LYASKCbvgDr7guwf99dAXSVvZ6XzXfyEysPp1TOVFtpm5YAG3juTUuATUuAr68l",
-	"wKwg3/QE2DCdL9UTYD/N/Fo9OyxXuZ/qZ+XlDZuOAJuOAJuOAF+yI8CMv2fTEuAus6w2PQE2PQE2qVcL",
-	"egIs4XWsWZxfFab5WrsClHDlTVuAjcN+cVuAla7OvfcFWEzeG1DuDcEvbgzw1Yen6r7wHfQGKL3Tm+YA",
-	"G4zaTeLTV9Mc4Eso1t9Se4AiD9v0B9hoKN9Rf4C7Uk42HQK+rg4B1Wxs0yJgo35t1K9vvkVADa3rG+gR",
-	"UGRTmyYBmyYBmyYBmyYBmyYBG4Pqm2sSsA7batMm4C7aBKwl2LTpE7DpE3BXuvu33yjAumKbTgGbmsNb",
-	"dQqoiFF8STTTmqAZm14Bt8Pk2DQL2DQL2DQL2Phj76tZwDKSZhUkkE27gO+rXcCMqNr0C9ho1t9iv4Bv",
-	"QMWuYrWW/leHoWaPF/oFOESEfoGpKh0O+apkvYjF8nbs4tj6+BqiWjNuBqehDYYZbTGPwo/hpkan3+q5",
-	"vf3+QX+Pdvw9dtjfuWzTlu/2DtlBf59myAnPTt/Mh+63Fpbfx/poSdkQteH7818tA03Kgx/Z31iMe5Sb",
-	"0QaM/wfjkkVGUYbFjxfwi4Dxc3uCeUbWJMemBUqPctSdWq7bJG95OCXxEJOeYCeIYjc00K5E5HFH+r+j",
-	"axZ1uYwFcDpyxabMJ0Mqh+prQbw6Kr99r74oKn8J/7T5XW3LOfvM0lWit5vtHXJ7KOOOlCxtuLR12e7t",
-	"+B22299z91sH7cMd2rnc7e35++ygf7jSTp3h6Is5u4XaDK/kuLr1HNY+1ebwx/PevHHskV+xeJVhC699",
-	"pxLkDot7z4V4Q/k0pzRtqnu/m+pemhMDc2XqXFeLxTY/W/9Ypr1C9laTfMAEYMFBHgruI+KDYkCxuGJc",
-	"kkvWEyNGAn5Nw8BfvSlCXg7+WE0RsqVv9NG59+WUXYurle7L4hLeSg0yM34tuXubaPBcUne/akVoFeWm",
-	"hlqzucU/YJ3yElf4npxs1hHOc7KZmHQdD9tszrhhKrmEUXKcRboBGknjLIUh6QdhbGCMbhVAIIEkoTr4",
-	"CJ9skTfB07uKBTxP1720VQu1Ki9h1bUOzcDPLvnKyfP6L+gsxPovnAU1Yfve8zgI6zx4fzER6+g2br4f",
-	"y81XSCCedfKlqX534eZbxG4jpv9TrXXtzsSzmEYxdskah3QKGxCG9pZA2HeGMRMuJgUvPzmJSZRwCMaq",
-	"bb2kvatBpAiQUO53uUyi6+BadxGFupkm8V4LlDxeml30/vS1DjUPxUQDKUViEDGJ0uBDCq8H5bSerqY0",
-	"6cnsU0x0LY+RPTD5Qle7QJIR9RmhMRG8xwC01Uu32sOc476Iuhzakr7DetJCCpWBzij3tuothf0wK/iJ",
-	"UA51qGBcghe2r8x+9HB13MOVc5pPzdzfUD79oj7VkgbQrd28Dm4qRxEhs+E0EhAI+Xf2c02j6/dOUptu",
-	"ZFYdJ2y7jvdKDXrc67Hx94HQ90W8eLiLGwfed+CQAFnh29ruAlm5MA0+lXefzX8Z792C9o6pBZEGCTT7",
-	"lya7iXGT5pSJCM1+lQxoKsYPdO2Z7MyQytgkPum02gnVCa0mNzb9LkIFKynIAznUva4DU0+TjUEmIgl9",
-	"cokQAkqA3sqf8jyrP1hZ250+ZzEFTfxbZ2hmQRudt0YDypLSlbtUcevDmNdSiHMMYj3q8ZIzrFKmT5nU",
-	"ZXmGF6Rb7RRgob2seHh+HR0qkVhJNxCI4pbhgTyQpJdEkeIniPnm5Ev9FNfC6IfvmOpAMyXdgAgAqk9i",
-	"EtMrptXtIpRJlxewTFgJtilq2zQ2RQOa6RmEE2TGoPFmkOlUklCNCB0TOJsQULZP+l1eWq2YY7vwd9DK",
-	"QXkshYgCBlvk10GKzOrAcnMmw6xd0I9ZRBiNwoBFJY4tOM3ckrvcrLlJzoeBNAWQxsZyiBSKv4My5BX6",
-	"m2LlRjqbAYfUCxQlcQQyl04NwXR54Sy9U/XQFvTd82bxZZSkQpWbxEIQ0Y8ZxyIwKQieSrruS50mAilV",
-	"YLIoGRjE1qFPNZZOkCLX4BEh0I4GuddOPjrFKeBK9KS0dEzNn/YhIuR0uYYsbJJjnm1GZkZBzkrAEw1P",
-	"WHbCQBpOrqxF/X0tJlZjFRsibSLx/VgRpUK3jkHwq4hf8BSpeyOlZ/RrTWhLyeqFKjb4yLdrVZTCowXn",
-	"PXCdoZiQUdKDBDBGe0N1pwBgD1md0Xd1BUEsxK10XDi/1cpGUbjrATYe3R+qcDSj3hJnrv7DHWVszq0A",
-	"1fOyBKG5LZiBCbYlxcfUxbpkJkZllLxEMscusYzYSFxDN5Yk7nLq+wEmq2L7lz7eTMQENh/D0VHbw/Y2",
-	"BvAuy3eZd2nxkoqoqnTTurO36qTOTJtOmHDjaNd13fqljPb1X3Mt4/fPWb7XasZvD6h3NW5mrmilJoDG",
-	"R51IvolhzAnj52oPc6GaW9TUoaf46y2hs33ZG83ix4kVW/fhKwkU67v8Gf+3ptNcR3tTl/ntry3gvUDb",
-	"wtWv03dwm3Ahm9tUwwsdGXL5OnzQeHLzbhomwdYzoHWtqM5kCAbcEp8PclgslxiVOosp92nkE906VRI5",
-	"Zr2gnyalH+OG9ZivB+9yNa403RehNB5aMIKDUbcwhIQE+L727DWJp/4Z8MGFnqNHQiPuRyv7xl6xWJfz",
-	"rHL9TSXQRpj+UPhOSIeanCtEqi5Bq25StW55qm95JMLwkvau7iTr6g1Y3xBHidh1IBKTYa8D1KBcG1gN",
-	"JaO5IIz7gCCEEYL0cXDr+xlvCGIiYzGW6e6q9zGeAoGONCItgAWbQMWZza8mLGLZiCb2ccXYWGv5Zi6y",
-	"Sd4DImMgTdyJs0mX69kNqWIe9Ir5RETwr4jR3pBBQ9P024rl6LJUE3kXMVYk6Pao6iyYDwllGEZS0kBz",
-	"s2PtsiDmwMqyqrr8oWcGvYjpFeMX6lHvkRU7wt3RD4EnhouZ40GOS/kU2G1peEF9i4sL86bmst4jLCsi",
-	"lBPPyhvZ+oVNPQelIeJ8mQMaGK8RGFkZNtcKtUanIgyf0t5VyqHXkBy2YfHLhjzeaYqwdmIV2bDJS6qO",
-	"m4gwBC5RwkpMuDYncxbJmXlFh6mcMI2M7q7QH/y3+Zk3yQsIdRZ0QmDSGe+3G3OTfiRGYOzpd0aQzfQ8",
-	"iUw3uC5XPN3BuE4aTO3RCOPdHHcP+vmTMTN4KKBtpn2ngWVTX4xTUWZmBv1NpijCoKpDNwzoB9eZupzX",
-	"VIFhqt9LGS156MVCXIwon6aqrM3QdXIySEPUlaHpipKeIyYlHTAilSmv+4VDN7zVuKuigA1v/XK8VeeX",
-	"ah1mw1nvgrPGxh29utY+l5sCytT2bfloZfgtGSuNtwWgcfgtJh3EVMXAE6EpMlakVyWHQT+GBBjIAaKc",
-	"iCSmA62Bp9xI6bWKOSIWXZePdXHa1DGVECLyWWQkkNbvmuSFLmArSSRSDDYSatuURs9JnETaA4B6LQxP",
-	"KETvEDMdcm5+0uxdzQOm5TF1/h4JuIwZ9dWnPFy91yQvFJvHkXS4Pl0IzlDxQjNJ6HwViwjnI0c0DMkg",
-	"EskYvQ0zIc0Usx3bb5neW8e4k2TX3XEs5VbX8nX5iE4xQTZuklPQiOGpyVCE+XktDyl7pk999cjkn3YT",
-	"ktbO3q2bkGiAVsced7/+qAjYNheU6zzFesPMQYk9Xk1ql8+i+uBcRXDYk5iNoK8J/XSCA7Rc1y2D7aoV",
-	"dL3tKRS2OoNPn7OdGlgX5zUHZ7fQK8hKfD9qVZyq0zDZk6ZPkJo84KzfVJx4/lidBlxetQKtrjSOGuoa",
-	"MUwozOH1kX11t3WeTqttrV+PzUV80UehuoheNKbmfO61AtXU7/byNuWmpCYz3cThN6jCXzGqsLJR8KLK",
-	"20AKLw0dXALzGYZ6IoXkvsspobKns7oLPSwtL1+fYSOJHhSEJuMuLyhHAMJo6RsTE84I+mQqEiyO5IKM",
-	"k8sw6EH2uZLnj8lTNgg00pcHSph3RDy04TyT+t2nSRg7accatRizNkw9jxi5YmONa+yhI9VDdyGiGQsO",
-	"OcOPlQrHdYryLAqAk0Eng42daXpNchJL4sGi8+VCOkVe7+oY9MRfhZ5flxNAxL8KxmNIS3+Mxq03oYFZ",
-	"nm3eQoUQlUQKwQkWxiLfp3pALEMSAklLJr1hBtSsxnTyx6u+LyJDAPg3pRAMoL2yqViSOosdM8CN41m3",
-	"EUD/rpE+nJGpBoQ56WcNAIAWwPDXBQNQJQtJ/uBBVkczY8q3XPLQU4R1EUcJ7wEG9SO90UgAF4Yg1Zaj",
-	"M1tb9/o7ppm9+oLGjED0Qu3QBtez1l/BD0LBT5SMSUh7Vwbq2u5jEDHTejWI9Fck1kmoTQBwiUtFsdo9",
-	"0+VsLHpDQzg2RR1b1Rwv1ENZwYfH8N8B14QH7ZWy1hC4BMCz1mXD8AIgWeA26EOfu6u62hp39XkgezTy",
-	"yUTti7qQkbqosCegjzPTFgpWh0EIHUPAa/kkvZMGIMjcBrhzuKLbpf/cDkcbbIwzo3zVwblQU147GsUH",
-	"Wu+5l4z5UIW/qvPnO8PxLguh1liQ2sZXaE5tYq6zOomFd1OG/T3rwLkz1G+IuwpFStsApgcun1L/94tP",
-	"mXBnJPBTtmm5nvIIZlBThhh95OHb4yQeknbTdVJwhoj5jMcBDaVDTl8+I3v7ncNHTXKMr3R5IAkA+sFA",
-	"SsYNRRJhEZL1Fd1fwLS71ZiAP2UlbIRdBz2tgiG3bBJP9sQY5Jeu6sIka3SIxEoXoUGYKG4ZcPJXEvSu",
-	"lFRXG28WpgbOLVbxbPij70dMSodQMolE5ppT6gLUZelIaJd32ofaeRUMhrH1HDYmp7o0CWeWXzSEI9tm",
-	"scb/j9iI3Nf+tR3Xzbz3x5fiGruPlUin9qERKvmStbcg5XLAywZpA91denbvIjGI6EiSSRTEsH0i0uZh",
-	"MAg4DcnxuxMMRoSQDaNJpx+w0AdPlzdKwjgY0yje7ototOXTmHpae4VH/0qU8ifjKOCDLtcQ+ejdMpKP",
-	"kkvhT7EbPGbaqO9oStW7ezklP5+fvyNPqQx6erMkI559BzzjfYyEUHSNsh36wZJf2QTT89Rq5RBqyH2B",
-	"KhjqeMWgMBd4SuU1bGguws2r6wn7tDWZTLZgl5IoZLwnfOYXkvZTM6Ueup5+vD7AsNMYRDRzkuj3rRtd",
-	"HyIEFp9KvzVVBeCO1hW/egr9NH5wp6b+FeP3Ye/Dhyyjv7ZcxRkOIxHH4TcjWlkviYJ42jj682MFuC1q",
-	"vbG+anOh/jh26nIa24lkUb0UwxLoTvhW6ilTF9b8YrPFB1CyFzXJCSceTsFziNdPwhDKkbkvDTvtclDa",
-	"JXrWHSsJELV9uxho9cTh97KspnZVTFC1jobToP4o4Nrj6tjsqdV2Gj6jIYvgnzwJQ7sTePY39V8dx3SP",
-	"05DocTBi/4EOcI3358/qMx1YYw2oc/skm/epm2905qo8RVN8txp0Z4FZfG5c/n90XTEOwjAM/AoPqFpY",
-	"GXkBSAwsDIVGqENVVFMkBv6OcjmnDkk/cHajKrKd851rJzf5ewOTePT4oYYuvN2YIQbmb914nwdVdoit",
-	"ex395Jv22TdvN+3qLfpJZplho4qrYkWdFFyIRqdlQFMKl1/ne9o/ogrnSfx3j4eLzkFaCYy5MEbpOzFw",
-	"7DlyuNPsZr5rSLXBgw5HMsP4cmC++Gg3B+2IoGqR5Pko4y5mz7JXqTmzjcmz9jecqGrQivmaCRbWFPNg",
-	"59RWDh8DtqIFormn5YMbaFG/xIIKuLLHzerVInsUNVE+PDfsrBjkyLRfyTsjr5fzI+3k+v0FAAD//w==",
+	"7P15d9s4lgcMfxUczczJ0rJMyfKmPjk9zlruSipp26nUoowFi5DENgWqCMqOOq/PeT/N88GeT/Ic3AuA",
+	"AEVKpCw7m+aP6YoFgFguLu76u59r/Wg8iTjjiah1PtdGjPoshv98Rvsj9iziSRyF8t8+E/04mCRBxGud",
+	"2tmIkZiJScQFI+OpSAiPEnLBiEiimPmNWr3GPtHxJGS1To1HW/DnWr0m+iM2pnK8ZDaRv4kkDviwdnNT",
+	"r72YRP3R/KfgzyQakGTEiGB/TRnvM8Kn4wsWiwY5TohI6Ezgz3TMyJQnQahax1csJoGQc4WJkUEcjQkl",
+	"F7R/OZ240zwcHOz53kHz4KDd3/f3dhdMt177tDWhScJiOcP/+9PbOqRbg4+fm3s3/w1recmY/zrgl/PL",
+	"eX/yWi+Gs08JmdAhqxMqSK879byd/vuT1/Af7O8kZuGTbk226tZ65OHJy2fkoHVw8KhBjsJrueRJzATj",
+	"SZ2IQO6JHHPAmE9GVBAeEcYzB4Ff2KaTYPuKxc2Gt90PA8aT7WZrWyQ0mYrz/ojyIdv+Bx0kLH5y6HlN",
+	"2am1x+QpPMluUd5Ml2zbMNqSf9wSl8FkK4JdoeHWJAp4wuJaZ0BDweQO3uXuXchdIxGHcUIqcJzye+Wz",
+	"MLhi8Wz7HxdsEMXsSXuv2brLvYj6FDdgwX7EbBLSmbuI/Oljy+2dJffxhCbsdTAOEvh/898+kXdRJIJM",
+	"WExG0TQmyYgmMBf8FhnTGRnTS3dnm578P/vTY/opGE/HtU6r2d5vH+zstffrtXHA8Y9eXc9NbsuQxe7k",
+	"TtiYBlzOuXiCMC8aMxKyQUICee6BgCk7M1vnpATL2bFT1o+4LwyHUpOQF1W4e3RQsEM7e/IHM41m/jRw",
+	"3cfP52dw7KfkAo3q5HoU9EcWu3wgSBgNST/iCQ24IEkUuUS1f+GxZn/34nCw57fpTquWmelrxofJqNbZ",
+	"a9fzqIol8exoAARetD9JRK5pIN8Tebvs6SIvnzCaZB6ZpjOJxfvz4cOHo2kyYjwJ+jRh8/Owfg0iTmBg",
+	"hlQE3/9rGsi3BHjK3v6u98jdoKeMxixeeLtu6rUw4Jfw0h4NGU+exXJN8qKH8O8XV4znUBA2I5QTdgU8",
+	"DA+Tyi5yEtGExTDpY7/WqfVzB63XJjSmY5aolx46nweyw3/rN71xEfmz/9oO/Fq9hpfZNIBzaExoMmqk",
+	"v8gFWes4YeMoYeteyNyod7qS5yxk9ubNrwFbLJq3nx3jHmZs7dLqU7YHudM5v2LJoi1+xZJFkx06ve9v",
+	"oqcgLC2Z7gNBUKhaMm812F3PfiFdLN/n+6QI61tr2On50e50/q8DkWRYbs78ZStnAcAGcxYQ5g13jwvA",
+	"LXsGakGZdeBBENQjlq7HHf3Ol5V9QW57MPPj3ecS7uJoCoe/04W9my58Bd5PfLr41ZpM7+0hcOZaxJ5O",
+	"S7KnyfSeH4J308UPQamtvre3wJ3tGjb7Ht+CySRUCgQKXdYf8lTVq+hSbXvarkg6s4eam3/623pX8Yol",
+	"C5dgXuRF8x+6g9zt5J/Bv1DTWDj1VBmxJqBVEhyzSCdZtJrMPLMLyU5xEQfUMyShbISUXm6CC9hixfkt",
+	"5BtmgjG0qjLDRdyk9BTxjuF/L1R7iubi2wOsPI1XLCmag74fRRMYmq63+TqYnxbIyyH8vuxghmag28zl",
+	"lPVjtmAnRDDkAR8SAe1KzEkNuPKcpERkXdiFMpPVbNnMwuywt5rgczQuBwtFOt80KjM5a8hbTS3lJYvm",
+	"ZrGoUrOzR73V9CxGsmh+NocqNUFn3FvOcBLS2eLJQYty08LBbjWjJTrEyygMo2u8rY72UGaCixWI0tN8",
+	"Ny3kqZa0WjSRyfTWbFVK/AVs1ZpAOc46md6as76bqp1lC2RhdVrRgIwpn5Uk9ok18srTO2GKOb2hfJYn",
+	"6UqqrcDAYme81acVheFT2r8sepTk7+AWTp2CcZQ4kqD7XuXM1P3ELaaa0IQVTzTRJFftAY3tYVeYnHpF",
+	"Zq+YflBmxW+7dpHmvuOm+5JZ5Er29Zoee+FswR6TteEXOCMs8RCsPcsN+WX8D9bszQ/1kkuEaZRd33Jv",
+	"S9kFVvSw3MMKHbN7weo0zRUsbTg/xFe4LMl42QJZGS69uuGlF4qDfg2rXU6jy0/xq6TO7KTWc475o37x",
+	"9eb4Ns6YWChtJ0wkOa99wdLDog98FUvPnsr6157/hS++eMfmvYjM39GpYCSKSczEdLzwxZlMv1Ju5Rqd",
+	"17far/ROSxJb+sSeMu4T6hD0jCQRrNiKQStYfJLzia9i3ctfpdsv/Ot7tVBpXXrmlm5bsLxp7kBfyfqW",
+	"n23ZBX5VJ/gyiEU5R8xAtszzaMiHZv2uGa+acwbWscxWjktQ0aTLZr+CmcdzdnW5VovzMXxg2YzuVM91",
+	"5/4yiJlfXi1Pg6ivJWdDo57ka0Ei1CqLhdM7XhYGXGx723ZDs9Ay0WKK8odlqGa1sIFViL20Hmvtf4Xp",
+	"f0HW5JJiqUCzKke0YrjBKmdUXk2tckhfxwOSPaVJSJeyOnRHlFggDLYaP8BvLJmzsSrD5PPMyur3ynza",
+	"2JfvlkvjFr1iSzc+zeO4v22GOd5kxy2I0n/LwxlhPAGVFvKEMJUh8HUyAWfMh4Qw9klteSA7/jXFR4PT",
+	"Mat1atDViZIfRPGYJhitv9eu1dO8h3brsH24t9863F2YhFElqQZWVySA3N0aFyZIVJ7/qcqHK1iBdtZd",
+	"B8mIUDKEeIs4m0XXIMcDEo2DJGF+nfREQuOkh4IjE/CjHkfvBE1U1y6nMSM8ImHEhywml2yS1BUZq+zA",
+	"QJB206sDqySDKCbebQhiTWcv2erx85dBWEzh83YbfK1gLxUxNMgJJoMI0kNWLT/fK1xgys1XJvrm7Rd+",
+	"NpuwCkun3H6nA0EuA56z8sBfsm6Ytr3y/47ZoNap/dd2moS6jb+KbTPRbBhaXlbTex78NWUkMMlNmRi0",
+	"NDWnPWj2vf7+4GCwR9v+Hjsc7Fy0aNP3+ofsYLBP9QIk97Tm7+o+kpdiClCtk8RTVnC9d1qSoc4nie60",
+	"bv67lpca9RTSnZYwoyj08Qpi9mLEmUOR1dgTJliVvHK3ozzktKVOD1+tOoli0vvfMesB17DSClWzJLpk",
+	"meP93zHLP0H3ISxxeJI3W4f38M+jrT/o1n+8rcPG+dbHz836Xvvm//e/Y/Yo/yi1inSUJGw8SfITqJGF",
+	"GprFpnVMUW6aI8Oc7MxlQh1pS/VZuCg7RW5JYpyeNYZs+Ed58w7Gxn3hRITUScDJyctnZGdn5xBJchyE",
+	"YSAwp6/UcnAkf4uWXFGt5TX3t7zdrR3vrLnb8fY7u17D87w/avWUjn2asK0kAMooPqiC5HN5TGxBArpJ",
+	"Jg541kpYasUwdi1/cXvejrdDWat1cXh4cLDXXDz/K80vc9cgO87ZKpfPTv7PluLbZc4DOm+F0TDgtTzZ",
+	"hn1KGBfBRci2GJd0+Gemi/lXNE1qH+0FluIc9t7bdJ/DEWyxfdHiqvBDe75FYn5PfqCnJClKBgEPxIj5",
+	"qbJyTQUxOokUyKJkxOLrQDBCgdZKHV2sVYW8Y5JTWEhNxWLl2fwdyGUHAMwQCOKtejP0R8pR3qHnNeuV",
+	"xEV7uWcsT6U8nps4wcPLORLyLo76TAj55I4CPpQbwkutU35g1WP6wC5GUXRZ6WrUU6AM+awyWJd6Rwon",
+	"fI0f2lpyV9Kpj8XwvPXT67fHuz+d/P7619e7f7ROjt89ffbTaevt+zMUcu2ndhxw/c9miRWfBkNOk2m+",
+	"sIRxUfAzuZgRRvsjHSEFmov8VdRt8yeYC+pEMKn/JsyX3cSE9pnokN5Vs94jlPtSDv7pzdGzrdOfjrZa",
+	"u3sk4F1+QQXbazfImYrGYj5J2Ceg/F66ab16+i/5EomEjic4qJyF1MFB0Cbv3p6eESXsgKiGf3714qze",
+	"5f+OAjk+PK1+lIilp2W2oeShXTXrfzvZ++f1b9un28Ff//zX4OSv/jH/dXz6zzfTly9+9vY/XL47fP7X",
+	"qP16+/LT8Emt8rGd6bUvliuMJBRwosQHhXDSPNz3li7b7HBJsah9uNfc3TvY96ozkLJSg2KUASc9YPw9",
+	"wCwJUITHdZDekcUVYOBegxwPOcDWyEOPponuXiTPz4sThSg1tzE9gLBRUX0OVCZlvoJCKJ+RcRSzwpVd",
+	"fWnV+QXKLlIDFQVr1lG2HNQyPHvBCNM9RZ3QhIwjkZCW50kVesIUYoqxvJEkIoJxnwjJmmmIvOUipv1L",
+	"lnS5XLIgPTPkeeD/6X18sqtQeuw/Nz8+2UMm4zb/+GS3R8ZMKZDyJaiTCYv7UvJivB/5zJc8iEcJilGT",
+	"MPKZvkC5Z2ON7pxPkLCxWMtB3UCXYxyv5aW3kcYxiDlLz1FO/6ZeE8kMeJ2cUU0BNZ0mNM55/z+MWGyB",
+	"KoFZTJBgoC+hZPLKatYgPamXi6RHHvpsQKdh8qij9XJG8DfjZVM4IpdskjS6vIePUK9jrGsZt1yDvJkK",
+	"ANdSX8vMYRhcWbJG5mxg1qWtLuluSIo/9tl4EiWM92c/s1mhjHHJZuaKG1QZkC2QxRJK3r8/fk4e+jEd",
+	"JFsBSwZboySZ0EmwFaSf2Lpksy3khY/A6MijLjdWRBrHwZWUhuP0zmhMGLPPINVcslmDvIxi0moDuo6w",
+	"JB7LkFOXDetEKgVwR+Qj3OXDjPcDv16HFlq0CwTBxDWfJNdBn6nXX31b2Vo5iIg4fBTjEw/7M5gK/Yi3",
+	"W61Gl3f5iziOYkHQkpooCDX85iXDXBBKMEDXNzaQ2PHsy75+HE0mkhZfSIlHo+SYXepHU56ILqdDGnCd",
+	"bUITlbiAi/hrGsku8nIYuVEeWp30urWfX/zerfXqqdgiP9r7+cXvGW6CQ6lXbUTlJzXT292VNB3TfsLk",
+	"uQS8H059uafyw7iSMY0vBZ4I7V+KkIoRKxZ1LBLdkjRaYM1p7e4uFlaqIZPlwmG9QZZmKUXKZOea12kY",
+	"wmnFLJnGPItiJDlb3jWGM6rlQkIhnpa3tncu9SiXM7WCaZiOI1R6lmR/pSvd2cs3tQ5L2Olu/5zodSpJ",
+	"psQ6jdVkiV3BElTueAHv6JDdjhabnrcW8lsb7VmO8pWIb0lqn1no/hemPVznbYiv9YWJD81bpSafA0yY",
+	"f3VSD/U6DXKnQbF/1FJS4EXuqYf9nCY9KarLVzZ1/krFsk7EtD8CxMmM8dnreN4fhZoZ6K/5ykuxgbrK",
+	"1YFo4rIamYZAhGyEBaJjUt5hZ0yH0EvO6D1PgnCVjTewf2rPUwEYD6MHm1m41YCueJdb/YEGyXLwQikB",
+	"Uy3zB3AVYvCGc6kczlji8mKvQY40YO2US9EpjKgPEJqUi2sWE0bjMGBx0bLlR/NZ9I63Jsf5jbyXKBKn",
+	"yIUvYiqUJa4f8USFU1jC6fa/BYapmuv/ueZbSe7tA69ec+BnpY7X9m4q+Yr1NGCWWUUuozCMwMQ+jq6k",
+	"+KW94ibeq/wqkN1qTdRxZAR+rdPclRvPklHk1zq1Vy/OavXaNA6lGJskE9HZ3hbRmI0ikTT60Xh7EMU+",
+	"C7fFKLpuTEaTWsX1w/RzVn+Wvh/OUk1OQ/n1xozCH2u4mX0GAVdInswn7aZHXkUceAYy3UUOOmQvnZof",
+	"CHoRMn+V9Wpmk7vovFSr+R04ZRUPPW9pB8j+s0tj/P5XBhLhi099xnz5elZZ2ZgJQYepu5w0W8B/RvSK",
+	"EVAztGQl1TN5ieCPfyevXpyRfKhhEBy3iaRpAbHFoU5+FwrMSUld8PdzpuddesdAdz5RTKlov1BMlKyX",
+	"Xaf6q1qkXIf853hOZsbFSn5r4aL/tqXgdbeO/aLJqebbKRDvjQm++SUCVrX62dgIQM2dPTnR9LjAmCr+",
+	"rqwFJFC+jfn9xoZ3ss84NIRvKDOoPHhb+hDqhbtGsXC9u/symvKVN9d6pIm70fvORs9vKI+S8wF8+i72",
+	"1A69Im40jB8x4Ub6rHE/U8i18ruJ+5FuzxUNQskHa/WaCvBQAoX59zkIZwveCltc8HSQs4imcR/DswJ5",
+	"HsZn3YTDkZNBuaUS91UrXnQaFsScu08WjErZ7frzs9oENwwczCMLNtKKqFMcoVZ+N1NZe3G7zDZPRvi2",
+	"K3nT87zH3mH7f6X4PGaNeFqr16LQT+cbRkM5m2iaOKdz6HnNGzW4gA1wIqjb+82mFVRtpAQdD+HEuIOE",
+	"FU2TfgRTGgTYwJFTMEQ/ECqKTOoUswmrE1teu6l/dkZt2qPCzS4xMsOwgOzwcv03HyH+GrZdHnRIRZK7",
+	"/YedZktvP/gxa53WjeydUnBG63BQeeqORxs0Be2CKUn4SMKSrh0HywJBxP66VHk4YeNJMiPQMcOOdFGH",
+	"RWwI2jgA6YPcBKe8MaDLdk5CVJajVZb6yjA1tFSswtOaXw9PS+UjNhiwfpKpF4AsL92rdT64tkNjSaDu",
+	"RfFrbMXq3tmbbOdU3stj/JT66i8VNVRwLQGXHQQslHqoUkjr1iGMtX8RxLUOxJtALAowLuew7EIMcp1X",
+	"NAzWvb36E2YzxzTpqwhnP+pPxxBx1cO19Yh8jwSG+cAa17fraXZI+R2/CKP+pSXiQL4NkKh6N0/gvSy/",
+	"ZTiJoz7474q2LLVxG67ZL0Y/LWadRZCpN3VnPDcJs9xwVp/MaJmEwXLD2Z3MeFkU0GVDOe3NKA6I57Ih",
+	"0sZ2/xQvrkR/1djun4J/leivGpv+eTCXy4aZ6+OM5mJSlhnL6uGMlIGQLDOU3cUZK4v3WGYwp09mNIPN",
+	"WG4gbO6MMacGlBnJ7WTGc2APl42TNrb7l6fCtLHd34YZLDGCaW7GmMMCXDaK2yEdZw68b+lAbg9rJBdb",
+	"b/k4VvsbGztTb21FGRLEf/TaNtFvPwVjUGvXu9F6Hbuab6jbtVveTaofZUez2jW9XaNmnU9YfJ7zedP4",
+	"pl6bMO4HfHheOLRu3GzdoH+OCTXyKJrGxc33d3ZuMgb+4mm32gfeTcW3UVNu/tOocDmVVBvEZCoYSLF2",
+	"59X0gVXOcnf1s/xu9nydSoNWAnZsJUCle92V/H/Hwv6ziA/CoH97UT9wxfxAkIReMp6R6ksYlAkNY0b9",
+	"mbPHepbr3dvAJ3qe9YxytcxSTx728pwJvUfrOxpXEKpg5Ms17WXsdyruHe0Bd2PMM0azBa5L9mkSxExk",
+	"RmzOjZha65Q5y6Q6okcQQvIh1m1ErwI+JOGUQ3S6P0VYg/OxXGqrsVuv4VFqM0e8ZEGtPyxC3PV26rUr",
+	"FvtwY2oxS2KQHDKOV84+mTkWjb3baLZgabGWBb2s5TJ17qn3sppPt66zFBCHYUmazCLDX0qJKxr9UttY",
+	"OVufb33wDu18FUx89griOXyQ4s4ZLJEbJ2G332eTpKp3rtrt9r7K253xYZe43Y7tTj8fa7/f7VbLvt8D",
+	"GiiXeqULnlmdueDNL3vBq0ZXLbmcM51dEwiipg+XdULjS8wbkGKZ8VtMqBQAHauRnw/yXXyZ8lDBnRv1",
+	"nCUU48Aq3CdzV/78Kl6Tj66UvnnMN4/5Knc9tkz4+B35P2TrN4ig2fqJPMDnp0Mebz9+AH94L1i8Beaq",
+	"DrHShrebDa/hYZMcQIgOac3/lqIrdEgRbc33gpTCDsmCEeQ0NGABHdu3Ot9Qn0GHyDPA39Nc2Q5ZvI9u",
+	"e5Pi2iFXzfrpX+8Gr14Jf+/ZP/v+9e+zv57vffrU3+u/o5cnzz68Gf9Ef/5LHLT606vLJ+44Jme0Q0w+",
+	"qNzCIdnamtBktEXFViDIgzJ08Q/bV/jEeAoxQy/lFU+AU6i8Pcv594ROArtt4D9p7uxl8/s4HbMnnuf9",
+	"T+vIO2z/T9szbvgH8lLShGZw5fBprhpSkOuVdGeRGwpw44iDSNW1Tu3x9uNavZbStJsLj0Stp5KBOOnU",
+	"WplfLLSQhcxyHm8jF1ujAPiik4dQkcUo6NQkKacMYasMQ6jnJGpDEnYVMrZGSfOeO7WUiHO4Z3kW94VJ",
+	"Wc79mgaJqu7vBF8outDB4iMqCIqGqQNbvhLg0wwE8aeQyilPEOPDFzwZN5XFMiXjLBHOwAKmu6zTBmbw",
+	"Kdr7zVahZ9zE1NyVWSzFW7wXn7iC5b+7cFdV+teJdl1LsCvekTsNeV1qMsO1GRMb6m+y+cNe1mdwh/Y0",
+	"OMN1XgXUbZq7TbnGRZZN+1TwPO7qWlgYsYHA2dStPb/Hy3JWOX5k6duaoydEl2tXCyDjP1UL0mDAG9Rc",
+	"du9Vtm6uTbauLjLnzCthIumQJJ6ydcrSz7ZbR7/O/O2jn73Jq+mstRuPjy9PLmdXr9+c7f1x2jx8826X",
+	"jofv//nyoIQs7X01srSXK37IPSwQnL07E5sB+ukuJOXmOiTlyiJwdj6wPINitRbJuApRLpOMva9MMi4m",
+	"zAoCqVXZREzDwnAxF9UMMjClvBJDp4bGRYFcrmo+SKVeHQ4O9nzvoHlw0O7v+3u7tWwUYQZCLgW/SEaR",
+	"gJwRxE/K6mkdhTQnRX4EykO0DATNpIAZMZ2AVCPfWoXCEXH29yVALABT3PJ2MIidieQ8pWz5d0taGDDm",
+	"n8sPwxu2RmHhWRHKMpkHWSYPezCPJJ7yPk2kVGZkOdXpgsn2kJCqNwI3VYPHdnl/Gscgg3BWJz34tadH",
+	"NivsPTLwNmZTAHhmyY5Gcd3Oe+1yDp8BkAhGhVlcotMzjb7Wpxyk8AZ5yoaIkhUrmFtEp36i0HbWJx+9",
+	"jOKLwPcZX1UIpX3A//MZDyBTIH0s4Idz9cPdBSJL2Z1HBD/XgI1KpsIcFCrPHdJz5tMjDyNArlIEYqHL",
+	"cIL485EGcYF+j+qkNxUsPldxrj3y0JJeA0HU30079TnJDOU3Z6pDyK5YCDB5MaP+uZxE71G9y3t0Mlne",
+	"p0/D8JxOAoVG06Nh2CMKfiiImb9GDeUn+PNZFL2m8ZDdQkXRiDhGxdSoOE3Pw8BlcUdx1GHAGSqxuESC",
+	"mhzZaZGfg6eabcRo3h9j6j3lMC81Z5ze+jbVRZY6YdNb5EPKrc3AAMHTADhLkISvaFttx9/lL4QSzq4B",
+	"rwmQqigg0l3rNvb9tSCqzi/Z7DzG2a73qKosYI3HwBMWcxrCFFfd/0ANQiAAac37ogAR0LLXIMeJIGE0",
+	"NGYNH+xuOp00GbmwI2veLTfofeXUISctroQpXWEJ7OzlZtV7h7Zju/Tm28H4C7KCHNcw/CUby29QE4o9",
+	"xEfF/XSUZLZOc4kB57rosZzSuiUGctvnjpJmwVYZS2ddqRFzaqeWGTK3W/6YFaLPj5b11l9wKn+WGNNt",
+	"nztK6d3M65W5ibAfSFv+943dYV1EtrC0efGmLiiJriPF88ttLxkyp1PxeAZ2pPKgChJDjbyoFPGSoQu7",
+	"6rEXlLtdMnRRTz1yQbHVJaPm9dIjFhbzXDJmfj+gwV+idzG7CqKpSPMkbudWUbrJRA3rwnEnQRhqUG4R",
+	"2ThJJNaokEkEIcGg39vCGY/O9aDnwqR6rEkA+cWagFRJLxiJozBkCE3ZyVsRLMOAGZOHvfkJWop6KLVg",
+	"/Ykul7ukAq3JBWPc/hp52NMNzyE4+lz+dZ2umF+i5AW/hRPNdkI2MbosvmR+hwQJAGJJKS0JQjcCTSHk",
+	"wI4MQJS7HjEObZJgDGQQYWk268iTc8bX7zEz8zdT1zUMoMCHmVd27us7gRN5IYNxkNxOGVLXTuqZY3ln",
+	"LD3T8zwtF0sqBXxce29jmrB780uCfkPDUJke1ay0n0xODRDSbENGL4mi8zHls/NENu7VSRJFRP5hrtY6",
+	"jVmXB5xM4mgYMyE6ZBBNYzO8VWNorw0pBGHYIG8HZK9dt/1xBlsYtjCMBEPXrrJ7RRyqplLVvMs1UDvl",
+	"JhZTsg4aXtOZQGDviDNYWJC4S9JbYK/K3RYzK6moB7zL9eLs8bJ5XFnvbX0upUJ/TPW0djFD2ycsiWdb",
+	"pizgYtJO4hm2vKnLS6Fpe8tAli7srptj68wQJ2xMA66iQkoNk/aYG0qwpMIwgunZrHzL3Wznqnqk9qLW",
+	"/rZPHh40W4/Izs7eVru11W7NO6ocXVOKtfvrVCKdFOwVtMi8Yqul1Mi5jq4eWTqf/Ci/j6UDVhsq0yF/",
+	"nCrK5Hw3W/PLbkNZnW++X8GoqyiUhd0tXbDarmY65I9TRanM2dXMxfzR1cpqN/PFgo6WIrjCoHm9FoxY",
+	"QbfM72orl9kWVbTL/L6WernqzAu72grmChud281VMVcYtaDjTQogXe1yFaZHZLJ7fHBct1tevTYwiMgF",
+	"kKR5uJ0qxyg/VHQ/81bqCm5Fs2raKRY7VqYaZnYf1GviMphMIBHbmoIatVavJVFCQ50sXvZlhs0t9Ash",
+	"ILc5hdWS3qqdxr2cRd4We9YGe+m411F8iRkfd7S/oDlicALlPrkOwpBcMNKncRwwn0TTrGvidbQYocck",
+	"Tup2TvJkPF9ffFEGpNvYupHrDMZUG9EuDLxUiO93FXmpq9ffS4SlhR9TBfyx0iWCOMgvc43g0+Uv0oKV",
+	"7Xd25lfWbNkLK5Ngl1nZQk6Mn3Q4cSuzvmbTWl5zESNuthblZSsyWDEpW9/HcinZsf7WHeZjl2EnL62G",
+	"6i7A1TgLxkzqnrcwZkHhJD/AUnFYBAqqFwRVINRKMYu8L10HySjgpOkRq4zxetjFKqZ1bUmWt24kWP/8",
+	"Wevlr+Lpv45Hseg/G4X/On7z698udsXp72ISXexHz63fn9Tqpv/5HBOYTwhV1nT9pTeDn/91GB+8+vn3",
+	"v+Kz63+/f/f84Pj1uz+Oo9Zr+pqeXqe/R08A/33IAz5UJm/M473NiJKhZPpXXPvSJd98LE1PNhxUTswC",
+	"rl25BBAkGHucgD3/Ke1fVoScv9XKS5xFpRHvbKOgbphimypqzfhXIs4IVC7D7bwF3PKPA7JcGjaYXMwI",
+	"FX1l/s2WOC/7dt0HgPBcjdRlXBcbQdW25U/gS8Z89Qze1Gtn0WXVcFAduIg9a97ry9aH8b74bfbH4dHF",
+	"M//F4NXo+N8/h2/428m/Yis7P+C1zs4eSFj9CHctDEHiuGRcU+BTRmNWIcAK518UAS5/zGzuM9ofsa1n",
+	"EU/iKFy2V9BYt0336wQLHK4AXQWhZAAne46Sutwf+cO5O/sixGDlqQkECXyVAhpov2w2/rz6ANV2HQPq",
+	"Fm29jaOrlp3CXUnBlCcBDTEu/jqO+HB9kgfM8GwUR0kSrnpSeY7CguPS3iWU093Vi7+TJJ4hYychTcDT",
+	"a51Uxb7rOqQ575uBjrfpBVIO8K++HzMhMKxXZyHndTED6pV1OaxpnY6225HFGuKcQZCej3Le2zlok4tZ",
+	"wsRdCO4B7mkoJ7/mq/Kei+lkEsXJbdlaGlxcwNfIMxx762w2YUSjcttf+bR1fX29NYji8dY0DlW15rns",
+	"mhWHWSOP02cCuhTUk13nodwZjXrtg939vW+PSqM3lM+ykM+3D9lqep5NNsJCl9IhEUXQ+182ud2e9Nr3",
+	"eQVDn73FTU/bbVykTfnS04RcR/Hl3wkVl+plg7ijtJz8GJEuUqOU2X0rjsQgU9/nnutFWTE3a9/6U63C",
+	"roO6d7XiqeIQgyGvp6E+mMqWGCbhJBAy7gt5WEXGBBiHp0ltJowwEGQSCRGggjl/dlpHv+ezy9XE1b4R",
+	"IU/1Wq9H7YBIoonQ/dZ3zu9PjiV7jzC0Z1Xu/v7k9TxzP2getu6Es8uvya1NM6cO6uZba9waTqfJKIqD",
+	"/6weHuiMsd5dQNk8EGQcCAG4g1N+yaNrXieo5ULdsphdRZdzMZMfPnzYOprKK5PIZbBlO/Phwwen+e0E",
+	"3/c8NfrcgugwKVnLPHrEeqqkrDtelSb0gor5T+LtVRm55hpAQPGY+gyNLGRC4wRr86kkXaORjuklk3rv",
+	"FYtp2OjyEyhc5TQxUZGCjhnpZbLXenU8auqrbG2aMOUHmQvoxASv84upmGFkYpernC8nNNEoTtbrgrmf",
+	"PEpGknVdU21G8r8CZcrSGd4wP6BnYMJZnbiWSvQwwnoJbCwnDtXMdPSpLdWb9a2Lw5nJGyAMIV6zK5ZT",
+	"QhoiCzHfGnOCpcjH7f1okFPGCA6C1a4ZCXgSR/60D79LJYxPx7XOn8rUplOKscgbZiTXPlo1y+0Wbu1o",
+	"U1Q2rYScU4CYcsKwgVt/uF6bxNGExYkCFfcdiPH5haevthXtrHLoA5Ff49haBlRbLq6hnl8eOop9eXla",
+	"N/OFmhdP0bXvVphmq736NJs3N3YB+T+zc3Zqr300I0UX/2YIZ+8GObnrO4L3XgMdSJpQWboQCq4ui7Ns",
+	"TZ06FNY9bjtg8LOkxbcDcFMsjO7jM4zakr1uPlpLbyvv/dKi/Cb8L63Jv5u747qIeLt12D7c228d7i6s",
+	"uJ+hFh3qWGFliim8wZ7O6nZuVLTk5wIxzD0WZ3llIV3H9NNrxofJqNZpee2DvDrxRWQmp1bXRRdUkTXr",
+	"eBdTGkab5tEbZ9fquMhbyAPHbHxMAhjyKGZ+nUAoCIa0yNcQ3kg6VhkHcsnrobwCsttZ4agXnHMrPeey",
+	"Y2Et8vcnr92RCs6o+vE8V8BQ+XIYEh5Na6IPWSLq+uGBQv0ECQiEL6FsYvCggrimwBd4pGqIXrKZmD+x",
+	"1HW59H7/NWVTK/w+vQaIA2tRedNbQONt+d8TmiQslp/5vz+9rcOPn5v1pnfz3yYS2+QkLH4LUIAcR4me",
+	"F3kXM8itkuyzl3pbe6qZO/HcfAf7tu4iZzLrWrCsvZus47cCg3ICx11ic33GVcecv1etm6yDuOoTcYr9",
+	"5m5rFngg7+gG0zCE6or69Cw8xQWHB63cs8tzY694dLvZG+2co3MAmb2rp/dn8V03wdgLKu9Lae4q90HX",
+	"KLXzQuCMOFWDFfo+ObqAfQx0BpeVV5juIF4exV0QapH5pN30yCsMGMhuZ+EGghCHgYNzKwzGaIMEK286",
+	"2WGkpDZYvjuxBaENRpjwacIAhK2WN69hpGHmzrCJQ6hCH0ZFuseo+I/LxEIww8FulKAJjGeHyfh+IDeN",
+	"hu+sw1clP4vIJomIYDkUIxYF/89ndMBUfqXhlNXyV1RiJdi9JImTniLJXieTYQmpsQ3S8wOhG+SQOCrq",
+	"QSK6PNNd5dlaypj6kpTR1ZiuEpb+XqCDpXkHBUwNhSdrffh4qwRveUBfn5ilrsiWuAwmW9EEKW9rEgH2",
+	"jqG7tYtjFT+7BrGt4hfhSufT+i+5z9rLmDGSAM7cgDTljWzt7ko9Lab9hMWC6PzdPka2WD8tf9EMv5Mf",
+	"WPrC2VLV/3W7nzxvq9v91Bx0u5/2Bx8f/3chiaepboXxVJbGubSed76QuW65yBRJn38WGVbNt60CqrUx",
+	"H07d3cdC62p3LqIoZJS7MoIbp5f7zumMagu5EGNM0qduKhrkKeLLJyNlwlQd0FOUzD2YiOl8TUWXqwjA",
+	"+3su2zf1hdajX8pZjvLm3Sxre9m/E4kVZBYT3JhL+G7QYtnTfU0TFhvzFFybmcFCv2JkCHsBxh3R6HJP",
+	"lxvIkkN2s1a0XCmBJ2Ql78m1spFHISwN/V1c3XRnTopzFt+ZvSVydUaUNqfh3LT0nut1lLO1OaGjOSYQ",
+	"156WwavNUZTTiqflaM8NXc3yLmaSq/NSMGAKKkKM6ZIBBtNU0xLwMt4gLyC0FWV9+VcecVY6whbux9tp",
+	"0o/G8xG2mesSg9eGVZIAVI8VZY4M/agzMNu35PAVYPGCTZbXM+KMMJ7Es45xI4GzqQcRVT3tyoImCiB4",
+	"oGucrWxLwTOk44gPrUSyB0KXHdWYIpcBz3DNnb31m1TXa2EA+tbwjyWFU9d5tAqxtG/S4IfSa5gTL25L",
+	"oY6pYLltAL+9kg5oOFiRCrii0JVOS+mDBWKXkoLKjYps0D9KVlc+VpMAss9/zisPP7qPO/iUo3GQJFJB",
+	"69FJALDQ1p1Z9LCVOu3jhI1vd+L19NEq8AN94/xovaS7syqfK2ZyX+Am7H5lN6FdjgHWK92QJZYkVxlt",
+	"kJ4JU+l1CELdJZG2bILfTujAeuXEaJBemuQEnaAt4Mnnd7B9+1Y6l5Uq5ZiU7Db5GreO3phforxi9gI7",
+	"JOIggWvzuj6hd09/Iw97YBpXAIDYMJomIvCN2vKwh64PBPbTq9C5Z/ibdSLzauFC2pTr4bP7CK1YHjQh",
+	"56x26SJkW+WCMWzt116GWlh168g6CZLwqMsLCbIEuRVtSSENO9sxx1DTPfli9GsWrSm41ILnyX1uocjj",
+	"YYW6oF4pr01ai88A5fU6RNUYhKohVvQy6aF92moxD2HZ5dpfQ3oGTqDXIf2ID4J4zHxyMSO296ZBepgi",
+	"BKQzQAN5FENQlRlA57g3SK9PeZ+F2B5s6Phlqdz4gLnkNwiErBHqBpyodlLuSENTW55HplzHjztF3UU0",
+	"TqPMxSi6lv8VxF0uJQYW6zg+iB4cR2O4Pb/YkekaKlPZSAKM7hlEYRhdK2NejrUkhaYoRRxppV48nNTC",
+	"AP9tBjPblqUfl16Qhuz3Np+CzHNLXWNEA9/ZDkpcR++O61hQAFdHKLlmFwR48ID2ZWtI8O115GFF4zHl",
+	"fpf7AUYRRTwV7x4IAi0zvKMCI4WmmE6c2QFHurDWX8XteS8+IbNu4wsqufh8L9IcF5lzp6WbUcwydYyX",
+	"tRUWzptaLYroF6wfjZmw3xi7NT4fgWnX5fbDkjl5B0quHAXMF+1SX80lCIulYobLSwPHkudFCxOVamPg",
+	"pMprNGejOXXGuMGBv4QqykDcrfqysy5zSvHDWmaBOeEey3dN0V5mULS13W1cX3tBAAEEiVyzmFxEU9yA",
+	"XgqE0KuTgPfDqQiumB32YCVk88XRBTZu0OrukhXUOLGMNxqDr8XNRtRfz0tX5oGzVF0FdZI32elkUnw4",
+	"7NPqh7P/hQ5nb94D7A7s8DLN3mxXd+4+/XR29o6gC71Beq9enCm+DsF+gciL7GuQ3ru3p2fI0VWGZBrk",
+	"52wc4n6WIgJsKgfOMu2Mw75es/I/c3wojg7XcTAGTHb70bvjHDYOelY15mirZlm7jg2MsjwAyQFooIIs",
+	"c6q6UMZrcqqWs8pZKrIzu/ag2ff6+4ODwR5t+3vscLBz0aJN3+sfsoPBPnUjBXZai0KOc8Ix6dbg4+ed",
+	"FsZjFgfz2XF8hVN9dvKmWihZxqAE1iOYQ13TjXPgubakdDJpDHQlSytn19klFZHwQsJ1DQp6Kxd2Sb8K",
+	"8SbZ/XC3Ysnqf6l6dvXS0Sp4rvcQn5JOLsU3W8SIUrM4pp5aGeZSA+UEqhNGvM/uljG1vz3GtLthTIXT",
+	"gTiKAgLEaBH5W4c0WwckptyPxuQiSLIhXrR50erv+G22O9jz9psHrcMd2r7Y7e/5++xgcFhhe1qLtyeP",
+	"ixrgoqrsNK3I7q77LZcUDD9mTGHzN0uVcs/bugs2DDgki5tAMvQEg5xTJ1Q41i60CAUJJqU6lmWr8mcK",
+	"yioYk62dg7jG5IgRvZKfDae8P3L3vu0d7i3Y/f2bTD363DQO1cCQotqqgJNxEIaBBQCZqlZQ1z69ydEU",
+	"rbQ5wT4qRSLrJ9We95x8wWuw3gH0kyuOpzsOfCeSc8lGZauKuVh2STdRceMpqqWotI1768rnyks1lT9m",
+	"tl5XDzaE+kDohqM02RdDch01+kDym9IpKeZrYLRvrhb21kQdMa7wfij6umBDysvECLbW8mq0nMiLAsUn",
+	"9ZPY5DavFSJ9ZdTCXW+n7K7JVzeJaZ9NaJybbHmWls3tWQ17qG7Lz8OEHn7YeUbO5O+YKP0peWRP1k4R",
+	"h1H8bCzvVvticNga7Ozu71/stH26R3f67LB16HvMY+39nb0tzxt4e/uUehf00Gtd7G95TffyLHyPmt6y",
+	"zMXlpK9hJubofkmKYxT6lVMbD2/qtSsW+0G/grf8V9XBEazm0nUMI7Sui8ue00/nvW+pT75MWK/yvbx7",
+	"+tsDQfph1L+sG0CQXTIO+DRhglBJY7onwg88sGsqWUGfyjjf5VC7TccCR7HdJqRQjAqCg4fBFeMWfhyG",
+	"ZNtYCqo2norO1sHahsdD7e0eBFP2XAe/PVlcG8pPckFmFAMyyNkV+nDCtSbwyBOB8JOjfj+a5idM66Li",
+	"xpM4L3GoquGLwl5ZQTGsBw7EHvoQdNQfeZ5a46SOFPCMN3ZpWOxOWSlbFxSjQgRDnrr91HKtBMxM3uJe",
+	"u4pcfbT1B936j7d12Djf+vi5Wd9rV5GvcZJZecKCB5o38p1AgsPtrQL6hHPvNEzAFAbL0g9giWl/EZmK",
+	"HF0wzO97Nod25D7vnrfQNt5qtvfbBzt77f0qcoDGP83BYZrG8vnSUyHHiSrFjjIzrlMdCv5DPllgUM+i",
+	"OLRug+KQOR/cPDXxJeezYvgjrqYo+nG109td3+mVCp65WbwzBQIVrA1jTkz1PuTOQZxPy1TXxSoZpGZd",
+	"nnzpGjc/UiEeoq7zeLmv87GTaAhstpHvHWNXdzUj9FfVVQFGHcCYO51mmt0yW+dcivFU5EtyySZJg/Rg",
+	"woBYpGaKR2lNVT7NKTNVWLDjKGb2Q93liHUibCi1nGAMl1+r6cCIGp+uQXryuuopOTUtgVOKLocHmfly",
+	"k+OZqmDQyE3WEecTFp/fHeGprAgVwK8jr9wFaKe5WmsKMTnnIs1WuLyTKc8Xw0zNrRiigElB5ChJ+XXd",
+	"lUuia+7KJn3KCWeBJBidH6b3hkexZI5K95IDq/3JfSEoJ5Jl0CSSwl8qGMXGH0+o7wP9NbJGQ90azhwq",
+	"wN7F/pUT1iYshkqvaSsU0bmJhplPVWOzLu9TyTpz7gCUja3lphqcV80KqsI78oCO1sg/DCpaDv+wstdu",
+	"yzOIYhkQZJbPMwryxPCJyGEn6g2p5dFdzlXOHpbF85dIJmLl7PycJzqbEl78SJckIDW5+Se1cv88hl15",
+	"kDwWWnmQXEZScZRioWrl47Qy/Esf513pn2eApah0e2V3lU9gerFKqKIlQ7urqIALXYfkSJfgUJhFmulk",
+	"DfNGN1zmWazsS7yVUP7cIup5H4ibS6qR2wrAXKrFsN1psFp77bl/IOCjwXFhtrhuo+Ev0MYlEmIKqM1c",
+	"m3DWiFDejN6skLnvHGQ9x9RHoriO9l+0xcmpgT3ONDa2vnvL0W9W9zSbl78vx/Dn136Ps9+pGqGoHfqc",
+	"MT+tughp9lo4vbtIxTQBa134ins3adGecqdnbsiABqEwmd/o7QRQXhPdV3COzTs4x91sucQqC1H9jBkR",
+	"Td8LZ3/Qad5/bGBzr6zx1naFpza2/eZCJIfmMkOg5JHnNPXHlyQ+1WE1QJzDtYNuyhE5+2RWUpJcAPfe",
+	"iTfIaNSAJOxPWd120YEcNi9ozPO03Uazdc/UdAAi72Jwt7lLUidTHkKmXCLw0dR7IkbR9fxKZbPrgPvR",
+	"NWFccnvlV6I87Tjtm4pLpY3yzX3EhNCVK4reevOkgxsJ0ooUUoW59vZ8vdIv+8oQLsVP3aHnrX5B91fC",
+	"lsskDxWAlhaA00Y6uC3RqVJ3jVDr3dRr1+xiFEWXhQ+29q+rdluB36un2O6QzAQUrcjPnfJYDM9bP71+",
+	"e7z708nvr399vftH6+T43dNnP5223r4/q+DoOsgPglIIfUWJykYUcd55B53GWr6F+4owsEb4Ta+GI5xl",
+	"sG2sh//jArXjOUtoXvz9UcodUjAANQPj3SqG5SoU1M+0OA7leoysbqzLgLv/gsZhoICMFNRsgsapsuAz",
+	"5l1ajDtT3Shr1LW5nH1dMKs8jg/jiXrK5uM7VQ5n+dE+qA7rQRuxTFwO3eFsFxHUJrP128psvU2m6sqJ",
+	"/S4qT66AQh3csEJkJKbrqhY7sKEJmL3dN1v5SEhvwJh/HjMV45PJZTwcHOz53kHz4KDd3/f3dmuL4H6L",
+	"Imebexj4ACGUBVxRFd5TFkFtYldY2zbl1C1AN8kh/471m3qqCEcPayCJqDSzfCm/qCrkwSN4jL1aXjH3",
+	"RNROVfUjbzmwVF2WCfOMJyyahCwPKjgN/IkSAttQKdhTsl98Qc4XS22mHpRtVdM4/PKBcUgiiae8L5/X",
+	"Hrx4C+mk3fJ2Vhbv2kviHHEv+5GvN1IhueZk3Z7zKDkfRFPuV5Bn5oIs9MnmMXoH120JAhqtZsDUr0IJ",
+	"e036gBRk/8EromiKhBEfAlB9RiS8ldZsIVjOztcqne9+U4YruH1F9NAbBLFJq1dUoIRWSwzQ8x/TmXVc",
+	"F8YjaQSAICF+4NfJxTRxEvW73M7U1wq6fgm1uGADlpMe3BQ1OxxXdswkwQZx+RxY3di8oOYLtY9zgIf5",
+	"qjleH/kbFGSYhFBVMYozsfw1B6TABGzKWdaJm0pfIQ0lwwQsfUUfr5l4IWP4QrgURMFSdHkhLkU+1MRi",
+	"uAq9qjMmkiLMxyMCAbQLElSWmqCCNDz8/szjrdShsqq9r2rW6dxGpeFxt7Jdrk/12snV7KkVEZBqRMWX",
+	"4CvB4ygFrVEOtUOuTKMsHT8v5WB8IFJgpkzdiNzg3d01vEo39dpLxvxTKaHlusc1GrJ8J0GOk+olSoVS",
+	"vdSVApfKifL5YNfYCw2PaEaWf+ryDMvB0eR7AL/fSnOyZPW8bFVHiZhnRfDn5W53aCYFqAmN6ZglEPED",
+	"CFqgB8gjRHVSKEA1n33qkJ7X0NaujA5lLFnOY7RMoi9ULz6og4B8M1Dar9VfKOq4ma+rCoSoI3fIqxdn",
+	"dQIgBVV0jDkZGfeyvlBWfh31aXg0LKjNZleouQdk+7ZTSSeo4HOxr/7ai/PUycDUObhNQYMVS/S0Smcm",
+	"Z4BMrSVkgmzuNrSiWaUkDk7aKYkzFfeZ9p33nGYopp5Fby8ucZPep1ugLyy8dvdyQSrgwyJSQ248531c",
+	"qgrXpNTNcHLCKE5S8mXJu1Uu0l3fnqyW457OYqpbS5iftT3LY/2y9FhR7PpF0khBRNxKAhefhqr4tFPX",
+	"pABu+SsmfXKiiECZ0jm77vKcEoT5t2ItpX/sikK50CMXIgqnCSOjJJlIMQd8rnklXU3Be00CboQ34hmM",
+	"IpHgpo3pDLaEBrzLQ5ZAMSFVTwTn8HdlLRnTyQR9J+/PTkl7r0GepeWHYBInL5+RncODPbmNF4EPaFOU",
+	"TGgykjNGzCkNtNjlExb3pZbBeD/ytblGRHD/Se9/VK40/iq0HadBTie0z0Q95xzRF8mvAjDFOD/ErMst",
+	"v0Fl17W5HNM4yPNkLxIw4HTHUcIKhT+nuGSB9LdaqcpVeP8661W27qRe5R1JryuJfvZuL5L99jeSX8aQ",
+	"YpN1BbnPuku3EPyqXbn1vFT3cE0LXtx7uiLlbkVVuW//jqU+57CXUNxahD57c0om7Hx9tJgjM+VVbS6g",
+	"0soyU/2bln7zJb60zpW7lhOdrgO0IViSRrUpWY4OacC1o0ww7qfy0XyOOgbzLk5JgDCsZSC2h51ma60u",
+	"B9ltYVCnmPZHJnvJmVurPLBB5rrjR02Qc8GNn4R0li+qYY6qinozgUnzldwqpUqoYTG8BZa7qP7iwZof",
+	"6IObes2POKtSeREQz+Ooz4RgfkcuJWTOUqL4UgCq2hhKE+r8MhNJhPJ+L4kSGva6HNQWHZ+UF7ELyBHl",
+	"zhyTBDQIeIVYchtxN/v0Vcw6UNtQLefAnG3z3nMODssKwClqulnAzi09dml0WUUCtLq6tNI8KEsre1KQ",
+	"vgykalv16zxKOgoPAwPxLJQrcEUkIzZTLZ2wE+KpMARIkFaUUkj4rSolTEWJkEvrFElP3lMMuXTjLPVU",
+	"eh1I+87WOtA3PxsigZ3KRkmoj9fS2zUXHQH8ocrJjGnSHzXIW668dGpkA31tgSJmSgqDLeSCEer7zAcw",
+	"rHhVDtReGBWueJNenGK+7k1IqXIpcma26kElZSgtiJBuZINYId/gMoNNBUJQIYkVEk7f8nCWAxGiCg6j",
+	"mzUQJPCNTCmUbxui4ntfaSmFBXUUclas6xS5Ne7mFqzcpUu5N4qcJesv5B5AINLIuy9SciE7Kwy2tHD9",
+	"5XsqVQvlUg8Ehl9/S2UWsmsEFqQsMNmqdyoCPT8Qe3n8daliDctrLSw/FYMXqA+EvFFOdTypHpx375uo",
+	"uADM88vUVMgtk7C40sJNvXa6FBtaa43BcA6GxgKWmOffk5hdBVFR1LH+VX0kE8OTgiDLr+ZGmtauR4L1",
+	"z5+1Xv4qnv7reBSL/rNR+K/jN7/+7WJXnP4uJtHFfvTc+v2Ja3Vutg4q4FTj11LQwb9tf/zbk8cQd6+X",
+	"cl5UbWROlM8snogkmghYazCHcby05Mg6k6JXKHC7CFwcQ5IMxngPN7FnQDkv2UzS+gUVbK+dd7pvBj//",
+	"6zA+ePXz73/FZ9f/fv/u+cHx63d/HEet1/Q1Pb1Of48qnW6z/OmqUzlXlyFHhQ/DnJvCo+u6Xj9kU9T1",
+	"rYYpKJlFCvrBkNNkGiMzN7mH5s+90pkWpzhTdaMXJKfNyZIGYT272Dzh0A5vzLVnoOibRGCYRCckqO0q",
+	"EDWKyXU0DX20T+ZxDsnSCkJ9NMfDGF7J5fLSFNCo9cTENnanntfaS4WyJ+DRxb/aZWmf0Elgtw38J82d",
+	"PdXO8TY/8Tzvf1pH3mH7f9peQaBQc2/nYFFiBOBfFObJgnVObyYVVjQymkffvT09/o2IEQvDTJ3RaRyS",
+	"rd/IqxdnZOsn8uCo32eTpEMebz9+AH94L1i8dYQ1LmGdiKO03Wx4DQ+bWH/eUgGpHdKa/03ppltU/lwQ",
+	"TjzfC3KmOmTP2/F2KGu1Lg4PDw72mjkN5f8AR+rYgefzDXViToccep4aKM3i7ZDFyblue3PzOuSqWT/9",
+	"693g1Svh7z37Z9+//n321/O9T5/6e/139PLk2Yc345/oz3+Jg1Z/enX5xB0HzIIJHU86pNk+3Gvu7h3s",
+	"yy0cki3JekZbVGwFgjwo4zD+x5el6weZdJ/d3Z1l8PhSlKmo+0B083PZL9/DMKFBnELfpXUVhiwRdeIz",
+	"cPrPYfxhUrcoVmM/zwtFRanhFvBh76dIJCp1C5DWebKF+4PY1IJdsZimL4OkqnoeewczjWrd5elrUK1M",
+	"RJ1gNh/EK5Ce5AGuwPy5hnyg1qk93n5cq9dSLqDZps0GtP/U5QFS7Mj8knKAxRkFc/e/1qllGUC2mbn9",
+	"c/HjeXe/1qnJy58mum9J1XV5Xv7ckdQ6tYoX3xrF3Ppap5Ze+1puaTYn23GdQCXNJQAM+HrKB8IEpePl",
+	"igbEvYrVY1v+8S09wTm5iQ4sgmYeip+p9zpXKnKErxy5SIn6RkIUtnlsTgQqU7Knujh9V8pSBXG6tI6U",
+	"pxp1SKsNuKYpIItAw3OfjbNFQJOsAvL16U+tAkE8l8DgQj0zwK1zpQVsWAA3Uu+rBvPbuZOArr21QwS2",
+	"KuDxfVtAfAdrweG7bwC+Q2OhFiYrtBqmna77/THj8SrONNHXque+RD2p0/bssBowNaOkOmdhLpNeslBn",
+	"jEJ/rXdltyoeVYO8ppL7WnDL4JEfYu2MK0aGQE6IsbM+oKrmPLs04EZFuEgqCcTas7nIQIeKMkBHSxxl",
+	"Z9ElKygxi4J7IhsUFWw8T/K7Qy4ndCSnDOJCCBWkdzRNRlEc/EfVrX3KaMxicvb25xe/ZIzj3uvL1ofx",
+	"vvht9sfh0cUz/8Xg1ej43z+Hb/jbyb/iTLU+b6WiKx8/73gKdkRhQQW8UFyJuI+J5CkLgfWRQCAgh+v8",
+	"3/M860lR/yzlJQWDZD/KS5A9Cq/pTJAeDcNejm41X3ZRapSBz4TK/8OYOj/K2JvCsHQR+jCsZWOOYRfM",
+	"E5U/YTznzAnjH8t+WrX+uEj0cEjSmZlzxHp/C2/Di6JCfgC+gMduVQklD09ePiN7++3DuqQU2PjdRutR",
+	"TrJK/sDlIUxU+uo5OizK7t1cL/2HNGV7ysV0MomghtcwpikfimnCzgFT/RxrF+SUKIe5nztruh3ijXYY",
+	"zBeXVV5xpS8E2v1QMVN1CTQP2C3NPJXNG3N+Mc4lDHExqdv46N0xPBv3vJR5TAqgsLwjWZyIC3RfaBIH",
+	"tCirxriS0BdVaUZaKyOfOyWQgbm+lc8EpO4I0jMD9aDEksJAkj2tnxQmKU1GlYvizlnO1KjL1deldW5L",
+	"1Jyd+7p1+QrZqZqhdSKOh3z+Z9eNmvN7zkQK3qDjIY/m0I3znpAsZTpcJaWO7H7nEed7weJltafTexrF",
+	"Y30yURwMA05DeT0fQLGxeFHl6RxpGd/XnIO2LZno+bYeYYp5ZA3SG0zDsNchKfwcNpOHSMPwnE6CXr3L",
+	"4UVHQ6wuBJN5LOU4pWF2sK2ZX21Oq/THAV9cHcHmVoFwK9RUq7m3e1NfxgzckoLOLkOEOniLnBo5zsGD",
+	"xRj7Br5mEDS3RFwrR3AvH7O+A3Z1GrI4dynqesrxGrVbfai9NLR/fd/aL4hxPcpW1rWPxWXEgY8vWn49",
+	"dVNoAwQnl3rat4PkBlP6vdUh19H5/8mNCtfM+f3Zs8zdfX/2rOzVlU0/LgXS1S4Em4umdKnvt1Vl3KEl",
+	"axF5zPbXtFLsQuQ6A2FdBCgKLDKJJXsc05kGulYhpBa4aJ9ycALh740u7w0RvMrxkGG1a+aTdtNztxc+",
+	"UnaD7Zgx3dHEhg1hT27qtQ8puGwO8CbPQSad6fsAttsZS1Sss5QWU7BvjIsqzo9Yiu9nvoZRvVORkGGk",
+	"UIEzuH3eyldrZ034a2lRbAiOg1hu2Oq6MfcDrrzKc/OnkCtRCZOtWcUcf02DhDDuCzBfXvLomn99wPRz",
+	"Sm0hoBwGLk3jIJmd9kdMZQ1doJ6ch8IGeivURYc4PLId0Wky2oa/9+pIuWWMNGCQg9c+o8GPkmRSu5ET",
+	"C/ggAi0g4glFZoImSdvtqVxUqU9uGCSj6QV45Gxvrt1lzrNt/aiSvpQbU2DSPyV/TdmUpYHGFBQL0mc8",
+	"iRkJoyHcySgm0TRpdHmX2yWOKemH0dQn757+prR9kIUeP05djI8fk4e9aRz26qSHrjf5XymAee8RFOtU",
+	"CAyqpp+VZ0s+jBjvcmQVuegEds1JtUZ7As9pQh8/JkkEzd6fvO7kBV+Sh69enD2C7wtCQUru8ovIn5GH",
+	"khgewdLPRkwwvM5oBJVXc8woB7BIFafrR/3pmPGkI3s8Jo8f43Y9fgxwg1ORRONUanj39LcGefzYeoJl",
+	"O1uXNOCMR++OGzigBVYBo5owcYDYMo9Z5hv2ruZ0i6aJCHxj/8Uvsau0cbqjDXJE4I2V24VIcE64OoAx",
+	"PH7snNLjx2pI/WLJUeHc4LbUEV1C8r1JFCc2xB1Wg1e9NYOXvaMl9a2kFDbCAk1yogCB/PixhiO3JqQG",
+	"lWPGTBIQdJl7wvDJimdWdQ/ZjkfXuL2TkM5wDNUDstjUVwBeVP7qB0IKnhaC33EisqkyCMisUEvVCLay",
+	"pjdPfv96FAlGJtOLMOjLL05pSJAHXDBhnZqAFylIYLcmCYtJt/YvuPvQhmCjbq1BzhS5dTmBDYSkRZqM",
+	"RF2nJGM1XYTfFnA1/uu/yLOIyyGCiAsk/RfwFAOUB5hv4iumJGHZX4fZyNGTmAah3FARUjFKQ3AkL/CD",
+	"mPUT2IT3HF4ldXENuBzuWaA0b9nwiLx7f0ZCRq+Y0HOecmX2t+OLMPYuGgcA5Ce1gp6xWBOpHEouGTPJ",
+	"EcC+paGx5Ud6/ztmPUmB2vSdzOlqysR/5Chn+NCoSvgqtFqOJ59EYLZmZ2FdAJCys3Mof3l/9kwhwacJ",
+	"SSqtGlQICgFA4Kox3eRjrPIm/+Z5nteTc5VHK//Z8bweXGdGJ8qMj2UxBaEanE+uMDHeeJgqOoeuWCyg",
+	"CuBYVWC9ouGUyQXqPYedjvr9aYybaS8OLPQxq5PenCTaI2GAucwGhV1OGIdvpKSlx4LN7P22pfZh61i+",
+	"MVlf5gMheZXGrZGzxGM84sryGgjS+9zVZsBurU66ClW7W/uH/AfaNLu1f9zAnilsGENFD9ufPj0iIoli",
+	"C3pGfuFYG99ISPuXkjniQ1hXRKgWEQjS9nZV9sRRGEbXvbS73BBYJrAx+TgH+uXTNU1eB/yyZ4oJvz95",
+	"rakQpMgJHTK0xB+0Dg4e6Ut7BDoQvOuOvYiwT9r3Jy+ossMqwx6GpyId0yRPXALmi29x6gqClUF9lS5X",
+	"m9ZZIk6RF7Q/cuYl10e549lB6mayJRqZAt4Ppz4k90neeMHC6LrLA/0kp0akDk4HjqpulX/RqBPACVUq",
+	"huNEgjc1s2OKs0VgJMLW8st8KCTxJhFwa6squmBAJwQ6IEehYA1L55StY4kLA2lD3lBV4TxNJ52mtVXs",
+	"Mp04uLGodUwlcvvZ4T4Y7mNGfUxRQByOtH67fmtRH73Q8QDIcR1z36sXZ3Df61DPeaKwCDDAR9GQvp+x",
+	"SWYz02uQtwNNwgLLNKHIIF8wVUpK7ihwlFzxoUFOTZBlqkylbNUdUzLZkA0SI+GiJmmkaNkciAvJBi4H",
+	"CNI6sA7POlE+RL0iJ0ZUuUPkocwy9RdIAOJtIFTaQCBIzJJpzJnfIVP14mk8LGQc5GHba9clt3hUJ+NA",
+	"CFP1BB8uvG4P217zkaQZMR0Mgj7SnbruD9vezqM60S4rEtNEl7N+2G4dQjccK+Vunlcn7eaO/H+7ddJu",
+	"tQwTeW7ISP7huaXy00Q+LbDQPuukmBRppqh8OuI4uGIkuQ76rJ5uKzS0KzU1yKlbeBpLrCvYNUm5klek",
+	"NhEQUH0Woy9Y/xlKiCuW6/h/FSStYhKtT586VrVC+afdT5/kph/IxcMOHKqKL6QfSRU5sZk5Fn6R0qBk",
+	"1RjSb0LbQMvMKeuJZJpIBklUZTTgpBdsKJ8sgPDQeluuicVObie9EznUFlSV6RHB1IvqM8ji/iD3GdYA",
+	"lAt/Ra6BTzh48a7msXgw7gW+pSrhyL3Zwb1pyv8nSUTRp7v+5i4ZB3yaMFNd1TotoASwYpEwuFTJgv4U",
+	"lDNKfDYJo9lYcWVGmrtyi9RouD8W5bjg8GcjNlNNKu0gsg6NjSe/lzG36RNB2WggiVgrGgMahDrjh5JY",
+	"nuMbRjlAXtTRyJeT3wwkr9DCMLrI+eo1DRIp7aFInJa20rV54CTaTa8zZ0gyWP9Y5kAJPjN8ewzV1hE8",
+	"hUpBJL3s7fTG64GBKBUAkbVhHRArQRr4f////8+23tbtz5bh7mbbdOg1lNyh32MYEgykwylqQYLBNUId",
+	"A2QB+6wQ+Ck9d1OjWr8xPfkSbeOftz8be/DNNjbY7kHW0p+nUoansd/lH5Rx5ONDbXS5vr5uCPW7Np2A",
+	"CeYRERPWDwaBDuSXD9gFCHjRwNoF2PptFGnhZVYRx9Cpy/8cTqXaLa+HeZPSry83+WxfhNHF9pgGfFtN",
+	"b/vkxdHzNy8aY/+RqrsIRaAiKa8Hg5l8bFiak6YYro6nkPSqH62Q8uGUDtXuf8BLk3JXQeRqFfGjBQED",
+	"AhJhCm1l9NqYielYnRhcDLzAdTIJp2B2CQbJSPsI610Of5ZvpF1bM4H6/qTpEaMAnSp9XPIsXcYqgWrk",
+	"g2mMTjvIOj4e2CvAIrVyeENUF9Oky7EnXA0lYiNz1L5L03oYy92dTrRwJ5m7fhM1VJPx7wCtqwJfu5JH",
+	"ygcbwkTNo4EPoWvQGgPMx5UkrxgYaTR1lNcGpMilsolSutAa1+UikiID7E3fiGJaYzj22XgSJYz3Z1s/",
+	"sxlUMpOzdpRj9z2+ZLO5Gik6zgce8EaXv4xixVjSWdVBsDTcmWmr9yya5nxUbyJUz4edw/9CAUrb8mgq",
+	"oaYPFTXCsmqV/oTyAeKVAWOM5irdw9ecCvcTFsO5po9g1L9sFHMWEKK2e+rmASXqHQxiMhVKF7f8tV2u",
+	"5RnZGtUKNMzFim/Ti+hKVSIHES0wBc1w7LZ3mDUySKHRLAzeCRagYiJHYH6Xc4inmnKoPOfCh1lV/fUH",
+	"8GGXU2q3Ds3Do/obOR911ySKzseUz84TOWQvh3fjV/Q7reZZR3OPbqNMwRNz8yz+7pxQXz5pwjJbgEyo",
+	"L765JkcZY6E6lZg5+e7pKAN56HoLM3OTOvZ1pE7S4HsJqNxgNDAFU4WmAlOhDLQWvblw/9G9AxqIKbkH",
+	"e3acUjOqvQoXK1NbGJirMIUQz/Use1jOQCBHlgThbNuQJfIsu/zhXM9MQFvvkRGCZuqyp4UJoxjQ5vRh",
+	"NsgvVvGkBCxyxAIPHNAwFAq5y5q/8m7WgScD4UM8oiWBqWsMQEIgw8hWpnLiOzCV2iP6UUqh6qlVHFUf",
+	"sVZNUOXHtwS4cogxLQnjaYK+/K5SWPjMgb2BU7qYhpfmlEERwevc5bCVeASaJPV1t66ZxoRCB7LyLiDg",
+	"itQcs7c7c7MxUn+gJLsuz1jHwP5Bett0EmxfsbjZ8HrGYkYTBqx1C/5/r+7+8YRJwSLgQxV94/4mWILV",
+	"c+XWYgSwgahCnsngdT7TkFbqGmPVyRRISQufKkgi8/6o4xrIXTgeWM/pHBNK1erkOoIPtprt/fbBzl57",
+	"v0EApcQxuCURGdMQymICNUVg0PyPZdJTohra7UBwGrs+MPM6Nz0vPRUHFevInLu66S5nbR2ShynH1EP0",
+	"HukCjkoO6HIw7EUREmDep+pofRgAN7S+qSwVu94OedjD0c4vpmImv/FW0ZRDjIDs2Ohy8yiYvxu9LLP3",
+	"xvwNEhB5ySy5B5k9OJcf9uT/9B6Z7vZGKY6XXjez2H7EOcYNi7rS+Qn1/RiuKTzMNAwdoakfRgIvIDSG",
+	"Gcj9u2DyTvshQ2g1WCVyWfMJjFyW/X0FUOhWEhUgPuTISeBGi/SmW/cQbDfKLCvUEy60/UsutD9ifcm9",
+	"VPXiI227TYt2HtSbhy1yMZO67hwFNduyjyTVLn+oZxMG6iVSJPzIHXCnRX4Onsrdk4SrrPVzI+80DRWC",
+	"KxR9FomSU7UY3+WpKJ5n0j5QV+afp29/wXGcqey1YSrzy9rRcVQZUcSTr52I5H4Ljf5o1Tete56nXAVd",
+	"LpUMSRtN+KteJ0efIAQKAMffaem4Q0le8HdlEY1jOoNLDBPXsPmmklF6/8mb4Kns0uUtz5qCMSheRL5S",
+	"9NO54sqNyGXdBiJGyg9IxmwcxUYEQgLvyBm/CZ7CdUBCsozLIymJaDWpLduZBZjc9kxCe8bpE9J4yJR5",
+	"0hQ/BBEET96WaTRgni+kTEniKBpr/W7HZIZkTzGPGXV5rV4Lgz5TNX1VRMSb47O5SIhowjhm8zSieLit",
+	"Om2PAwRFCZJwPpZCeatqnRqmv9/Ua3IYOglqndpOw2vsQOnFZARxIlq0l/89zItzfg0eKgiVgJaiAPwl",
+	"8JEGDGqbm++fxrPC8o3CdOyrbzzD0bEspPJ3FuaCpU224ZGu3dSXNgSdFL8CSWPGTC7X3PI8Haei6hBY",
+	"MuT2v1UMlAkR+vNz7ULqR8w3kTuQod9s6TytTu0EkuLgU5i6Nr+3z5buaFnAHBzpqA/kPQeYA7E4RfG2",
+	"AjiDlHPHk2SG971Rc9AmXgf8smgGqtk2tJHfCQN+qYqoxfpYizpD2+2XVkOYahtPI6+HObXtp9Q3pQll",
+	"l+byLu85VU445mOnneWdXkK9Dp9x6NFsl/jMyfFZFL2OMIC+vVNiZj/BLspekiPJbrtl9uCYJyzmNDRF",
+	"qXfLrOg9N1gGGD42HY9pPFMX0dJAISGADkWaTYBRqTpUvqZvNQyTYyVQwYwsD//vOfxdpKofMEzb36dV",
+	"Ifk+2V4+iCTBKGJV1VF7cepGKUVdVUjJvNHlysdnXiCrViT8G6VprAtJoqnx2ulYL1sPepejlcaMiCQA",
+	"9Cye1BH7ZIHB1pWt9WOLxnJtZHLNUYGPL6VxuKe/K90QhDEdCqQVYW0fhvcaVDMpsWovi6nHyGgcBqnC",
+	"Zr96SuBFGccE3yrJxXMXkq3dv+tp01Vgiv+D3TVhE/kR20ioq/mn54+OkjBm1AfkWa0DyydmTihNIvW7",
+	"lsuSlR8jpMtnOkcu80y0iwjZb9S+bs7lleBcuOpfouQlVEb//hkenp3hQeX5XT1fWjoBj3bK1BZRYRpJ",
+	"kEeGr1hSRINe2YPcUKSiyNbh8i7G4qPW8w1R8SswTJYj4TQd7KaqqI1noUrfTKY55P9MvZeWF928Uwgd",
+	"Il+lwCcPWxCzEcVkClVjQMF92PK8R2hFBSVOQY73Pt/0Vubm76b2NQISf6owGcsK+5+zEr0t0C8XylVZ",
+	"nBs3oD+Jp+zmdje7Veaafs+MwDsocatxNWfBmEVTXFSzxPzsK70Kw2nultk4k2v/hvkBRaCeb4vz4IVP",
+	"7/EKL2m+5oCu/21IAVhmnFhcS5VczAgVfSW1B/7qT7L8WlrjtLqpwqoeJspYLKqZNtZh1HDRq2ppofz5",
+	"asT56D+Br3C1FLB9ce28RXYRpa5lD66sMcSqJl7SEqI1zjs0hLglzpcYQ+wV3GyEuB9CiDO2lywry2Gp",
+	"8ONdCXaRWCDZUbeEMJpJAkF6Ka9A1Nhe4EOKiSniECQAb6szxVPrAyJsqRpr5Jeoy+3YN2UPWcS1AQcp",
+	"h1/jnK27VHVfrLihn9lMMdgVZcgq7LO0hDlX572UlFniTrgsdCM6KtHRK8GCnkV8EAb9b0TWbLVKcDrn",
+	"GpywqVDH9Z1zZCXcOixvCROmYVhKov2scf3Kmch1pJy2bqNl3DitTTqqZdeuq+oqFUzbXb7Utr0KG8ZV",
+	"OGz4hzKqYrnZjfBTyg5b8aotNcNa46UOJhXCdxvb7CJy9n6w93VD4GVNtOWpey3SfAkTg6HDsmZdpzRh",
+	"BavuUVoF20qGzKAP6wBWDGAWCZ0J4wPV4fhkTdrBu2n2Et+dZL+CQL9ms7HLcDY6wN3qALBrwKleaLDU",
+	"b0Mb+CEEettafZei/TaLKYb43ScDzzXfnKji/lTK8W5yseSq2UKIOlhDW3nSxB4NK5PmP5jwFTZIdPiv",
+	"SlV+IBQAX2zg1p9nKhJDUCmPAJBLfjBmxJTu1IHCZxE2M3mDkNOBprKhVGnAYqSDP6zEJ9h/KNaGBdQd",
+	"/BkYEr5qhWSrB4p9CkSSG+R7SB4qeHxsowLYFbBn5hOBIFPuQ0LrTOtjbQ9SUXiUnMPHe48Ks9EgRVFl",
+	"/h0P7Ey0SzZJnMIW6ejthpWAZzJfIbuiDvAcsanlHANR+LnfTxMc7PW3PA9So7w2xghRDFjEVEuILTIh",
+	"6PJMTSqcpgZNc6bkkzrIcVoYE9y/mCsKIDSQJ3FB+5fTiSCjKPRXdgW/kNRwS7kdYYZiKqYx+y4l99Kv",
+	"2y8R7AP7EaKEYKEKPD+9fCmbLP+IVHJ72i/JVYkgbTcLNOVmd+QAfXF1DwHb6/BqpiB8c9XXwOC+66VV",
+	"y1RxYTcMf1GRsIWOTNyilR2Z6TaXdWRqwJt7cWTizKp4M9VabjY2jx/Ko2lnrefzSmjxtZhAlARtcC5M",
+	"mTFD8J//W6dbX0T+7L+2p3F4U8icT3UZN5NLbKwnCubo1YszlHsKShcq4BMNFqUMLoAOqCwmg5gOx8oJ",
+	"4MfRZGKBopjSE1BfPYetC8b9zB19OnvFcvyluXWxtUJRWGitlhJIvRbInjD1NFUmU8XINXeUNZ1k60LJ",
+	"o5+f72XAF5SEqwF1Lpylrodyqzmiwp0/Q8z3MnlwDsSPu6uToGCmmTJQK8/VqS02P9v3PPhratfwsCB2",
+	"3ak2d/YWbmrgL5ymXb3RyykwkVtfexqGDvy7xXiWVzHL3VXXzldywgBcPQ64WUDu/JfwKA01pmB7yjG2",
+	"TKczU861el8DM1el76kuaVahzwuop1uhA1aR9I+SKp2OVA3gKhO7Mte2fKcTSEKq0uMMRJ05kfe333I9",
+	"pBoA7cxNXCZsMGD9BHynO3ldTwqwygCOVyNfLYDfAkEkb+CX0PfvpN30CA1FhBAWlmbSIC8AQSWIuOgY",
+	"jDl4qTTeigZSgyT83d9+w3fMQK51edtrqz/tZlYAE9tdsGIoTemzAZ2GiYNU13Bw1GudPz/agswJGp5Q",
+	"41MASjOCmkJGgrkpssAtlwLevT09q6ew3PhcE1XnmFwyNkkTu/DtL/uWv4tE9eCnDc/58XhOGQ/Yp63r",
+	"6+stSaFb0zhkHGrVZ1xiaVFe9fQvCiy2i9saAcyth1qbjCLOygUhl/a1ZSv1l/C0bfjwV8iHJd/MYcQ5",
+	"FpJnaekGaNUBfiq5ayAA1pClMJjKdqYLQyirPxqOeo9UoQj7z9E0Uc4AhSvY5UrvHdMEAFs1+qmN3jcA",
+	"9CfZUIE4u3m/709ep08A1Hm5sKBeFDIlzrzT5b1RkkywhC+YrnrGZx4GCUAdajgZ7bQZaMOHC8y4yESY",
+	"4heXCLlFjfmLxt0WG/9uYfOrzmPuLEDXGt3/Pl0Sd+enh737Fv30m6jdpVG7BrivmtVRs7fVPDSfkd2U",
+	"j+tVwJfcV25vVYVkLg53ZY6cjb7VHPmHCsGFRW+s9aVCcG99b5bF5FofSK2w64nFLSDu0o79q+8j2G1D",
+	"7iUDclek9S/imSrZHs5+UTDvexWamxbmwtBcAGM0lTesAglWmRatNrgVLtNqLagzrv5Y4dzy7vOK0v/d",
+	"yvRrjtH9znnQ9wrX8J0zyvcqVPYLy9PbAKdf6GTX0sW1VbzcFANhXK7L18VYrkeM2+WSqIgAATtwK4es",
+	"TSA5hZnfjiPgGBvR5EcRTdICElaJ0O9ZLHmHFuqHPVU41EcjK1ZSkX9Xl7j3yJJcPgBwtX1v69nwdsxd",
+	"VWj+jj6NVW4RaB9Q9SVHAFhXU61OYFlel5uo4i51y2CLAK6Aa5/EM1XRClNndSWnGdZbUe0mIe0zcjEj",
+	"QjmsdN0AOo5AzpIj49SVLQADrlVFF1VQHGsz5Rj5lel5ZTnMyY3K8LAVJTHFvmvqGFcRt2AOdyZzwein",
+	"bCN7bWSvr+YlAKaYssGyD8HaZK6EYSjDMvAtxG+B/zdf7A2Gq0sdEwBlgxhK4JjqVt5a49HPmEhE7fZA",
+	"WImLXdXc7Xj7nV2FXVWvqTQoGArYcK1Tiy5r9Zo/xfmdj0Wt02w1dus15OwQ+SUSKmn4fMHwLTm8dpS3",
+	"PA8A3f2gL3uYAnSStAK/1tk1DBnWh9qu/B+y9RtUJ936iTw4goJYHfJ4+/ED+MN7weIt2LIOsSusAV48",
+	"NrH+vKXW2iHN+d9UadQtmnRI0XbN94L/2UpmE6YmgC65+Yb6deyQnHklUFdXcn78La2g2SFjMTxv/fT6",
+	"7fHuTye/v/719e4frZPjd0+f/XTaevv+zG1vSsR1yFWz/my7dfTrzN8++tmbvJrOWrvx+Pjy5HJ29frN",
+	"2d4fp83DN+926Xj4/p8vD5644yQ62KVDmu3Dvebu3sG+nPaQbG1NaDLaomIrEORBGWvEP+yAiSeGPXSn",
+	"ntfaSwMmnsAVxr/aERNP6CSw2wb+E0+1cgIonsg9fCDJliY0E7jhzYdt2HG8ZaI2MEJ1LmYjUU+mlY+A",
+	"NFrr1B5vP67VaymFuuUNkET11136rHVqzcwvKXUuuc25tDnnL86jTHujLLqUq4yncp9Sqqx1aovJ0mpt",
+	"aLLWqVUkSmsUQ5FybwxJyq1f2fV9n4RZu1mUW3PmvjbuA1M6xcY8GidQkapsnk2S/XhOws1GWf+hklxy",
+	"pJ/vTW8vCmz1BaHO+mdOUcoHEGOlopyCQV6hXjTHxcqIp9KOp2GiKxp0eS9lGFiMDYP7e/KzPWPM0xU/",
+	"s/y4p2ssYVqyCkLTNgIe2VXlwQSARX70cqTyLdVsk7cMs7bC6VZVtCXnWYf70rCxDdf5IbiOvHTZO3dH",
+	"SqGW/pYY3u00f+syAQ4zFiIFo1XIoB5tkDRIT4lnABNKw2s6EwSKKWENxpSV9oi3JnP8aZpitpKhSOeW",
+	"bdJXfzAz/HRh9qq6Il8xgtepRt51r2hafNMxmtfdYuFW6esB1mqOZzkxPOQarNZSfO5yiHlWEedpjmiH",
+	"OGHUMJyDWemGU+PvDrLwWcpPFBimgQvWaJURJ34gLnWRYRvDJIOYqasLKdQaNcm6QVqxIXJS9JUuR6O+",
+	"W+rZKctMslWZb4tPdmrnxla2vwOXQy2289mi8LNsmHutXoNyjqkpIEf3l7cE8zEKBvMDDKVPEXpIP/LZ",
+	"31FMDsaQj2zA4xZ800kTUa/FvO3swIaVL8gcATWugr8B9/sufA048vfhZ1hbrPbGz/ClxclbPXUrQKPh",
+	"OOd4qcsA22RkS/NSuW4FC6lMlRjvKLxjlYszkHdYYyD7AfB1XX191ujyHmJhSalUcXQsy+dWeRZ6v6QK",
+	"qqXdIQ24HlmAUqzeDFUlb0KHLC2kO2DXLCaMJxoLjZMelEzudUgAcGgiLZMvTEPom60CrKup6yrAF9ME",
+	"62ib2u/yTZJDzBrkZYolobXl1wG/7K3LDYMMDnMkq6MDvaNDVhoh6CnsTyFEUGlurCe7ket/KItdJlLk",
+	"2xDwF7LZmI2jpBQ7xZb3UDDpBD70nVdM0i7e2t/2ycODZusR2dnZ22q3ttqtJcnPgV/r7H/ZcknWCX1F",
+	"9ZLsWS2HGHPWsKmY9IMx8jlm9pWVTLLn903UTLKv05dM3i7DXYGDltburZWtOSM7w0Y3eOmbmkk/cs0k",
+	"m+fdGlldybU/XtUklxFvyiZtJKD8sklVb9vSukn2gGstnLSQor0f7ZndEHnZ0kkVKPyeDDMWJX6Z4km2",
+	"dHzfpZOy1/jOBPxVJPs1++0yLGejDWyqJ22qJ92DkH8f9ZNymPimgNKmgNKmgFJRAaXbyu+bCkqbCkrz",
+	"FZQqPCQlSyjlvCZfTQ0l6w5tiij9kEWUshRQzcW5KaP0w5dRKmCYXzC9rFiS/qEKKWWv6Y9aSQkJdFNK",
+	"ad2llPbvu5CSAiZS87L5jjuxfOd84UyVzW9TRWlT0WRTRWlTRenrq6I0/5BvyihtmM6XKqO0b+KIV481",
+	"diB7jHyWny+3KaK0KaK0KaL0JYsozdl7NlWU7jJmd1NGaVNGaRPIu6SMUgWrY0m4mSI3zddaSCmHK28q",
+	"KW0M9ssrKa10de69lNJy8t7UMdkQ/PJaSl+9e6psh++gnFLund7UU9pg+m/CaL+aekpfQrD+lioqZXnY",
+	"pqTSRkL5jkoq3ZVwsimq9HUVVSpmY5uqShsJbCOBfQ9VlUoIXt9AWaUsp9rUVdrUVbpVXaWDo9mni8Or",
+	"/n/Gzz79h/18xq6m//5nvBeN/X589f7fz6Ofnl94/z7biXZ+/wrqKuElrlK/xg7OKFdWyQRyADsoX2yp",
+	"KHJDWYw3VZXKVlWqQpJfR1WlNZDlpqjSRl3fFFX6qjT3TVmluyirtBZX5qau0qau0l2phd9+YSXrim0q",
+	"K20yWm9VWanAA/YlkddLAnxtait9i7WV8nnXprjSprjSprjSxt1w18WVqrx2qyCnbcorfV/lleZeq019",
+	"pY10/y3WV/oGxPwiVmuJgGUYato8U1+pTqLQzzBVKcYhXxWsH7NE3I5dHFkfX4PTds7UUa8ppWVOYHSr",
+	"FqE3tdYeNPtef39wMNijbX+PHQ52Llq06Xv9Q3Yw2KcpNsizkzeLSx1ZC3P3sTweWDpE6XJH7lfzYMFc",
+	"eC/7G8uRvZwZbYoX/WBcMsso8moX4QX8IsWLuD1Bl5E1yJEuGdenHGWnpuc1yFsezkgywrA+xD6V7IYG",
+	"ypyJPK6j/ju+YnGXiyQCTkcu2Yz5ZETFCAFhV69iZN+rL1rFKId/2vyutPKcfqZyHvTtZnuH3B6ACmL5",
+	"ltY82rxo9Xf8Ntsd7Hn7zYPW4Q5tX+z29/x9djA4XGmnTnH05ZzdqnIBXRyubrXD7L7SHP5oUc+buj3y",
+	"K5asMmym23f6gtxh+vpZFL2hfOYITZv89e8mf506z8DCN3WhqcVim5+tf1QpR5X2apAPGOIecaZAyhHT",
+	"RDKgJLpkXJAL1o/GjAT8ioaBv3oRKfcd/LGKSKVL38ijC+/LCbuKLle6L8uT1AslyFT5td7d23ikF5K6",
+	"91ULQqsINyXEms0t/gEz8Stc4XsysllHuMjIpl2+ZSxs8ykRmqk4QavkKHUkA/iXQhILQzIIwkQDdd3K",
+	"gQDlW+TBx9iySd4ET+/KF5BWgKms1UI21ktYdalD0wDLFbscPy/fQUVClu9wGpQEpnzPkyAs0/D+fCLW",
+	"0W3MfD+WmS9bIWrOyGfCDe/CzLeM3cZM/edtqm0VxzInNE6wqugkpDPYgDC0twTcvnOMmfDoOmPlJ8cJ",
+	"iaccnLFyWy9o/3IYSwIklPtdLqbxVXClqq5DWliD9F5H+PL0TDTS+5PXytU8iq4VVFgcDWMm8DX4YAAk",
+	"IWG8p/KFdYg0+5ToQl767YHJZ6oAB4KMqc8ITUjE+wxgiXtmq3sY9zyI4i6HMu7vMGM6E3KlwWHyra1q",
+	"S2E/9Ar+TijHqlVSuQQr7ECq/WjhanuH6sFTp+FGV+n6VZT7GG0VxYTR/khX5+olUULDnpOnodYHEWAB",
+	"Vq9KfehyDSEbJF2udmoUTWMotyXPEYMDMiFdQmGn4qzTSlqyJ7y8KweGn+jNf0P57IsahQE4Yz6BylYi",
+	"dHI3gtjW6jXYiUyffbtPhWKZ8uj1o1vGitwqY36Tg2LS2XcBovlFzJC4ixsL5HdgUQH26tvi+pLHfmku",
+	"gXmwP+v/0ubHJfW8jQpkvBy6EKUOz2Jcx2mlb5x6P+Qj1pAvF9B1T0eYhlQk5r2Qr2mXX1OhHisVDGy+",
+	"q0saDgIeiBHzdcFFu2YivMjX0TT0yQWifEgJ4FYGoedpEsfK4vrsOUsoqBLfOkPTC9oI7SUqjufk/9yl",
+	"jF6+0kApid5hEOuR7yvOsLiUrlC5jZoXmK2uZ5Dbe2me9+JkRBRlMR1xGCHQYgrZ80CQ/jSOJT9BWMa6",
+	"my8puZaqRFnXKZZ6SqpGGGDIHyckoZdM6QtZtKEuz8ANsRz4YVQXaKKzJBTT0yBEyIxBZE+rGlBBQjki",
+	"FDXh7JqAtnCsqsbOpXw6bBf+DmpFKkZnUdzs8r1OR5x9HZbr6Dzzig2Uy2U0DgMW51jm4DSdJXe5XnOD",
+	"nI0CobNItZJYJyKS/B2EoV6moD3mqpjZDDnEjuBTksTw5tKZJhiTxKLPsnciG21BaczePASUfKlQ5CZJ",
+	"FJFokDCOmXQiIngqZt0XKs4FYsJA55JvYJBYhz5TcFeBAZfCI0IsLFWHQlkp6QyngCtRk1Kvo9HfWocI",
+	"YtXlClW0QY54uhmpHghBNwGfKgTRvBMG0sgt04z7kpOCk1xHRk+7vR5WW0XRMMVgvh9VI/dlLqM1/BIl",
+	"L7jPNk95kRCuCK3Sg/7/sXe1zW3bSPivYPSlSYeRZSdtJu7cB6dNe56ba3x5mbuZqmNCJCRhRAEsAFrR",
+	"Zfrfb7C7ICGJUlja7rmJPiWSKRCvu4vdZ5/9pB0OkYCTTrm78OhWiAJE01yv2LJCzwp4WKRlQJSJ8jAY",
+	"xXTynNa3MoRh/fol6KIFQA0c/dZfVIpus3tbXNb0xT3hUg/m2lK/Im0ZTgviTOECyvExf7AmIkTigiVY",
+	"WZFEmaehmD+l9/A8lwjJjVyRQ/azWEVT0rgrsRRqi7kH9JRYwiqQWjaIn96V+K+q+Dz3haVCtpgIpXhh",
+	"WIPzb0ajUfd8zlg03HFCZ9z055HReXfuxAfvF/zr8XH3E3bhlO41FPAC0wXOEAI5B7AMGwmYG/GqWyQW",
+	"orf54eYRxv7wo+Hx5QTMo/PwQKLldJY/4r8dHe8UZK3d7rc/tkC8A9VJ+x+nz+A04UCOp6mDJ9uE7fIw",
+	"/Ni4codOGiKBu92vKWGW4BxypiL1+ZWNbfEJRrbeOq5ybnJGFZIts6XI5LRG5hMyIhM5NT5Wvl0biqwC",
+	"tgEqrYKTkiqVAioD3l/DIVL/UarZNfUxZUVQ98verrOfhKOcpj7HP6RDHZXpF0W0hfuQtvMelUp5ePtr",
+	"0d21PqVTbnRRTHi2uBfo2T8hXgOxGCNupK5CmkFgzwKsE3GLeB2tNBMqByYljDLUj0NoIG9kg3TMOl3a",
+	"enb97zEmA8GSOqqtQQSHYMfbWF6thBFNiyF+shCiJCs/9MUO2XugxpQ2xK6UWI0V9W7OvfDgC5EzbeCT",
+	"ETybC6hbXL/bixzKzQ3Re+0wLYOqIPu1EDmg6hKCgBVrkmYX5LVgYcHaoGVj9SgNjV47vhDq2j+aPo7i",
+	"Tzg79BA4apTeWR6UuFytQdy2hij8u5S+Dr8kKZs+xtwqxhVLI+zJk3+IdZqgNkTCtbBAs+BUgktWQ2jW",
+	"I+HqjS6Klzxb1BL6DgBm/UT8G1hJ35fP1HPSKTZyRXsjUnt9tMQR5bQ/wKKLAuRFi1AJwd8N7fMpjXMo",
+	"B7PWGKFy2f3xHiCz4kbPh+wVxEK3rEMQ140WiCvxs6nRS7j20W+WgI36oTKh/ONYeemeYACoibZyg9Fz",
+	"hbMHpPWsFIEeBuzOutA8CG+e69I1lJDYMyhotEZlBphfKg8ylTeN4bxps4Lo9H9vFbnsUeq0vl5yta6N",
+	"2li0E1Yb9CJazVBlyevRpbCWzwSz/lK/wgJQUP6yn5zFukL/byn75cpWQquSNXOUrPchWV1wTPe33w9K",
+	"UyDdOrmtHN0bp6tKb/ueAocevkvYBBMKMArFeE0UZmhUdi6nDuA0gCjiiunK8RnZ4rU0mtfZCrYq3FiV",
+	"lKu3TkJiiDa5MEEDBapY9ory+VpgSV7AGu2nzdv2irnKkC8ALVxonnEI5SGNPSB4viPx7vsB3UqFX/+U",
+	"SWWd4BAXTHH0KfHaUksq35b6bYkYIB1Dt6H4ndMGe2iXvCjYzOiqRE/ETjS0JtbHCnyh/N4Fzi37ZvQ0",
+	"iQxfSnYcqyVfIwDXDdkbsJbhqdVcF+KWtLtvaR/0D1z+EpfTOX36bffCOYXOeLGXxDaJ233+h8vxHKyq",
+	"UpPhITLRYpnnAB3LhenOXrZNoHvpxBJqz/APl9jA6Wg0auM16xSTve0qbE11w3F/YDqJfBj7dYCLeKu+",
+	"UASsPz/ds6rJoCkphHXCfOeBDP/3PSu+U2UJxPn5xwEZMIPzgT9GAgGLG4SG7Lk/7QTxOT2Lxh9KPml3",
+	"PUU1+6n9QqSjh+VZj13TvSTP61q+so7i9RijP9IuP2DaZX9rwYNqb8O5/Ie5lVt4UIuCOrKFC5ysGbcZ",
+	"wYi2ythGHsCpwGofGWTMVuVYbZlLwFIZWSCrEOqQU7bWFWaPKs3KalLIDNDtXp9/zV6KmSQqtBTMsvSc",
+	"pXirSwO0fMqrwiV1WSE/mDA2hLYbwRaiJOLnFJ2sKboSke5ZK8Akf+2NOkUQ6F2ahKThloZbd2P7Ddml",
+	"syyFQW+mIxEEn2a1BMvxZ039GyvmH7YLWZYAe/8ar7vpisswvPjCCxlI3DKrtWKYOYxyn1ODmOakNW4t",
+	"W2XzBhPm20w2l9e/X5uwAfA7bxDMoMJ6yIiyhJJHhHlwSlNhBvT9Bu2jBFsTY87ltCmpAHsBXAGUkABp",
+	"xJBEAN5lvzQ7l/vTEXuU+o117UylMiDpfkwTjRvgOmzIFCo1RPd9eg9d6OENlGOM9I7k7Aa3NNmv4Bnh",
+	"4DmqSlbwbBG4wOPKEEaE6svS0Fss5mH4SQD2jYnfseSwGStR6mweNk68oy6ibJFX/qEmoSQV+Fkq2nhQ",
+	"A6up34FDAMJvyquGH0B6M04DLfrBWaV0dJzVH6TNuMnZys+LP5DGH1SYE7DHRajdBaPDAAXFF/BY/q0+",
+	"k4FBKZwGOHM4ottBg25HNA53jLfB+OpCBOK7fOd0Hf/m3Z77UYgcaAr6uoM+M6LztvBqhwH5afwJr1PH",
+	"eOyuTRIRArWRo++6dO6NFh1istpvpRNgGwQnUKtH/NWHRrkLJvNabEbOqE2KN8hZQxJD9uj1ReXm7Gw4",
+	"Smr2CiNyoZzkhU3Ymx+/Z98+f/bi8ZBd4E/GSloGjIfQkNdxc10ZTHKK3kIFGEK5ayJN/K5JkWPiRmZk",
+	"gqG0HLLUZroE/UVZY4jBRoeI87YIl0XlpaVU7LdKZguv1f3Eh4H5hjcG62U2fJnnRlibMM5WRjfOOm8u",
+	"QN4XRUnH6tnZC3JnydncRc9BWhfI6dKFnm0OGkKVZ2GwISKA5JEqJ4/b09Go8edfTPQNlohr0U5nL4JS",
+	"2UyJew1aboOZOlCRoAOMendl9MzwpWUrIx1MnzZ0PZQzqXjBLq4uMTxRAFKGts5UiiIHT1e6rAonS27c",
+	"yVSb5ZOcO56S9QqP/lZ54886I9UMKER47d0Kmo+zic7XMKVrROH499BOpdmdrNnf3727Yi+5lRlNlhUs",
+	"jc9AGvyRRmu/r1G3Q81eAP6XYbR2DjnquUYTDG287YCx0rhK7elveF2Ek9fVE/bhyWq1egKzVJlCqEzn",
+	"It/C9NfXlG70g/R4dwbmZDAzvHGS0O+jE92dggQGX2u/O0oawBntqn6pC9M6onCvV/2FUH/GfR9eFF36",
+	"O+tV7OHcaOeKv4xqFVllpFsPzn/5dQ/7L1q9jo7aQS5EhdXMksFJZYXpBj9s4TaFd9WeMn9gw19isfgV",
+	"ZPuZIbtULMUupAlLp1VRQLqzym0Qp2MFRrtFz3oSAQTR2o9zhfqDit/btnTcvqSpfhyDZMDzpVTkcU1i",
+	"8XR6lgxywQth4KOqiiIZiA9OKIukyuE7/79nSaiwR5zxTi7Ff6FK3uD9u++7Cx0YYwcu+Hglh3+mbX60",
+	"mfdhGEPeXj9u0y1h8XEwEdwI4+UGeOLhjo82dEvsJnJigP8t11m1DMwR9dV9WNf8P+GlPLkR5nQ4gvsk",
+	"9XKnbbDiktqi3jC44G1UDhuaJq5gGp2/025BV8ifRHv36uV/gh+EW0TToRtF5jZqju4cu839qxIVxTVs",
+	"wiCgQy6ZpXYCsDD+bRMB3BTImrHRz1l7u01FbnseuPiiRE6aay/hbGAl2lOdLnoZZjHuvuzdZt09GAwg",
+	"GeOGqAJrjBWPmrahMnELTXpAlkdpWQ2tUsSegPMG+SxRyzUKf0+/d4Dt7f0jIMqvv/8vAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -224,6 +224,23 @@ type ClientInterface interface {
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id} (the `PutLocalAgent` operationId).
 	PutLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// EraseLocalAgent Erase what is kept of a deleted local agent
+	//
+	// Removes all status changes and deliveries of a deleted agent, with their attempts. Nothing that is left has the
+	// agent's name or number. Deliveries that have not ended are cancelled first. To have receivers get the logout,
+	// delete the agent, and erase it when its deliveries have ended.
+	//
+	// If the agent exists, the response is 409 (`agent_exists`). If one of its deliveries is under way, it is 409
+	// (`not_ended`): repeat the request within seconds. If nothing is kept of the agent, it is 404.
+	//
+	// After any other error, a part may be removed: repeat the request until the response is 200 or 404. A reader of
+	// the feed that has not read the agent's changes does not get them any more. The guide says what backups hold.
+	//
+	// Requires access level `operator`.
+	//
+	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/erase (the `EraseLocalAgent` operationId).
+	EraseLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListLocalAgentEvents List the events of a local agent
 	//
 	// Lists the events of the agent by ascending id.
@@ -367,9 +384,10 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatusWithBody Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -380,9 +398,10 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatus Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -479,6 +498,23 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
 	PutRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EraseRemoteAgent Erase what is kept of a deleted remote agent
+	//
+	// Removes all status changes and deliveries of a deleted agent, with their attempts. Nothing that is left has the
+	// agent's name or number. Deliveries that have not ended are cancelled first. To have receivers get the logout,
+	// delete the agent, and erase it when its deliveries have ended.
+	//
+	// If the agent exists, the response is 409 (`agent_exists`). If one of its deliveries is under way, it is 409
+	// (`not_ended`): repeat the request within seconds. If nothing is kept of the agent, it is 404.
+	//
+	// After any other error, a part may be removed: repeat the request until the response is 200 or 404. A reader of
+	// the feed that has not read the agent's changes does not get them any more. The guide says what backups hold.
+	//
+	// Requires access level `operator`.
+	//
+	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/erase (the `EraseRemoteAgent` operationId).
+	EraseRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRemoteAgentEvents List the events of a remote agent
 	//
@@ -623,9 +659,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatusWithBody Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -636,9 +673,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatus Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -730,6 +768,9 @@ type ClientInterface interface {
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
+	//
 	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
@@ -744,6 +785,9 @@ type ClientInterface interface {
 	//
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
 	//
 	// Requires access level `call_api`.
 	//
@@ -775,7 +819,7 @@ type ClientInterface interface {
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
-	// If the delivery is parked, the response is 409.
+	// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 	//
 	// Requires access level `call_api`.
 	//
@@ -794,7 +838,7 @@ type ClientInterface interface {
 	// PutLimitsWithBody Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -806,7 +850,7 @@ type ClientInterface interface {
 	// PutLimits Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -875,7 +919,7 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -891,7 +935,7 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -1235,6 +1279,33 @@ func (c *HTTPClient) PutLocalAgent(ctx context.Context, clientID ClientID, agent
 	return c.Client.Do(req)
 }
 
+// EraseLocalAgent Erase what is kept of a deleted local agent
+//
+// Removes all status changes and deliveries of a deleted agent, with their attempts. Nothing that is left has the
+// agent's name or number. Deliveries that have not ended are cancelled first. To have receivers get the logout,
+// delete the agent, and erase it when its deliveries have ended.
+//
+// If the agent exists, the response is 409 (`agent_exists`). If one of its deliveries is under way, it is 409
+// (`not_ended`): repeat the request within seconds. If nothing is kept of the agent, it is 404.
+//
+// After any other error, a part may be removed: repeat the request until the response is 200 or 404. A reader of
+// the feed that has not read the agent's changes does not get them any more. The guide says what backups hold.
+//
+// Requires access level `operator`.
+//
+// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/erase (the `EraseLocalAgent` operationId).
+func (c *HTTPClient) EraseLocalAgent(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEraseLocalAgentRequest(c.Server, clientID, agentID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListLocalAgentEvents List the events of a local agent
 //
 // Lists the events of the agent by ascending id.
@@ -1508,9 +1579,10 @@ func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID,
 
 // PutLocalAgentStatusWithBody Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -1531,9 +1603,10 @@ func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID C
 
 // PutLocalAgentStatus Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -1711,6 +1784,33 @@ func (c *HTTPClient) PutRemoteAgentWithBody(ctx context.Context, clientID Client
 // Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
 func (c *HTTPClient) PutRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutRemoteAgentRequest(c.Server, clientID, agentID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EraseRemoteAgent Erase what is kept of a deleted remote agent
+//
+// Removes all status changes and deliveries of a deleted agent, with their attempts. Nothing that is left has the
+// agent's name or number. Deliveries that have not ended are cancelled first. To have receivers get the logout,
+// delete the agent, and erase it when its deliveries have ended.
+//
+// If the agent exists, the response is 409 (`agent_exists`). If one of its deliveries is under way, it is 409
+// (`not_ended`): repeat the request within seconds. If nothing is kept of the agent, it is 404.
+//
+// After any other error, a part may be removed: repeat the request until the response is 200 or 404. A reader of
+// the feed that has not read the agent's changes does not get them any more. The guide says what backups hold.
+//
+// Requires access level `operator`.
+//
+// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/erase (the `EraseRemoteAgent` operationId).
+func (c *HTTPClient) EraseRemoteAgent(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEraseRemoteAgentRequest(c.Server, clientID, agentID)
 	if err != nil {
 		return nil, err
 	}
@@ -1994,9 +2094,10 @@ func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID
 
 // PutRemoteAgentStatusWithBody Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2017,9 +2118,10 @@ func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID 
 
 // PutRemoteAgentStatus Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2191,6 +2293,9 @@ func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, para
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 //
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
+//
 // Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
@@ -2215,6 +2320,9 @@ func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientI
 //
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
 //
 // Requires access level `call_api`.
 //
@@ -2266,7 +2374,7 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
-// If the delivery is parked, the response is 409.
+// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 //
 // Requires access level `call_api`.
 //
@@ -2305,7 +2413,7 @@ func (c *HTTPClient) GetLimits(ctx context.Context, clientID ClientID, reqEditor
 // PutLimitsWithBody Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -2327,7 +2435,7 @@ func (c *HTTPClient) PutLimitsWithBody(ctx context.Context, clientID ClientID, c
 // PutLimits Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -2456,7 +2564,7 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -2482,7 +2590,7 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -3082,6 +3190,47 @@ func NewPutLocalAgentRequestWithBody(server string, clientID ClientID, agentID L
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEraseLocalAgentRequest constructs an http.Request for the EraseLocalAgent method
+func NewEraseLocalAgentRequest(server string, clientID ClientID, agentID LocalAgentID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/client/%s/agent/local/%s/erase", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -4051,6 +4200,47 @@ func NewPutRemoteAgentRequestWithBody(server string, clientID ClientID, agentID 
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEraseRemoteAgentRequest constructs an http.Request for the EraseRemoteAgent method
+func NewEraseRemoteAgentRequest(server string, clientID ClientID, agentID RemoteAgentID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "client_id", clientID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "agent_id", agentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/client/%s/agent/remote/%s/erase", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -5947,6 +6137,25 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /client/{client_id}/agent/local/{agent_id} (the `PutLocalAgent` operationId).
 	PutLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, body PutLocalAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutLocalAgentResponse, error)
 
+	// EraseLocalAgentWithResponse Erase what is kept of a deleted local agent
+	//
+	// Removes all status changes and deliveries of a deleted agent, with their attempts. Nothing that is left has the
+	// agent's name or number. Deliveries that have not ended are cancelled first. To have receivers get the logout,
+	// delete the agent, and erase it when its deliveries have ended.
+	//
+	// If the agent exists, the response is 409 (`agent_exists`). If one of its deliveries is under way, it is 409
+	// (`not_ended`): repeat the request within seconds. If nothing is kept of the agent, it is 404.
+	//
+	// After any other error, a part may be removed: repeat the request until the response is 200 or 404. A reader of
+	// the feed that has not read the agent's changes does not get them any more. The guide says what backups hold.
+	//
+	// Requires access level `operator`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/erase (the `EraseLocalAgent` operationId).
+	EraseLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*EraseLocalAgentResponse, error)
+
 	// ListLocalAgentEventsWithResponse List the events of a local agent
 	//
 	// Lists the events of the agent by ascending id.
@@ -6104,9 +6313,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6117,9 +6327,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6224,6 +6435,25 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /client/{client_id}/agent/remote/{agent_id} (the `PutRemoteAgent` operationId).
 	PutRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, body PutRemoteAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*PutRemoteAgentResponse, error)
+
+	// EraseRemoteAgentWithResponse Erase what is kept of a deleted remote agent
+	//
+	// Removes all status changes and deliveries of a deleted agent, with their attempts. Nothing that is left has the
+	// agent's name or number. Deliveries that have not ended are cancelled first. To have receivers get the logout,
+	// delete the agent, and erase it when its deliveries have ended.
+	//
+	// If the agent exists, the response is 409 (`agent_exists`). If one of its deliveries is under way, it is 409
+	// (`not_ended`): repeat the request within seconds. If nothing is kept of the agent, it is 404.
+	//
+	// After any other error, a part may be removed: repeat the request until the response is 200 or 404. A reader of
+	// the feed that has not read the agent's changes does not get them any more. The guide says what backups hold.
+	//
+	// Requires access level `operator`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/erase (the `EraseRemoteAgent` operationId).
+	EraseRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*EraseRemoteAgentResponse, error)
 
 	// ListRemoteAgentEventsWithResponse List the events of a remote agent
 	//
@@ -6382,9 +6612,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6395,9 +6626,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6499,6 +6731,9 @@ type ClientWithResponsesInterface interface {
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
+	//
 	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -6513,6 +6748,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6546,7 +6784,7 @@ type ClientWithResponsesInterface interface {
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
-	// If the delivery is parked, the response is 409.
+	// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6569,7 +6807,7 @@ type ClientWithResponsesInterface interface {
 	// PutLimitsWithBodyWithResponse Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -6581,7 +6819,7 @@ type ClientWithResponsesInterface interface {
 	// PutLimitsWithResponse Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -6660,7 +6898,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -6676,7 +6914,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -8442,6 +8680,175 @@ func (r PutLocalAgentResponse) ContentType() string {
 	return ""
 }
 
+// EraseLocalAgentResponse400Headers the declared response headers of an HTTP 400 response for EraseLocalAgent
+type EraseLocalAgentResponse400Headers struct {
+	XRequestID string
+}
+
+// EraseLocalAgentResponse401Headers the declared response headers of an HTTP 401 response for EraseLocalAgent
+type EraseLocalAgentResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+// EraseLocalAgentResponse403Headers the declared response headers of an HTTP 403 response for EraseLocalAgent
+type EraseLocalAgentResponse403Headers struct {
+	XRequestID string
+}
+
+// EraseLocalAgentResponse404Headers the declared response headers of an HTTP 404 response for EraseLocalAgent
+type EraseLocalAgentResponse404Headers struct {
+	XRequestID string
+}
+
+// EraseLocalAgentResponse409Headers the declared response headers of an HTTP 409 response for EraseLocalAgent
+type EraseLocalAgentResponse409Headers struct {
+	XRequestID string
+}
+
+// EraseLocalAgentResponse414Headers the declared response headers of an HTTP 414 response for EraseLocalAgent
+type EraseLocalAgentResponse414Headers struct {
+	XRequestID string
+}
+
+// EraseLocalAgentResponse431Headers the declared response headers of an HTTP 431 response for EraseLocalAgent
+type EraseLocalAgentResponse431Headers struct {
+	XRequestID string
+}
+
+// EraseLocalAgentResponse500Headers the declared response headers of an HTTP 500 response for EraseLocalAgent
+type EraseLocalAgentResponse500Headers struct {
+	XRequestID string
+}
+
+// EraseLocalAgentResponse503Headers the declared response headers of an HTTP 503 response for EraseLocalAgent
+type EraseLocalAgentResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type EraseLocalAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentErasure
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *AgentNotFound
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *AgentNotErased
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *EraseLocalAgentResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *EraseLocalAgentResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *EraseLocalAgentResponse403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *EraseLocalAgentResponse404Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *EraseLocalAgentResponse409Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *EraseLocalAgentResponse414Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *EraseLocalAgentResponse431Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *EraseLocalAgentResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *EraseLocalAgentResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EraseLocalAgentResponse) GetJSON200() *AgentErasure {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r EraseLocalAgentResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r EraseLocalAgentResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r EraseLocalAgentResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r EraseLocalAgentResponse) GetJSON404() *AgentNotFound {
+	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r EraseLocalAgentResponse) GetJSON409() *AgentNotErased {
+	return r.JSON409
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r EraseLocalAgentResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r EraseLocalAgentResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r EraseLocalAgentResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r EraseLocalAgentResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r EraseLocalAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EraseLocalAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EraseLocalAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EraseLocalAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListLocalAgentEventsResponse200Headers the declared response headers of an HTTP 200 response for ListLocalAgentEvents
 type ListLocalAgentEventsResponse200Headers struct {
 	Link *string
@@ -9662,7 +10069,7 @@ type PutLocalAgentEventStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEventState
+	JSON200 *AgentEventStateSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -9714,7 +10121,7 @@ type PutLocalAgentEventStateResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventState {
+func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventStateSet {
 	return r.JSON200
 }
 
@@ -10396,7 +10803,7 @@ type PutLocalAgentStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentStatus
+	JSON200 *AgentStatusSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -10448,7 +10855,7 @@ type PutLocalAgentStatusResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLocalAgentStatusResponse) GetJSON200() *AgentStatus {
+func (r PutLocalAgentStatusResponse) GetJSON200() *AgentStatusSet {
 	return r.JSON200
 }
 
@@ -11719,6 +12126,175 @@ func (r PutRemoteAgentResponse) ContentType() string {
 	return ""
 }
 
+// EraseRemoteAgentResponse400Headers the declared response headers of an HTTP 400 response for EraseRemoteAgent
+type EraseRemoteAgentResponse400Headers struct {
+	XRequestID string
+}
+
+// EraseRemoteAgentResponse401Headers the declared response headers of an HTTP 401 response for EraseRemoteAgent
+type EraseRemoteAgentResponse401Headers struct {
+	WWWAuthenticate string
+	XRequestID      string
+}
+
+// EraseRemoteAgentResponse403Headers the declared response headers of an HTTP 403 response for EraseRemoteAgent
+type EraseRemoteAgentResponse403Headers struct {
+	XRequestID string
+}
+
+// EraseRemoteAgentResponse404Headers the declared response headers of an HTTP 404 response for EraseRemoteAgent
+type EraseRemoteAgentResponse404Headers struct {
+	XRequestID string
+}
+
+// EraseRemoteAgentResponse409Headers the declared response headers of an HTTP 409 response for EraseRemoteAgent
+type EraseRemoteAgentResponse409Headers struct {
+	XRequestID string
+}
+
+// EraseRemoteAgentResponse414Headers the declared response headers of an HTTP 414 response for EraseRemoteAgent
+type EraseRemoteAgentResponse414Headers struct {
+	XRequestID string
+}
+
+// EraseRemoteAgentResponse431Headers the declared response headers of an HTTP 431 response for EraseRemoteAgent
+type EraseRemoteAgentResponse431Headers struct {
+	XRequestID string
+}
+
+// EraseRemoteAgentResponse500Headers the declared response headers of an HTTP 500 response for EraseRemoteAgent
+type EraseRemoteAgentResponse500Headers struct {
+	XRequestID string
+}
+
+// EraseRemoteAgentResponse503Headers the declared response headers of an HTTP 503 response for EraseRemoteAgent
+type EraseRemoteAgentResponse503Headers struct {
+	RetryAfter int
+	XRequestID string
+}
+
+type EraseRemoteAgentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AgentErasure
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *AgentNotFound
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *AgentNotErased
+	// JSON414 the response for an HTTP 414 `application/json` response
+	JSON414 *URITooLong
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeaderTooLarge
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalError
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *EraseRemoteAgentResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *EraseRemoteAgentResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *EraseRemoteAgentResponse403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *EraseRemoteAgentResponse404Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *EraseRemoteAgentResponse409Headers
+	// Headers414 the parsed response headers for an HTTP 414 response
+	Headers414 *EraseRemoteAgentResponse414Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *EraseRemoteAgentResponse431Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *EraseRemoteAgentResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *EraseRemoteAgentResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EraseRemoteAgentResponse) GetJSON200() *AgentErasure {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r EraseRemoteAgentResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r EraseRemoteAgentResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r EraseRemoteAgentResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r EraseRemoteAgentResponse) GetJSON404() *AgentNotFound {
+	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r EraseRemoteAgentResponse) GetJSON409() *AgentNotErased {
+	return r.JSON409
+}
+
+// GetJSON414 returns the response for an HTTP 414 `application/json` response
+func (r EraseRemoteAgentResponse) GetJSON414() *URITooLong {
+	return r.JSON414
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r EraseRemoteAgentResponse) GetJSON431() *HeaderTooLarge {
+	return r.JSON431
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r EraseRemoteAgentResponse) GetJSON500() *InternalError {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r EraseRemoteAgentResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r EraseRemoteAgentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EraseRemoteAgentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EraseRemoteAgentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EraseRemoteAgentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListRemoteAgentEventsResponse200Headers the declared response headers of an HTTP 200 response for ListRemoteAgentEvents
 type ListRemoteAgentEventsResponse200Headers struct {
 	Link *string
@@ -12939,7 +13515,7 @@ type PutRemoteAgentEventStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEventState
+	JSON200 *AgentEventStateSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -12991,7 +13567,7 @@ type PutRemoteAgentEventStateResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventState {
+func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventStateSet {
 	return r.JSON200
 }
 
@@ -13673,7 +14249,7 @@ type PutRemoteAgentStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentStatus
+	JSON200 *AgentStatusSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -13725,7 +14301,7 @@ type PutRemoteAgentStatusResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutRemoteAgentStatusResponse) GetJSON200() *AgentStatus {
+func (r PutRemoteAgentStatusResponse) GetJSON200() *AgentStatusSet {
 	return r.JSON200
 }
 
@@ -15777,7 +16353,7 @@ type PutLimitsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ClientLimits
+	JSON200 *ClientLimitsSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -15825,7 +16401,7 @@ type PutLimitsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLimitsResponse) GetJSON200() *ClientLimits {
+func (r PutLimitsResponse) GetJSON200() *ClientLimitsSet {
 	return r.JSON200
 }
 
@@ -16504,7 +17080,7 @@ type RollBackSecretResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Secret
+	JSON200 *SecretRolledBack
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -16552,7 +17128,7 @@ type RollBackSecretResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RollBackSecretResponse) GetJSON200() *Secret {
+func (r RollBackSecretResponse) GetJSON200() *SecretRolledBack {
 	return r.JSON200
 }
 
@@ -17789,6 +18365,31 @@ func (c *ClientWithResponses) PutLocalAgentWithResponse(ctx context.Context, cli
 	return ParsePutLocalAgentResponse(rsp)
 }
 
+// EraseLocalAgentWithResponse Erase what is kept of a deleted local agent
+//
+// Removes all status changes and deliveries of a deleted agent, with their attempts. Nothing that is left has the
+// agent's name or number. Deliveries that have not ended are cancelled first. To have receivers get the logout,
+// delete the agent, and erase it when its deliveries have ended.
+//
+// If the agent exists, the response is 409 (`agent_exists`). If one of its deliveries is under way, it is 409
+// (`not_ended`): repeat the request within seconds. If nothing is kept of the agent, it is 404.
+//
+// After any other error, a part may be removed: repeat the request until the response is 200 or 404. A reader of
+// the feed that has not read the agent's changes does not get them any more. The guide says what backups hold.
+//
+// Requires access level `operator`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /client/{client_id}/agent/local/{agent_id}/erase (the `EraseLocalAgent` operationId).
+func (c *ClientWithResponses) EraseLocalAgentWithResponse(ctx context.Context, clientID ClientID, agentID LocalAgentID, reqEditors ...RequestEditorFn) (*EraseLocalAgentResponse, error) {
+	rsp, err := c.EraseLocalAgent(ctx, clientID, agentID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEraseLocalAgentResponse(rsp)
+}
+
 // ListLocalAgentEventsWithResponse List the events of a local agent
 //
 // Lists the events of the agent by ascending id.
@@ -18024,9 +18625,10 @@ func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Contex
 
 // PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18043,9 +18645,10 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx contex
 
 // PutLocalAgentStatusWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18203,6 +18806,31 @@ func (c *ClientWithResponses) PutRemoteAgentWithResponse(ctx context.Context, cl
 		return nil, err
 	}
 	return ParsePutRemoteAgentResponse(rsp)
+}
+
+// EraseRemoteAgentWithResponse Erase what is kept of a deleted remote agent
+//
+// Removes all status changes and deliveries of a deleted agent, with their attempts. Nothing that is left has the
+// agent's name or number. Deliveries that have not ended are cancelled first. To have receivers get the logout,
+// delete the agent, and erase it when its deliveries have ended.
+//
+// If the agent exists, the response is 409 (`agent_exists`). If one of its deliveries is under way, it is 409
+// (`not_ended`): repeat the request within seconds. If nothing is kept of the agent, it is 404.
+//
+// After any other error, a part may be removed: repeat the request until the response is 200 or 404. A reader of
+// the feed that has not read the agent's changes does not get them any more. The guide says what backups hold.
+//
+// Requires access level `operator`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /client/{client_id}/agent/remote/{agent_id}/erase (the `EraseRemoteAgent` operationId).
+func (c *ClientWithResponses) EraseRemoteAgentWithResponse(ctx context.Context, clientID ClientID, agentID RemoteAgentID, reqEditors ...RequestEditorFn) (*EraseRemoteAgentResponse, error) {
+	rsp, err := c.EraseRemoteAgent(ctx, clientID, agentID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEraseRemoteAgentResponse(rsp)
 }
 
 // ListRemoteAgentEventsWithResponse List the events of a remote agent
@@ -18440,9 +19068,10 @@ func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Conte
 
 // PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18459,9 +19088,10 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx conte
 
 // PutRemoteAgentStatusWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18611,6 +19241,9 @@ func (c *ClientWithResponses) ListDeliveriesWithResponse(ctx context.Context, cl
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 //
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
+//
 // Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -18631,6 +19264,9 @@ func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Cont
 //
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
 //
 // Requires access level `call_api`.
 //
@@ -18676,7 +19312,7 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
-// If the delivery is parked, the response is 409.
+// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 //
 // Requires access level `call_api`.
 //
@@ -18711,7 +19347,7 @@ func (c *ClientWithResponses) GetLimitsWithResponse(ctx context.Context, clientI
 // PutLimitsWithBodyWithResponse Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -18729,7 +19365,7 @@ func (c *ClientWithResponses) PutLimitsWithBodyWithResponse(ctx context.Context,
 // PutLimitsWithResponse Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -18844,7 +19480,7 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -18866,7 +19502,7 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -21084,6 +21720,202 @@ func ParsePutLocalAgentResponse(rsp *http.Response) (*PutLocalAgentResponse, err
 	return response, nil
 }
 
+// ParseEraseLocalAgentResponse parses an HTTP response from a EraseLocalAgentWithResponse call
+func ParseEraseLocalAgentResponse(rsp *http.Response) (*EraseLocalAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EraseLocalAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentErasure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest AgentNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest AgentNotErased
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 400:
+		var headers EraseLocalAgentResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers EraseLocalAgentResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers EraseLocalAgentResponse403Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers EraseLocalAgentResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 409:
+		var headers EraseLocalAgentResponse409Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 414:
+		var headers EraseLocalAgentResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
+	case rsp.StatusCode == 431:
+		var headers EraseLocalAgentResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
+	case rsp.StatusCode == 500:
+		var headers EraseLocalAgentResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers EraseLocalAgentResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListLocalAgentEventsResponse parses an HTTP response from a ListLocalAgentEventsWithResponse call
 func ParseListLocalAgentEventsResponse(rsp *http.Response) (*ListLocalAgentEventsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -22585,7 +23417,7 @@ func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEve
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEventState
+		var dest AgentEventStateSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -23532,7 +24364,7 @@ func ParsePutLocalAgentStatusResponse(rsp *http.Response) (*PutLocalAgentStatusR
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentStatus
+		var dest AgentStatusSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -25312,6 +26144,202 @@ func ParsePutRemoteAgentResponse(rsp *http.Response) (*PutRemoteAgentResponse, e
 	return response, nil
 }
 
+// ParseEraseRemoteAgentResponse parses an HTTP response from a EraseRemoteAgentWithResponse call
+func ParseEraseRemoteAgentResponse(rsp *http.Response) (*EraseRemoteAgentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EraseRemoteAgentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentErasure
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest AgentNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest AgentNotErased
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 414:
+		var dest URITooLong
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON414 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeaderTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 400:
+		var headers EraseRemoteAgentResponse400Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers EraseRemoteAgentResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers EraseRemoteAgentResponse403Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers EraseRemoteAgentResponse404Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 409:
+		var headers EraseRemoteAgentResponse409Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 414:
+		var headers EraseRemoteAgentResponse414Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers414 = &headers
+	case rsp.StatusCode == 431:
+		var headers EraseRemoteAgentResponse431Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers431 = &headers
+	case rsp.StatusCode == 500:
+		var headers EraseRemoteAgentResponse500Headers
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers EraseRemoteAgentResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Request-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Request-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListRemoteAgentEventsResponse parses an HTTP response from a ListRemoteAgentEventsWithResponse call
 func ParseListRemoteAgentEventsResponse(rsp *http.Response) (*ListRemoteAgentEventsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -26813,7 +27841,7 @@ func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentE
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEventState
+		var dest AgentEventStateSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -27760,7 +28788,7 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentStatus
+		var dest AgentStatusSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -30488,7 +31516,7 @@ func ParsePutLimitsResponse(rsp *http.Response) (*PutLimitsResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ClientLimits
+		var dest ClientLimitsSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -31400,7 +32428,7 @@ func ParseRollBackSecretResponse(rsp *http.Response) (*RollBackSecretResponse, e
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest Secret
+		var dest SecretRolledBack
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

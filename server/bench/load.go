@@ -93,7 +93,9 @@ func (m *measurement) register(ctx context.Context) error {
 		if err := errors.Join(
 			create(ctx, http.StatusCreated, http.MethodPut, path, gen.ClientUpdate{}),
 			create(ctx, http.StatusOK, http.MethodPut, path+"/limit/",
-				gen.ClientLimitsUpdate{Agent: many, AgentEvent: many, RequestsPerHour: many}),
+				gen.ClientLimitsUpdate{
+					Agent: many, AgentEvent: many, EventsPerAgent: many, RequestsPerHour: many,
+				}),
 		); err != nil {
 			return err
 		}

@@ -352,6 +352,7 @@ var pbxPanels = map[string]panel{
 	"Goroutines and open files B":               {counted, map[string]string{"": "2"}},
 	"Breaker openings and expired deliveries A": {unchanged, map[string]string{"": "~1"}},
 	"Breaker openings and expired deliveries B": {orZero, map[string]string{"": "0"}},
+	"Breaker openings and expired deliveries C": {orZero, map[string]string{"": "0"}},
 	"Write-ahead log A":                         {orZero, map[string]string{"": "0"}}, // PostgreSQL has its own log
 	"Write-ahead log B":                         {orZero, map[string]string{"": "0"}},
 }

@@ -33,8 +33,8 @@ type Doer interface {
 
 // StatusError is an answer whose status is not the wanted one.
 type StatusError struct {
-	Status, Want int
-	Body         string
+	Status, Want int    // that of the answer, and the wanted one
+	Body         string // of the answer
 }
 
 func (e *StatusError) Error() string {

@@ -27,8 +27,8 @@ SELECT i + 1, i % :clients + 1, 'local', i / :clients + 1, CASE WHEN i < :busy T
 FROM n`
 
 const eventsSQL = `INSERT INTO agent_events (id, version_id, agent, url, method, event_type, lane_id, since)
-SELECT i + 1, i + 1, i / 2 + 1, 'https://crm' || (i / 2 % :clients) || '.example/agents/' || (i / 2 / :clients + 1), 'POST',
-	CASE i % 2 WHEN 0 THEN 'agent-login' ELSE 'agent-logout' END, i / 2 + 1, :begin
+SELECT i + 1, i + 1, i / 2 + 1, 'https://crm' || (i / 2 % :clients) || '.example/agents/' || (i / 2 / :clients + 1),
+	'POST', CASE i % 2 WHEN 0 THEN 'agent-login' ELSE 'agent-logout' END, i / 2 + 1, :begin
 FROM n`
 
 const versionsSQL = `INSERT INTO event_versions (id, event_id, url, method)

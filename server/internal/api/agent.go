@@ -149,3 +149,17 @@ func (h handlers) DeleteRemoteAgent(
 ) (api.DeleteRemoteAgentResponseObject, error) {
 	return api.DeleteRemoteAgent204Response{}, h.store.DeleteAgent(ctx, remoteKey(r.ClientID, r.AgentID))
 }
+
+func (h handlers) EraseLocalAgent(
+	ctx context.Context, r api.EraseLocalAgentRequestObject,
+) (api.EraseLocalAgentResponseObject, error) {
+	erased, err := h.store.EraseAgent(ctx, localKey(r.ClientID, r.AgentID))
+	return api.EraseLocalAgent200JSONResponse{AgentErasureJSONResponse: api.AgentErasureJSONResponse(erased)}, err
+}
+
+func (h handlers) EraseRemoteAgent(
+	ctx context.Context, r api.EraseRemoteAgentRequestObject,
+) (api.EraseRemoteAgentResponseObject, error) {
+	erased, err := h.store.EraseAgent(ctx, remoteKey(r.ClientID, r.AgentID))
+	return api.EraseRemoteAgent200JSONResponse{AgentErasureJSONResponse: api.AgentErasureJSONResponse(erased)}, err
+}

@@ -43,7 +43,7 @@ func TestBodySizeIsLimited(t *testing.T) {
 	ls := newLiveServer(t)
 	for _, chunked := range []bool{false, true} {
 		for size, status := range map[int]int{
-			contract.MaxBody: 200, contract.MaxBody + 1: 413, 3 * contract.MaxBody: 413,
+			64 << 10: 200, 64<<10 + 1: 413, 3 << 20: 413,
 		} {
 			var body io.Reader = strings.NewReader(`{"name":"x"}` + strings.Repeat(" ", size-12))
 			if chunked {
@@ -53,7 +53,7 @@ func TestBodySizeIsLimited(t *testing.T) {
 			r.Header.Set("Content-Type", "application/json")
 			g := ls.send(r)
 			if status == 413 {
-				ls.expect(g, status, `{"message":"the body may have at most 1048576 bytes"}`)
+				ls.expect(g, status, `{"message":"the body may have at most 65536 bytes"}`)
 			} else if g.status/100 != 2 {
 				t.Errorf("%d bytes: %d %s", size, g.status, g.body)
 			}

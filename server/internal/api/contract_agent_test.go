@@ -1,13 +1,15 @@
 package api
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/agentevents/agentevents/gen"
+	"github.com/agentevents/agentevents/store"
 )
 
 func agentScenarios() []scenario {
-	return append(append(agentReads(), agentCreates()...), append(agentPuts(), agentDeletes()...)...)
+	return slices.Concat(agentReads(), agentCreates(), agentPuts(), agentDeletes(), agentErasures())
 }
 
 func agentReads() []scenario {
@@ -321,6 +323,36 @@ func agentDeletes() []scenario {
 					ts.kind.fill(`{"id":{id},"{field}":"{name}","agent_status":"logged_out","since":"{now}"}`))
 				ts.wantGet(ts.kind.fill("/client/12/agent/{kind}/{id}/event/"), `[]`)
 			},
+		},
+	}
+}
+
+func agentErasures() []scenario {
+	const erase, op = "POST /client/12/agent/{kind}/{id}/erase", "erase{Kind}Agent"
+	deleted := func(ts *testServer) {
+		ts.withLogin()
+		k := store.AgentKey{Client: "12", Type: ts.kind.agentType, ID: ts.kind.id}
+		ts.must(ts.store.DeleteAgent(ts.Context(), k))
+	}
+	return []scenario{
+		{
+			name: "erase", op: op, representative: true, setup: deleted, request: erase, status: 200,
+			wantBody: `{"status_changes":2,"deliveries":1}`,
+			after: func(ts *testServer) {
+				ts.wantDeliveries()
+				ts.wantGet("/client/12/delivery/", `[]`)
+				ts.wantGet("/client/12/status_change/?start=oldest", `[]`)
+			},
+		}, {
+			name: "erase an agent that exists", op: op, setup: (*testServer).withLogin, request: erase, status: 409,
+			wantBody: `{"message":"{kind} agent {id} of client 12 exists; delete it first","status":"agent_exists"}`,
+		}, {
+			name: "erase the agent of the other kind", op: op, setup: deleted, status: 404,
+			request:  "POST /client/12/agent/{kind}/{otherID}/erase",
+			wantBody: `{"message":"there is no {kind} agent {otherID} of client 12","status":"agent_not_found"}`,
+		}, {
+			name: "a client cannot erase", op: op, setup: deleted, request: erase, header: allToken.header(),
+			status: 403, wantBody: `{"message":"access denied","status":"access_denied"}`,
 		},
 	}
 }

@@ -65,7 +65,7 @@ func pathForms(s scenario) []scenario {
 		s.variant("an unknown query parameter", func(s *scenario) { s.request = path + "?a[b]=%5B&c" + query }),
 	}
 	if strings.Contains(path, "/client/12") &&
-		!slices.Contains([]string{"putClient", "deleteClient", "putLimits"}, s.op) {
+		!slices.Contains([]string{"putClient", "deleteClient", "putLimits", s.kind.fill("erase{Kind}Agent")}, s.op) {
 		all = append(all, s.variant("with @me", func(s *scenario) {
 			s.header = allToken.header()
 			s.request = strings.Replace(s.request, "/client/12", "/client/%40me", 1)
@@ -173,6 +173,14 @@ func bodyForms(s scenario) (all []scenario) {
 
 const mebibyte = 1 << 20
 
+// maxBody is the maximum length of the scenario's body.
+func (s scenario) maxBody() int {
+	if strings.HasSuffix(strings.TrimSuffix(s.request, "/"), "/12/status") {
+		return mebibyte
+	}
+	return 64 << 10
+}
+
 func invalidBodies(s scenario) (all []scenario) {
 	for _, typ := range []string{
 		"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp", "json",
@@ -182,11 +190,11 @@ func invalidBodies(s scenario) (all []scenario) {
 			s.header = map[string]string{"Content-Type": typ}
 		}))
 	}
-	padded := s.body + strings.Repeat(" ", mebibyte+1-len(s.body))
+	padded := s.body + strings.Repeat(" ", s.maxBody()+1-len(s.body))
 	all = append(all,
-		s.variant("a body of 1 MiB", func(s *scenario) { s.body = padded[:mebibyte] }),
-		s.refused("a body above 1 MiB", http.StatusRequestEntityTooLarge, nil, func(s *scenario) { s.body = padded }),
-		s.refused("a body above 1 MiB, of unknown length", http.StatusRequestEntityTooLarge, nil, func(s *scenario) {
+		s.variant("the longest body", func(s *scenario) { s.body = padded[:s.maxBody()] }),
+		s.refused("a longer body", http.StatusRequestEntityTooLarge, nil, func(s *scenario) { s.body = padded }),
+		s.refused("a longer body, of unknown length", http.StatusRequestEntityTooLarge, nil, func(s *scenario) {
 			s.body, s.chunked = padded, true
 		}))
 	for name, compressed := range map[string]scenario{

@@ -20,7 +20,7 @@ func TestContractOrderOfRefusals(t *testing.T) {
 	ts := newTestServer(t)
 	ts.withEvents()
 	before := ts.dump()
-	long := strings.Repeat("x", contract.MaxBody+1)
+	long := strings.Repeat("x", 1<<20+1)
 	for _, path := range []struct{ method, otherClient, own, valid string }{
 		{
 			"POST", "/client/13/agent/local/x/event/", "/client/12/agent/local/x/event/",

@@ -391,6 +391,7 @@ func (ts *testServer) buildEmptyStatements() (statements string) {
 	for _, table := range ts.tables(ts.db) {
 		statements += "DELETE FROM " + table + ";"
 	}
+	statements += "UPDATE retention SET counted = 0;"
 	if pgtest.OnPostgres() {
 		return statements +
 			"SELECT setval(format('%I', sequencename)::regclass, 1, FALSE) FROM pg_sequences WHERE last_value IS NOT " +
@@ -409,7 +410,8 @@ type querier interface {
 // the tables that it references, since each DELETE checks references.
 func (ts *testServer) tables(db querier) []string {
 	ts.Helper()
-	const others = " NOT IN ('goose_db_version', 'clock', 'epochs', 'probes', 'probe_room', 'sqlite_sequence') "
+	const others = " NOT IN ('goose_db_version', 'clock', 'epochs', 'probes', 'probe_room', 'retention', " +
+		"'sqlite_sequence') "
 	if pgtest.OnPostgres() {
 		return ts.rows(db, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = "+
 			"'public'::regnamespace "+

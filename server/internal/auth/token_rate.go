@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// tokenRate is how many tokens an application gets a second, on average. Each costs a commit.
+	// tokenRate is how many tokens an application gets a second, on average. Each costs a transaction.
 	tokenRate = 20
 	// maxTokenBurst is how many it gets at once. Programs for the original API request one for each of their calls.
 	maxTokenBurst = 300

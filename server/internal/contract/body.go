@@ -16,8 +16,26 @@ import (
 	"github.com/agentevents/agentevents/server/internal/request"
 )
 
-// MaxBody is the maximum number of bytes of a JSON body.
-const MaxBody = 1 << 20
+// The maximum numbers of bytes of a JSON body.
+const (
+	maxBody = 64 << 10
+	maxBulk = 1 << 20 // of a bulk request: an array
+)
+
+// MaxBody returns the maximum number of bytes of the JSON body of an operation.
+func MaxBody(operation *openapi3.Operation) int64 {
+	if schema := bodySchema(operation); schema != nil {
+		return maxBodyOf(schema)
+	}
+	return maxBody
+}
+
+func maxBodyOf(schema *openapi3.Schema) int64 {
+	if schema.Type.Is(openapi3.TypeArray) {
+		return maxBulk
+	}
+	return maxBody
+}
 
 // takeBody reads the body of a request, and refuses it unless it is one JSON value. If the operation has no schema for
 // a body, takeBody reads nothing.
@@ -27,7 +45,7 @@ func takeBody(c echo.Context, schema *openapi3.Schema) (value any, err error) {
 	}
 	r := c.Request()
 	typed := isJSON(r.Header.Get(echo.HeaderContentType))
-	text, err := readBody(c, MaxBody, func(body io.Reader) error {
+	text, err := readBody(c, maxBodyOf(schema), func(body io.Reader) error {
 		if !typed {
 			return nil // it is refused for its type
 		}

@@ -1,8 +1,8 @@
 package contract
 
 import (
+	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -17,120 +17,212 @@ import (
 const (
 	maxDepth  = 32     // objects and arrays inside of each other
 	maxFields = 1000   // of one object
-	maxValues = 20_000 // of the whole body
+	maxValues = 20_000 // of a body that is an array: a bulk request
+	maxFlat   = 2000   // of any other body, which needs few values; it may have further ones that are ignored
 )
 
 // checkBounds reads one JSON value, and refuses it at the first value that is beyond a bound. It keeps none of the
-// value, so that a body costs no more than its bytes before it is known to be within the bounds. It stops without an
-// error where the text is not JSON: parseJSON says what is wrong with it.
+// value, and allocates nothing for most values: before a body is known to be within the bounds, it costs no more than
+// its bytes. It does not check that the text is JSON, as parseJSON does.
 func checkBounds(body io.Reader, schema *openapi3.Schema) error {
-	d := json.NewDecoder(body)
-	d.UseNumber()
-	_, err := (&boundsCheck{decoder: d}).value(schema)
-	if _, refused := errors.AsType[*request.Refusal](err); refused {
-		return err
+	b := &boundsCheck{schema: schema, maxValues: maxFlat}
+	if schema.Type.Is(openapi3.TypeArray) {
+		b.maxValues = maxValues
 	}
-	return nil
+	var part [512]byte // so that little is read beyond a bound
+	for {
+		n, err := body.Read(part[:])
+		for i := 0; i < n; i++ {
+			if i += b.skip(part[i:n]); i == n {
+				break
+			}
+			if ended, refused := b.next(part[i]); ended || refused != nil {
+				return refused
+			}
+		}
+		if err != nil {
+			return nil //nolint:nilerr // the next reader of the body gets it, too
+		}
+	}
+}
+
+// skip returns the number of bytes that are only characters of a string.
+func (b *boundsCheck) skip(part []byte) int {
+	if !b.inText || b.escaped || b.inName() {
+		return 0
+	}
+	if n := bytes.IndexAny(part, `"\`); n >= 0 {
+		return n
+	}
+	return len(part)
 }
 
 // boundsCheck is the reading of one body.
 type boundsCheck struct {
-	decoder *json.Decoder
-	path    []string       // of the value that is being read
-	values  int            // that have begun
-	unknown fieldErrorList // the fields that the schema does not allow
+	schema    *openapi3.Schema // of the body
+	open      []container      // around the next value, the outermost first
+	values    int              // that have begun
+	maxValues int
+	unknown   fieldErrorList // the fields that the schema does not allow
+
+	inLiteral bool   // in a number, true, false or null
+	inText    bool   // in a string
+	escaped   bool   // the next byte of the string is escaped
+	name      []byte // of the field that is being read, as it is written
 }
 
-// value reads one value. It reports false in place of a value where an array or an object ends.
-func (b *boundsCheck) value(schema *openapi3.Schema) (is bool, err error) {
-	token, err := b.decoder.Token()
-	if err != nil {
-		return false, err
+// container is an array or an object that has begun.
+type container struct {
+	schema   *openapi3.Schema
+	isObject bool
+	count    int    // of the items or fields that have begun
+	field    string // the current field of an object
+	hasField bool   // the value of that field follows
+}
+
+// next reads a byte, and reports whether it ends the value.
+func (b *boundsCheck) next(c byte) (ended bool, err error) {
+	if b.inText {
+		return b.nextOfText(c)
 	}
-	if token == json.Delim(']') || token == json.Delim('}') {
+	top := b.top()
+	switch c {
+	case ' ', '\t', '\n', '\r':
+	case ',', ':':
+		if top != nil {
+			top.hasField = c == ':'
+		}
+	case ']', '}':
+		b.open = b.open[:max(len(b.open)-1, 0)]
+		ended = len(b.open) == 0
+	case '[', '{':
+		err = b.beginContainer(c == '{')
+	case '"':
+		b.inText, b.name = true, b.name[:0]
+		if !b.inName() {
+			err = b.begin()
+		}
+	default:
+		if !b.inLiteral {
+			b.inLiteral = true
+			return top == nil, b.begin()
+		}
 		return false, nil
 	}
-	if b.values++; b.values > maxValues {
-		return true, request.Invalid(fieldError("", fmt.Sprintf("must have at most %d values in all", maxValues)))
-	}
-	switch schema = resolveAllOf(schema); token {
-	case json.Delim('['):
-		return true, b.array(schema)
-	case json.Delim('{'):
-		return true, b.object(schema)
-	}
-	return true, nil
+	b.inLiteral = false
+	return ended, err
 }
 
-// array reads the items of an array and its end.
-func (b *boundsCheck) array(schema *openapi3.Schema) error {
-	if err := b.checkDepth(); err != nil {
-		return err
+// nextOfText is next in a string.
+func (b *boundsCheck) nextOfText(c byte) (ended bool, err error) {
+	switch {
+	case b.escaped:
+		b.escaped = false
+	case c == '\\':
+		b.escaped = true
+	case c == '"':
+		b.inText = false
+		if b.inName() {
+			return false, b.beginField(unquote(b.name))
+		}
+		return b.top() == nil, nil
 	}
-	for i := 0; ; i++ {
-		if schema.MaxItems != nil && uint64(i) >= *schema.MaxItems && b.decoder.More() {
-			return b.refuse(maxItemsMessage(schema))
-		}
-		b.path = append(b.path, strconv.Itoa(i))
-		is, err := b.value(schemaOrAny(schema.Items))
-		if err != nil {
-			return err
-		}
-		b.path = b.path[:len(b.path)-1]
-		if !is {
-			return nil
-		}
+	if b.inName() {
+		b.name = append(b.name, c)
 	}
+	return false, nil
 }
 
-// object reads the fields of an object and its end.
-func (b *boundsCheck) object(schema *openapi3.Schema) error {
-	if err := b.checkDepth(); err != nil {
-		return err
+// unquote returns the text of a JSON string without its quotation marks.
+func unquote(name []byte) (text string) {
+	if !bytes.Contains(name, []byte(`\`)) {
+		return string(name)
 	}
-	for n := 0; b.decoder.More(); n++ {
-		token, err := b.decoder.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := token.(string)
-		if n == maxFields {
-			return b.refuse(fmt.Sprintf("must have at most %d fields", maxFields))
-		}
-		b.path = append(b.path, name)
-		if err := b.checkName(schema, name); err != nil {
-			return err
-		}
-		if _, err := b.value(schemaOrAny(schema.Properties[name])); err != nil {
-			return err
-		}
-		b.path = b.path[:len(b.path)-1]
+	quoted := append(append([]byte(`"`), name...), '"')
+	if json.Unmarshal(quoted, &text) != nil {
+		return string(name)
 	}
-	_, err := b.decoder.Token() // the closing bracket
-	return err
+	return text
 }
 
-// checkName refuses the body at its first unknown field beyond those that one answer names.
-func (b *boundsCheck) checkName(schema *openapi3.Schema, name string) error {
-	more := schema.AdditionalProperties.Has
-	if schema.Properties[name] != nil || more == nil || *more {
+// top returns the innermost container, or nil.
+func (b *boundsCheck) top() *container {
+	if len(b.open) == 0 {
 		return nil
 	}
-	if b.unknown.add(b.path, unknownMessage(schema)); b.unknown.more {
+	return &b.open[len(b.open)-1]
+}
+
+// inName reports whether a string is the name of a field.
+func (b *boundsCheck) inName() bool {
+	top := b.top()
+	return top != nil && top.isObject && !top.hasField
+}
+
+// begin begins a value.
+func (b *boundsCheck) begin() error {
+	if top := b.top(); top != nil && !top.isObject {
+		if limit := top.schema.MaxItems; limit != nil && uint64(top.count) >= *limit { //nolint:gosec // not negative
+			return b.refuse(len(b.open)-1, maxItemsMessage(top.schema))
+		}
+		top.count++
+	}
+	if b.values++; b.values > b.maxValues {
+		return b.refuse(0, fmt.Sprintf("must have at most %d values in all", b.maxValues))
+	}
+	return nil
+}
+
+// beginContainer begins an array or an object.
+func (b *boundsCheck) beginContainer(isObject bool) error {
+	if err := b.begin(); err != nil {
+		return err
+	}
+	if len(b.open) >= maxDepth {
+		return b.refuse(len(b.open), fmt.Sprintf("must be nested at most %d levels deep", maxDepth))
+	}
+	schema := b.schema
+	switch top := b.top(); {
+	case top != nil && top.isObject:
+		schema = schemaOrAny(top.schema.Properties[top.field])
+	case top != nil:
+		schema = schemaOrAny(top.schema.Items)
+	}
+	b.open = append(b.open, container{schema: resolveAllOf(schema), isObject: isObject})
+	return nil
+}
+
+// beginField begins a field. It refuses the body at its first unknown field beyond those that one answer names.
+func (b *boundsCheck) beginField(name string) error {
+	top := b.top()
+	if top.count == maxFields {
+		return b.refuse(len(b.open)-1, fmt.Sprintf("must have at most %d fields", maxFields))
+	}
+	top.count++
+	top.field = name
+	more := top.schema.AdditionalProperties.Has
+	if top.schema.Properties[name] != nil || more == nil || *more {
+		return nil
+	}
+	if b.unknown.add(b.path(len(b.open)), unknownMessage(top.schema)); b.unknown.more {
 		return b.unknown.refusal()
 	}
 	return nil
 }
 
-// checkDepth refuses an array or an object that has begun inside of too many others.
-func (b *boundsCheck) checkDepth() error {
-	if len(b.path) < maxDepth {
-		return nil
+// path returns the names of the current fields and items, from the outermost on, to a depth.
+func (b *boundsCheck) path(depth int) (path []string) {
+	for _, c := range b.open[:depth] {
+		if c.isObject {
+			path = append(path, c.field)
+		} else {
+			path = append(path, strconv.Itoa(c.count-1))
+		}
 	}
-	return b.refuse(fmt.Sprintf("must be nested at most %d levels deep", maxDepth))
+	return path
 }
 
-// refuse refuses the value that is being read.
-func (b *boundsCheck) refuse(message string) error {
-	return request.Invalid(fieldError(strings.Join(b.path, "."), message))
+// refuse refuses the value at a depth.
+func (b *boundsCheck) refuse(depth int, message string) error {
+	return request.Invalid(fieldError(strings.Join(b.path(depth), "."), message))
 }

@@ -158,12 +158,14 @@ func canonicalBody(schema *openapi3.Schema, value any) any {
 	schema = resolveAllOf(schema)
 	switch v := value.(type) {
 	case map[string]any:
-		for name, member := range v {
-			v[name] = canonicalBody(schemaOrAny(schema.Properties[name]), member)
+		for name, property := range schema.Properties { // the binding ignores all others
+			if member, has := v[name]; has {
+				v[name] = canonicalBody(property.Value, member)
+			}
 		}
 	case []any:
-		for i, item := range v {
-			v[i] = canonicalBody(schemaOrAny(schema.Items), item)
+		for i := 0; schema.Items != nil && i < len(v); i++ {
+			v[i] = canonicalBody(schema.Items.Value, v[i])
 		}
 	case json.Number:
 		if f, err := v.Float64(); err == nil && f == math.Trunc(f) {
@@ -188,7 +190,10 @@ func resolveAllOf(schema *openapi3.Schema) *openapi3.Schema {
 // schemaOrAny returns the schema of a part of a body. A part that openapi.yaml lacks may have any value.
 func schemaOrAny(part *openapi3.SchemaRef) *openapi3.Schema {
 	if part == nil {
-		return &openapi3.Schema{}
+		return anyValue
 	}
 	return part.Value
 }
+
+// anyValue is the schema of a value that may be anything. It is shared, since a body may have thousands of such values.
+var anyValue = &openapi3.Schema{}

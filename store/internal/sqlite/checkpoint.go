@@ -24,6 +24,7 @@ const (
 	largeWAL         = 64 << 20            // bytes of a log that cause a warning
 	warnEvery        = time.Minute         // the interval between two warnings
 	readerWait       = 20 * time.Millisecond
+	truncateTries    = 50 // of TruncateWAL, each with a wait for readers
 )
 
 // checkpoints writes the pages of the log to the file, and records failures. SQLite's own checkpoints do not report
@@ -99,20 +100,40 @@ func (db *DB) Maintain(ctx context.Context, between func(context.Context, func(*
 		return nil //nolint:nilerr // it is recorded
 	}
 	if c.walBytes() > maxIdleWAL && p.Log-p.Checkpointed < checkpointPages {
-		err = between(ctx, truncateWAL)
+		err = between(ctx, func(conn *sql.Conn) error {
+			_, err := truncateWAL(conn)
+			return err
+		})
 	}
 	c.warn()
 	return err
 }
 
+// TruncateWAL writes the log to the file and empties it, so that no committed page is left in it. It reports false if a
+// reader still needs the log. between runs a function on the connection that writes, between two transactions.
+func (db *DB) TruncateWAL(
+	ctx context.Context, between func(context.Context, func(*sql.Conn) error) error,
+) (empty bool, err error) {
+	for i := 0; i < truncateTries && err == nil && !empty; i++ {
+		if _, err = checkpoint(db.readPool, passive); err != nil { // so that the writer has little to write
+			return false, err
+		}
+		err = between(ctx, func(conn *sql.Conn) error {
+			p, err := truncateWAL(conn)
+			empty = err == nil && !p.Busy
+			return err
+		})
+	}
+	return empty, err
+}
+
 // truncateWAL returns the space of the log to the file system. It hardly waits for readers, since all writes wait for
 // it.
-func truncateWAL(conn *sql.Conn) error {
-	err := setBusyTimeout(conn, readerWait)
-	if err == nil {
-		_, err = checkpoint(conn, "TRUNCATE")
+func truncateWAL(conn *sql.Conn) (p progress, err error) {
+	if err = setBusyTimeout(conn, readerWait); err == nil {
+		p, err = checkpoint(conn, "TRUNCATE")
 	}
-	return errors.Join(err, setBusyTimeout(conn, busyTimeout))
+	return p, errors.Join(err, setBusyTimeout(conn, busyTimeout))
 }
 
 // The modes of checkpoints that do not wait: passive writes the pages that no reader needs, noCheckpoint only reports

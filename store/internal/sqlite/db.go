@@ -222,7 +222,7 @@ func openWritePool(file string) (*sql.DB, error) {
 	if err := create(file); err != nil {
 		return nil, err
 	}
-	return openPool(dsn(file, "_auto_vacuum=incremental", "_journal_mode=WAL"), 1)
+	return openPool(dsn(file, "_auto_vacuum=incremental", "_journal_mode=WAL", "_secure_delete=fast"), 1)
 }
 
 // OpenReaders returns a pool of connections that read. They do not create the file.

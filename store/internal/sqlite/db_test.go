@@ -10,7 +10,7 @@ func TestConnectionsHaveTheirPragmas(t *testing.T) {
 	f := openTestFileAt(t, filepath.Join(t.TempDir(), "a b%c?d#.db"))
 	for pragma, want := range map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
-		"auto_vacuum": "2", "temp_store": "2",
+		"auto_vacuum": "2", "temp_store": "2", "secure_delete": "2",
 	} {
 		var got string
 		if err := f.WriteORM().Raw("PRAGMA " + pragma).Scan(&got).Error; err != nil || got != want {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"os"
 	"testing"
 
@@ -34,6 +35,34 @@ func TestShrinkMakesTheFileSmallerAndComplete(t *testing.T) {
 	}
 	check(t, f.CheckFiles(t.Context()))
 	f.wantWritable(true, "when the file is smaller")
+}
+
+func TestReleasePagesLeavesNoFreePage(t *testing.T) {
+	f := openTestFile(t)
+	f.write(12_000_000)
+	f.write(0)
+	check(t, f.ReleasePages(t.Context(), f.inTransaction))
+	if pages, err := f.countPages(t.Context()); err != nil || pages.Unused != 0 {
+		t.Errorf("%d pages are free: %v", pages.Unused, err)
+	}
+}
+
+// A reader of an earlier state needs the log.
+func TestTruncateWALEmptiesTheLogWithoutAReader(t *testing.T) {
+	f := openTestFile(t)
+	between := func(_ context.Context, fn func(*sql.Conn) error) error { return fn(f.Conn()) }
+	f.write(1000)
+	end := f.read()
+	f.write(2000)
+	empty, err := f.TruncateWAL(t.Context(), between)
+	if check(t, err); empty {
+		t.Error("the log is empty while a reader needs it")
+	}
+	end()
+	empty, err = f.TruncateWAL(t.Context(), between)
+	if check(t, err); !empty || f.Stats().WALBytes != 0 {
+		t.Errorf("the log has %d bytes", f.Stats().WALBytes)
+	}
 }
 
 func TestShrinkContinuesAfterAReader(t *testing.T) {

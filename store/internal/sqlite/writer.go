@@ -6,14 +6,20 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// maxUnits is the number of units of work in one commit.
-const maxUnits = 256
+const (
+	// maxUnits is the number of units of work in one commit.
+	maxUnits = 256
+	// maxWork is the time after which a transaction takes no further unit. Its length is then this time and that of its
+	// last unit, whatever the other units write. Most transactions take less.
+	maxWork = 5 * time.Millisecond
+)
 
 var (
 	// ErrClosed is the error of work on a closed writer.
@@ -22,11 +28,13 @@ var (
 	errEnded = errors.New("the database has ended the transaction itself")
 )
 
-// Writer implements sqldb.Writer with one goroutine. It runs all units of work that wait, and those that arrive before
-// the commit, in one transaction. Simultaneous requests share one fsync, which limits the speed of a durable SQLite.
+// Writer implements sqldb.Writer with one goroutine. It runs the units of work that wait, and those that arrive before
+// the commit, in one transaction, for as long as maxWork. Simultaneous requests share one fsync, which limits the speed
+// of a durable SQLite.
 type Writer struct {
 	file     *DB               // only the goroutine run uses its connection that writes
 	mapError func(error) error // maps the error of a transaction to that of its units
+	now      func() time.Time
 
 	mu      sync.Mutex
 	waiting []*unit
@@ -45,12 +53,14 @@ type unit struct {
 	work sqldb.Work
 	tx   *sqldb.Tx  // nil until it begins
 	done chan error // gets the result, once
+
+	unsynced bool // it need not be durable
 }
 
 // NewWriter returns the writer of a file. mapError maps the error of a transaction to that of its units.
 func NewWriter(file *DB, mapError func(error) error) *Writer {
 	w := &Writer{
-		file: file, mapError: mapError,
+		file: file, mapError: mapError, now: time.Now,
 		begin: make(chan struct{}, 1), between: make(chan func()),
 		quit: make(chan struct{}), closed: make(chan struct{}),
 	}
@@ -70,15 +80,23 @@ func (w *Writer) Waiting() int {
 
 // Do implements sqldb.Writer.
 func (w *Writer) Do(ctx context.Context, work sqldb.Work) error {
-	return w.wait(ctx, context.WithoutCancel(ctx), work)
+	return w.wait(ctx, context.WithoutCancel(ctx), &unit{work: work})
+}
+
+// DoUnsynced is Do for work that need not be durable. Readers see it when DoUnsynced returns. It is durable with the
+// next commit of other work, or with the next checkpoint.
+func (w *Writer) DoUnsynced(ctx context.Context, work sqldb.Work) error {
+	return w.wait(ctx, context.WithoutCancel(ctx), &unit{work: work, unsynced: true})
 }
 
 // Try implements sqldb.Writer. Work that has begun continues after the end of ctx.
-func (w *Writer) Try(ctx context.Context, work sqldb.Work) error { return w.wait(ctx, ctx, work) }
+func (w *Writer) Try(ctx context.Context, work sqldb.Work) error {
+	return w.wait(ctx, ctx, &unit{work: work})
+}
 
-// wait queues work and returns its result, or returns early when waitCtx ends.
-func (w *Writer) wait(ctx, waitCtx context.Context, work sqldb.Work) error {
-	u := &unit{ctx: ctx, work: work, done: make(chan error, 1)}
+// wait queues a unit and returns its result, or returns early when waitCtx ends.
+func (w *Writer) wait(ctx, waitCtx context.Context, u *unit) error {
+	u.ctx, u.done = ctx, make(chan error, 1)
 	w.enqueue(u)
 	select {
 	case err := <-u.done:
@@ -117,7 +135,10 @@ func (w *Writer) add(u *unit) (added bool) {
 }
 
 // next removes the first unit from the queue; it returns nil if the queue is empty.
-func (w *Writer) next() *unit {
+func (w *Writer) next() *unit { return w.nextFor(nil) }
+
+// nextFor is next for the transaction of a unit. A transaction that is not synced gets only units that need no sync.
+func (w *Writer) nextFor(first *unit) *unit {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.waiting) == 0 {
@@ -125,6 +146,9 @@ func (w *Writer) next() *unit {
 		return nil
 	}
 	u := w.waiting[0]
+	if first != nil && first.unsynced && !u.unsynced {
+		return nil
+	}
 	w.waiting = w.waiting[1:]
 	return u
 }

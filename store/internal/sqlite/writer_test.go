@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mattn/go-sqlite3"
 
@@ -47,6 +48,8 @@ func openWatched(t *testing.T) *watched {
 		return nil
 	}))
 	w.Writer = NewWriter(f.DB, func(err error) error { return errors.Join(errFailed, err) })
+	// However slow the machine is, no transaction exceeds maxWork.
+	w.now = func() time.Time { return time.Time{} }
 	f.close.Do(func() { // the writer is closed before the file
 		t.Cleanup(func() {
 			w.done()
@@ -378,6 +381,30 @@ func TestTransactionHasNoMoreThanMaxUnits(t *testing.T) {
 	}
 }
 
+// A transaction takes no further unit after maxWork, which its first unit alone may exceed.
+func TestTransactionTakesNoUnitAfterMaxWork(t *testing.T) {
+	w := openWatched(t)
+	now := time.Now()
+	w.now = func() time.Time { return now }
+	var commits []int64
+	lasts := func(id string, d time.Duration) func(*sqldb.Tx) error {
+		return func(tx *sqldb.Tx) error {
+			now = now.Add(d)
+			commits = append(commits, w.commits.Load())
+			return put(id)(tx)
+		}
+	}
+	results := w.together(lasts("a", maxWork-1), lasts("b", 1), lasts("c", 2*maxWork), lasts("d", 0),
+		lasts("e", maxWork-1), lasts("f", 0))
+	if err := errors.Join(results...); err != nil {
+		t.Fatal(err)
+	}
+	if want := []int64{0, 0, 1, 2, 2, 2}; !slices.Equal(commits, want) {
+		t.Errorf("the units began after %v commits, want %v", commits, want)
+	}
+	w.want("a", "b", "c", "d", "e", "f")
+}
+
 func (w *watched) wantDone(err error) {
 	w.t.Helper()
 	if err != nil {
@@ -489,4 +516,38 @@ func TestBetweenRunsOutsideTransactions(t *testing.T) {
 	close(hold)
 	all.Wait()
 	w.works()
+}
+
+// A transaction that is not synced has only units that need no sync. Units that need a sync may be joined by any.
+func TestUnsyncedUnitsShareNoTransactionWithOthers(t *testing.T) {
+	w := openWatched(t)
+	var modes []string
+	begun, end := make(chan struct{}, 1), make(chan struct{})
+	work := func(name int) sqldb.Work {
+		return func(tx *sqldb.Tx) error {
+			if name == 0 {
+				begun <- struct{}{}
+				<-end
+			}
+			mode, err := sqldb.Value[int](tx, "PRAGMA synchronous")
+			modes = append(modes, fmt.Sprintf("%d: %d after %d", name, mode, w.commits.Load()))
+			return err
+		}
+	}
+	var calls sync.WaitGroup
+	for i, do := range []func(context.Context, sqldb.Work) error{
+		w.DoUnsynced, w.DoUnsynced, w.Do, w.DoUnsynced, w.Do,
+	} {
+		calls.Go(func() { check(t, do(t.Context(), work(i))) })
+		if i == 0 {
+			<-begun
+		}
+		w.queued(i)
+	}
+	close(end)
+	calls.Wait()
+	const want = "0: 1 after 0, 1: 1 after 0, 2: 2 after 1, 3: 2 after 1, 4: 2 after 1"
+	if got := strings.Join(modes, ", "); got != want {
+		t.Errorf("modes are %s, want %s", got, want)
+	}
 }
