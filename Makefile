@@ -57,7 +57,7 @@ demo: build ## build, log an agent in and out, and show the webhooks that a rece
 	@go run ./server/demo -binary bin/agentevents
 
 .PHONY: test
-test: ## run all tests, those of store and API on SQLite and PostgreSQL (requires initdb or AGENTEVENTS_TEST_POSTGRES_URL)
+test: ## run all tests, and those that use a store a second time on PostgreSQL (requires initdb or AGENTEVENTS_TEST_POSTGRES_URL)
 	@echo "make test: on SQLite, with the tests that need no database"
 	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 60m $(longest) ./...
 	@echo "make test: on PostgreSQL"
@@ -173,10 +173,11 @@ fuzz: ## run each fuzz test of webhook/ for a minute (FUZZTIME=10s)
 	done
 
 .PHONY: bench
-bench: build ## measure the server for more than an hour, and compare it with floors by benchstat (BENCH="burst steady" for some of burst, steady, shift, fanout, isolation, backlog, soak)
+bench: build ## measure the server for more than an hour, and compare it with floors by benchstat (BENCH="burst steady" for some of burst, steady, shift, fanout, isolation, backlog, soak, neighbours)
 	@go run ./server/bench -binary bin/agentevents $(BENCH) >bin/bench.txt || { cat bin/bench.txt; exit 1; }
 	@go run $(BENCHSTAT) -filter '.name:(Burst OR Steady OR Shift OR Fanout)' -col /on bin/bench.txt
 	@go run $(BENCHSTAT) -filter '.name:(Isolation OR Backlog OR Soak)' -col /when bin/bench.txt
+	@go run $(BENCHSTAT) -filter '.name:Neighbours .unit:(call-ratio OR arrival-ratio OR errors OR peak-B OR disk-B)' -col /on bin/bench.txt
 
 .PHONY: compare
 compare: build ## measure this tree and the commit BEFORE in turn, and compare them by benchstat (BEFORE=HEAD~10 BENCH="-count 10 burst steady")

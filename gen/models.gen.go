@@ -431,7 +431,8 @@ type AnyAgentType = AgentType
 
 // AnyDeliveryState The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
 // enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
-// event was deleted.
+// event was deleted. After a change of an event with more than 200 unfinished deliveries, some of them show their
+// former state for a moment. None of them is sent before it has followed the change.
 //
 // Example: failed
 type AnyDeliveryState = DeliveryState
@@ -445,7 +446,7 @@ type AnyEventSource = EventSource
 // AnyEventState The state of an event. `enabled`: deliveries are sent. `disabled`: the event is paused, and its
 // deliveries are parked.
 //
-// Example: enabled
+// Example: disabled
 type AnyEventState = AgentEventStateValue
 
 // AnyEventType The type of an event. `agent-login`: the agent becomes `available`. `agent-logout`: it becomes
@@ -548,7 +549,7 @@ type Attempt struct {
 
 	// Error What went wrong. Absent if the response was complete.
 	//
-	// Example: the receiver did not answer within 10s
+	// Example: there was no complete answer within 10s
 	Error string `json:"error,omitempty"`
 
 	// Answer The beginning of the response body, as the receiver sent it. The access level `read_only` does not see it.
@@ -621,12 +622,19 @@ type ClientLimits struct {
 	// AgentEvent The limit on events, of all agents together.
 	AgentEvent ClientLimit `json:"agent_event"`
 
+	// EventsPerAgent The limit on events of one agent. `used` is of the agent that has the most.
+	EventsPerAgent ClientLimit `json:"events_per_agent"`
+
 	// Agent The limit on agents, local and remote together.
 	Agent ClientLimit `json:"agent"`
 
-	// RequestsPerHour The limit on requests of the client's applications per hour of the clock. `used` is of this
-	// hour.
+	// RequestsPerHour The limit on requests of the client's applications per hour of the clock, and on the deliveries that they
+	// cause. `used` is of this hour.
 	RequestsPerHour ClientLimit `json:"requests_per_hour"`
+
+	// PendingDelivery The limit on pending deliveries, without parked ones. At the limit, the client's own applications can neither
+	// create events nor set statuses. `used` exceeds the limit if an operator's requests or a replay add more.
+	PendingDelivery ClientLimit `json:"pending_delivery"`
 
 	// StatusChange The number of status changes that are kept. `limit` is of all clients together. If the clients have more, the
 	// server removes the oldest changes of the clients that have the most. `used` is of this client, and is counted
@@ -646,6 +654,12 @@ type ClientLimitsUpdate struct {
 
 	// AgentEvent A limit to set.
 	AgentEvent ClientLimitUpdate `json:"agent_event,omitempty"`
+
+	// EventsPerAgent A limit to set.
+	EventsPerAgent ClientLimitUpdate `json:"events_per_agent,omitempty"`
+
+	// PendingDelivery A limit to set.
+	PendingDelivery ClientLimitUpdate `json:"pending_delivery,omitempty"`
 
 	// RequestsPerHour A limit to set.
 	RequestsPerHour ClientLimitUpdate `json:"requests_per_hour,omitempty"`
@@ -727,12 +741,12 @@ type Delivery struct {
 
 	// FinishedAt Time at which the delivery finished. Absent before.
 	//
-	// Example: 2017-05-30T15:07:50.000Z
+	// Example: 2017-05-31T15:08:10.000Z
 	FinishedAt *Time `json:"finished_at,omitempty"`
 
 	// Reason Why the delivery finished, unless its last attempt shows it.
 	//
-	// Example: its event was deleted
+	// Example: its window ended before an attempt succeeded
 	Reason string `json:"reason,omitempty"`
 
 	// NextAttemptAt Time at which the next attempt of a pending delivery is due, if nothing blocks it.
@@ -754,7 +768,8 @@ type DeliveryDetail struct {
 
 // DeliveryState The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
 // enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
-// event was deleted.
+// event was deleted. After a change of an event with more than 200 unfinished deliveries, some of them show their
+// former state for a moment. None of them is sent before it has followed the change.
 type DeliveryState string
 
 // ErrorResponse Why a request was refused.
@@ -798,7 +813,7 @@ type EventOutcome struct {
 
 	// Reason The reason, in plain words.
 	//
-	// Example: the event is for this type
+	// Example: the event is for this type, agent-login
 	Reason string `json:"reason"`
 
 	// DeliveryID The id of the delivery. Absent if there is none or it is no longer kept.
@@ -982,7 +997,7 @@ type Replay struct {
 
 	// State The state of the replay. `working`: in progress. `finished`: all deliveries are processed.
 	//
-	// Example: working
+	// Example: finished
 	State  string          `json:"state"`
 	Filter AnyReplayFilter `json:"filter"`
 
@@ -991,14 +1006,15 @@ type Replay struct {
 	// Example: 420
 	Total int `json:"total"`
 
-	// Done Number of deliveries that are processed.
+	// Done Number of deliveries that are processed: while the replay works, as many as are redelivered, and `total`
+	// when it has finished.
 	//
-	// Example: 200
+	// Example: 420
 	Done int `json:"done"`
 
 	// Redelivered Number of deliveries that are redelivered.
 	//
-	// Example: 198
+	// Example: 418
 	Redelivered int `json:"redelivered"`
 
 	// Skipped Number of deliveries that are not: their state has changed, or they are no longer kept. 0 until the
@@ -1086,17 +1102,18 @@ type SentRequest struct {
 
 	// URL The URL, for GET with the pairs of AgentEventData.
 	//
-	// Example: https://somehost.com/fordel/show.php?agent_status=available
+	// Example: https://somehost.com/fordel/show.php?agent_status=available&agent_type=local&event_source=api&agent_id=136&extension_name=000%2A094%40ringme.ru
 	URL string `json:"url"`
 
-	// Headers The headers that matter to the receiver.
+	// Headers The headers, without `Host` and `Content-Length`. If several secrets sign, `webhook-signature` has several
+	// signatures. The access level `read_only` does not see it, here and in `curl`.
 	//
-	// Example: {"webhook-id":"msg_2HLOI5HRYLVL5Z2RIPBCHS2OUT"}
+	// Example: {"Accept":"*/*","User-Agent":"agentevents/1.0.0","agentevents-attempt":"2","agentevents-changed-at":"2017-05-30T15:07:50.000Z","agentevents-epoch":"60303ae22b998861","agentevents-event-type":"agent-login","agentevents-sequence":"9001","webhook-id":"msg_2HLOI5HRYLVL5Z2RIPBCHS2OUT","webhook-signature":"v1,SqPfGGsd6CJcdwYyqD6xxc6cPakRCWMmHaKqs82cuvk=","webhook-timestamp":"1496156872"}
 	Headers map[string]string `json:"headers"`
 
 	// Body The form body, for POST.
 	//
-	// Example: agent_status=available&agent_type=local
+	// Example: agent_status=available&agent_type=local&event_source=api&agent_id=136&extension_name=000%2A094%40ringme.ru
 	Body string `json:"body,omitempty"`
 
 	// Data The pairs that the receiver gets, decoded.
@@ -1104,7 +1121,7 @@ type SentRequest struct {
 
 	// Curl The same request as a command for a POSIX shell.
 	//
-	// Example: curl 'https://somehost.com/fordel/show.php?agent_status=available'
+	// Example: curl -X GET -H 'Accept: */*' -H 'User-Agent: agentevents/1.0.0' -H 'agentevents-attempt: 2' -H 'agentevents-changed-at: 2017-05-30T15:07:50.000Z' -H 'agentevents-epoch: 60303ae22b998861' -H 'agentevents-event-type: agent-login' -H 'agentevents-sequence: 9001' -H 'webhook-id: msg_2HLOI5HRYLVL5Z2RIPBCHS2OUT' -H 'webhook-signature: v1,SqPfGGsd6CJcdwYyqD6xxc6cPakRCWMmHaKqs82cuvk=' -H 'webhook-timestamp: 1496156872' -g --path-as-is 'https://somehost.com/fordel/show.php?agent_status=available&agent_type=local&event_source=api&agent_id=136&extension_name=000%2A094%40ringme.ru'
 	Curl string `json:"curl"`
 }
 
@@ -1381,7 +1398,8 @@ type Since = time.Time
 
 // StateFilter The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
 // enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
-// event was deleted.
+// event was deleted. After a change of an event with more than 200 unfinished deliveries, some of them show their
+// former state for a moment. None of them is sent before it has followed the change.
 type StateFilter = DeliveryState
 
 // Until defines model for Until.
@@ -1389,6 +1407,9 @@ type Until = time.Time
 
 // Wait defines model for Wait.
 type Wait = int
+
+// AgentEventStateSet The state of an event.
+type AgentEventStateSet = AgentEventState
 
 // AgentLimitExceeded Why a request was refused.
 type AgentLimitExceeded = ErrorResponse
@@ -1402,6 +1423,9 @@ type AgentNotFound = ErrorResponse
 // AgentStatusChanges Status changes, newest first.
 type AgentStatusChanges = []AgentStatusChange
 
+// AgentStatusSet The status of an agent, and the effect of the request.
+type AgentStatusSet = AgentStatus
+
 // ApplicationNotFound Why a request was refused.
 type ApplicationNotFound = ErrorResponse
 
@@ -1410,6 +1434,9 @@ type BadRequest = ErrorResponse
 
 // Client A client of the PBX.
 type Client = ClientAccount
+
+// ClientLimitsSet The limits of a client and their use.
+type ClientLimitsSet = ClientLimits
 
 // ClientNotFound Why a request was refused.
 type ClientNotFound = ErrorResponse
@@ -1476,6 +1503,9 @@ type Replays = []Replay
 
 // RequestTimeout Why a request was refused.
 type RequestTimeout = ErrorResponse
+
+// SecretRolledBack The secrets that sign the deliveries of a client.
+type SecretRolledBack = Secret
 
 // StatusChanges Status changes by ascending sequence number.
 type StatusChanges = []StatusChange
@@ -1785,7 +1815,7 @@ type SendLocalAgentEventByGetParams struct {
 	// AgenteventsEventType The type of the event.
 	AgenteventsEventType DeliveryEventType `json:"agentevents-event-type"`
 
-	// AgenteventsReplay In a redelivery `true`, otherwise absent.
+	// AgenteventsReplay `true` after a finished delivery was redelivered, otherwise absent.
 	AgenteventsReplay DeliveryReplay `json:"agentevents-replay,omitempty"`
 
 	// AgenteventsTest In a test delivery `true`, otherwise absent. Process nothing then.
@@ -1820,7 +1850,7 @@ type SendLocalAgentEventByPostParams struct {
 	// AgenteventsEventType The type of the event.
 	AgenteventsEventType DeliveryEventType `json:"agentevents-event-type"`
 
-	// AgenteventsReplay In a redelivery `true`, otherwise absent.
+	// AgenteventsReplay `true` after a finished delivery was redelivered, otherwise absent.
 	AgenteventsReplay DeliveryReplay `json:"agentevents-replay,omitempty"`
 
 	// AgenteventsTest In a test delivery `true`, otherwise absent. Process nothing then.
@@ -1870,7 +1900,7 @@ type SendRemoteAgentEventByGetParams struct {
 	// AgenteventsEventType The type of the event.
 	AgenteventsEventType DeliveryEventType `json:"agentevents-event-type"`
 
-	// AgenteventsReplay In a redelivery `true`, otherwise absent.
+	// AgenteventsReplay `true` after a finished delivery was redelivered, otherwise absent.
 	AgenteventsReplay DeliveryReplay `json:"agentevents-replay,omitempty"`
 
 	// AgenteventsTest In a test delivery `true`, otherwise absent. Process nothing then.
@@ -1905,7 +1935,7 @@ type SendRemoteAgentEventByPostParams struct {
 	// AgenteventsEventType The type of the event.
 	AgenteventsEventType DeliveryEventType `json:"agentevents-event-type"`
 
-	// AgenteventsReplay In a redelivery `true`, otherwise absent.
+	// AgenteventsReplay `true` after a finished delivery was redelivered, otherwise absent.
 	AgenteventsReplay DeliveryReplay `json:"agentevents-replay,omitempty"`
 
 	// AgenteventsTest In a test delivery `true`, otherwise absent. Process nothing then.

@@ -2,7 +2,7 @@ package gen
 
 import "time"
 
-// Time is a time as the API says it: RFC 3339, in UTC, with milliseconds, also where these are none.
+// Time is a time that JSON has as the API writes it: RFC 3339, in UTC, always with three digits of milliseconds.
 type Time struct{ time.Time }
 
 const timeFormat = `"2006-01-02T15:04:05.000Z"`

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -24,16 +24,21 @@ type applicationCommands struct {
 
 type createCommand struct {
 	storeSettings
-	Client   string          `command:"" placeholder:"ID" xor:"owner" help:"${create_client}"`
-	Operator bool            `command:"" xor:"owner" help:"${create_operator}"`
-	Name     string          `command:"" required:"" help:"${create_name}"`
-	Access   gen.AccessLevel `command:"" enum:",all,call_api,read_only" default:"" help:"${create_access}"`
+	Client   string           `command:"" placeholder:"ID" xor:"owner" help:"${create_client}"`
+	Operator bool             `command:"" xor:"owner" help:"${create_operator}"`
+	Name     string           `command:"" placeholder:"NAME" required:"" help:"${create_name}"`
+	Access   *gen.AccessLevel `command:"" placeholder:"LEVEL" help:"${create_access}"`
 }
 
-// Validate is the hook by which kong checks a command. The tag "required" would make the help demand both flags.
+// Validate is the hook by which kong checks a command. The tag "required" would make the help demand both flags. The
+// tag "enum" would allow an empty access, as of a variable that is not set, and it would mean the most.
 func (c createCommand) Validate() error {
-	if c.Client == "" && !c.Operator {
+	levels := []gen.AccessLevel{gen.AccessLevelAll, gen.AccessLevelCallAPI, gen.AccessLevelReadOnly}
+	switch {
+	case c.Client == "" && !c.Operator:
 		return errors.New("either --client=ID or --operator is required")
+	case c.Access != nil && !slices.Contains(levels, *c.Access):
+		return errors.New("--access must be one of: all, call_api, read_only")
 	}
 	return nil
 }
@@ -64,15 +69,17 @@ func (c createCommand) create(ctx context.Context, st *store.Store) (gen.Applica
 	case n < 1 || n > 255 || strings.ContainsFunc(c.Name, unicode.IsControl):
 		return gen.ApplicationSecret{}, errors.New(
 			"--name must be 1 to 255 characters long, without control characters")
-	case c.Operator && c.Access != "":
+	case c.Operator && c.Access != nil:
 		return gen.ApplicationSecret{}, errors.New(
 			"--access is valid only with --client: an operator has full access")
 	case c.Operator:
 		return st.CreateOperator(ctx, c.Name)
 	}
-	created, err := st.CreateApplication(ctx, c.Client, gen.ApplicationCreate{
-		Name: c.Name, Access: cmp.Or(c.Access, gen.AccessLevelAll),
-	})
+	access := gen.AccessLevelAll
+	if c.Access != nil {
+		access = *c.Access
+	}
+	created, err := st.CreateApplication(ctx, c.Client, gen.ApplicationCreate{Name: c.Name, Access: access})
 	var known *store.Error
 	if errors.As(err, &known) && known.Kind == store.NotFound {
 		err = fmt.Errorf("%w: create it first, by PUT /client/%s", err, c.Client)

@@ -119,7 +119,7 @@ func (s settings) validate() (c config, err error) {
 	wrong.add("keep-rows", err)
 	c.operatorID, c.operatorSecret = s.OperatorID, s.secret(&wrong, operatorSecret, s.OperatorSecretFile)
 	c.encryptionKey = s.key(&wrong)
-	wrong.add("operator-id", checkOperator(c.operatorID, c.operatorSecret))
+	s.checkOperator(&wrong, c.operatorSecret)
 	c.logLevel, err = parseLevel(s.LogLevel)
 	wrong.add("log-level", err)
 	c.logJSON, err = parseFormat(s.LogFormat)
@@ -202,22 +202,32 @@ var (
 	validSecret = regexp.MustCompile(`^[A-Za-z0-9._~-]{16,128}$`)
 )
 
-// checkOperator checks the operator's application. Its errors do not contain the secret.
-func checkOperator(id, secret string) error {
+// checkOperator checks the operator's application. Its errors do not contain the secret, which is empty if its file
+// cannot be read.
+func (s settings) checkOperator(wrong *problems, secret string) {
+	given := secret != "" || s.OperatorSecretFile != ""
 	switch {
-	case id == "" && secret == "":
+	case given != (s.OperatorID != ""):
+		wrong.add("operator-id", fmt.Errorf("and %s, or its file by %s, must be set together",
+			variable(operatorSecret), variable(operatorSecret+"-file")))
+	case given && !validID.MatchString(s.OperatorID):
+		wrong.add("operator-id", errors.New("must be 1 to 64 characters of A-Z a-z 0-9 . _ -"))
+	}
+	if err := checkSecret(secret); err != nil {
+		wrong.add(operatorSecret+"-file", fmt.Errorf("or %s %w", variable(operatorSecret), err))
+	}
+}
+
+// checkSecret checks the operator's secret, empty for none. Its errors do not contain the secret.
+func checkSecret(secret string) error {
+	switch {
+	case secret == "":
 		return nil
-	case id == "" || secret == "":
-		return fmt.Errorf("and %s must be set together", variable(operatorSecret))
-	case !validID.MatchString(id):
-		return errors.New("must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
 	case !validSecret.MatchString(secret):
-		return fmt.Errorf("needs a secret in %s of 16 to 128 characters of A-Z a-z 0-9 . _ ~ -",
-			variable(operatorSecret))
+		return errors.New("must be 16 to 128 characters of A-Z a-z 0-9 . _ ~ -")
 	case isGuessable(secret):
-		return fmt.Errorf("has a secret in %s that is easy to guess: it must have at least %d different characters, "+
-			"and be neither repeated nor a series, such as what `openssl rand -hex 32` prints", variable(operatorSecret),
-			minDistinct)
+		return fmt.Errorf("is easy to guess: it must have at least %d different characters, and be neither repeated "+
+			"nor a series, such as what `openssl rand -hex 32` prints", minDistinct)
 	}
 	return nil
 }

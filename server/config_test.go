@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -179,7 +181,8 @@ func TestConfigOfOperatorSecret(t *testing.T) {
 		}
 	}
 	for want, env := range map[string][]string{
-		"AGENTEVENTS_OPERATOR_ID (--operator-id) and AGENTEVENTS_OPERATOR_SECRET must": {byVariable},
+		"AGENTEVENTS_OPERATOR_ID (--operator-id) and AGENTEVENTS_OPERATOR_SECRET, or its file by " +
+			"AGENTEVENTS_OPERATOR_SECRET_FILE, must be set together": {byVariable},
 		"must be set together": {"AGENTEVENTS_OPERATOR_ID=pbx"},
 		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) must not be set together": {
 			"AGENTEVENTS_OPERATOR_ID=pbx", byFile, byVariable,
@@ -190,13 +193,34 @@ func TestConfigOfOperatorSecret(t *testing.T) {
 		"must be 1 to 64 characters": {
 			"AGENTEVENTS_OPERATOR_ID=p b x", byVariable,
 		},
-		"AGENTEVENTS_OPERATOR_SECRET of 16 to 128 characters of": {
-			"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=correct horse",
-		},
+		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) or AGENTEVENTS_OPERATOR_SECRET must be 16 to 128 " +
+			"characters of": {"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=correct horse"},
 	} {
 		_, err := configOf(t, nil, env)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "horse") {
 			t.Errorf("%q: %v", env, err)
+		}
+	}
+}
+
+// A secret whose file cannot be read counts as set, and an invalid id hides no invalid secret.
+func TestConfigListsEachErrorOfTheOperatorOnce(t *testing.T) {
+	const together, secret = "operator-id) and ", "AGENTEVENTS_OPERATOR_SECRET must be 16 to 128 characters"
+	const unreadable = "operator-secret-file) cannot be read"
+	for _, c := range []struct{ id, secret, file, wants string }{
+		{id: "pbx", file: "/none", wants: unreadable},
+		{file: "/none", wants: unreadable + "\n" + together},
+		{id: "p b x", secret: "short", wants: "operator-id) must be 1 to 64 characters\n" + secret},
+		{secret: "short", wants: together + "\n" + secret},
+	} {
+		_, err := configOf(t, nil, []string{
+			"AGENTEVENTS_OPERATOR_ID=" + c.id, "AGENTEVENTS_OPERATOR_SECRET=" + c.secret,
+			"AGENTEVENTS_OPERATOR_SECRET_FILE=" + c.file,
+		})
+		got := strings.Split(fmt.Sprint(err), "\n")[1:]
+		wants := strings.Split(c.wants, "\n")
+		if !slices.EqualFunc(got, wants, strings.Contains) {
+			t.Errorf("%+v: got %q", c, got)
 		}
 	}
 }

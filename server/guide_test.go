@@ -75,6 +75,24 @@ func TestGuideHasLogLinesOfTheProgram(t *testing.T) {
 	}
 }
 
+// The guide has each line that needs attention: those of level WARN and ERROR.
+func TestGuideHasEachWarning(t *testing.T) {
+	rows := guideRows(t, "\\| `[^`]+` \\| `(?:WARN|ERROR)` \\|")
+	logged := regexp.MustCompile(
+		`(?:\.(?:Warn|Error(?:Context)?)\((?:[a-z][\w.()]*, )?|\.Level(?:Warn|Error), )"([^"]+)"`)
+	found := logged.FindAllStringSubmatch(sourceOf(t, ".", "../store", "../webhook"), -1)
+	if len(found) < len(rows) {
+		t.Errorf("found %d lines in the source, for %d rows", len(found), len(rows))
+	}
+	for _, line := range found {
+		if !slices.ContainsFunc(rows, func(row string) bool {
+			return strings.HasPrefix(line[1], strings.Split(row, "`")[1])
+		}) {
+			t.Errorf("README.md has no row for the line %q", line[1])
+		}
+	}
+}
+
 // The server answers /readyz with each reason that the guide has.
 func TestGuideHasReasonsOfReadiness(t *testing.T) {
 	source := sourceOf(t, "internal/api")

@@ -86,7 +86,7 @@ func TestHelpOfApplicationCreateRequiresOneOwner(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "application", "create", "--help")
 	help = strings.Join(strings.Fields(help), " ")
 	for _, part := range []string{
-		"Usage: agentevents application create --name=STRING [flags] ", "This or --operator is required.",
+		"Usage: agentevents application create --name=NAME [flags] ", "This or --operator is required.",
 		"This or --client is required.",
 	} {
 		if !strings.Contains(help, part) {

@@ -124,6 +124,8 @@ func TestMetrics(t *testing.T) {
 	p.logIn("12", 4, url+"/410")
 	p.logIn("13", 1, closedPort(t)) // fails five times, which opens the breaker
 	p.waitForMetrics(`agentevents_attempts_total{verdict="gone"} 1`, "agentevents_breakers_open 1")
+	p.put("/client/14", `{}`)
+	p.put("/client/14/limit/", `{"pending_delivery":{"limit":1}}`)
 	p.logIn("14", 1, url+"/hold")
 	p.get(p.url + "/docs/")
 	s := p.waitForMetrics(strings.Split(afterTraffic, "\n")...)
@@ -151,13 +153,14 @@ agentevents_deliveries_total{state="delivered"} 2
 agentevents_deliveries_total{state="failed"} 2
 agentevents_deliveries_total{state="cancelled"} 0
 agentevents_deliveries_pending 2
-agentevents_lanes_due{receiver="ready"} 0
-agentevents_lanes_due{receiver="waiting"} 1
-agentevents_oldest_due_seconds{receiver="ready"} 0
+agentevents_lanes_due{receiver_state="ready"} 0
+agentevents_lanes_due{receiver_state="waiting"} 1
+agentevents_oldest_due_seconds{receiver_state="ready"} 0
 agentevents_breakers_open 1
 agentevents_breaker_openings_total 1
 agentevents_deliveries_expired_total 0
 agentevents_events_disabled 1
+agentevents_clients_at_pending_limit 1
 agentevents_lanes_repaired_total 0
 agentevents_secrets_unreadable_total 0
 agentevents_http_requests_total{code="200",operation="putLocalAgentStatus"} 6

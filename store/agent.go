@@ -16,9 +16,9 @@ import (
 
 // AgentKey identifies an agent.
 type AgentKey struct {
-	Client string
+	Client string // the client's id
 	Type   gen.AgentType
-	ID     int64
+	ID     int64 // unique among the client's agents of this type
 }
 
 func (k AgentKey) String() string {
@@ -31,7 +31,7 @@ type Agent struct {
 	Name        string
 	ExtensionID int64 // 0 means none
 	Status      gen.AgentStatusValue
-	Since       time.Time
+	Since       time.Time // when the agent got this status
 }
 
 // AgentUpdate is a partial update of an agent: absent fields stay as they are.
@@ -107,18 +107,28 @@ func missing(q sqldb.Querier, k AgentKey) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf("there is no %v", k), Status: "agent_not_found"}
 }
 
-// findAgents returns the rows of the agents that exist. lock is the locking clause of the query.
-func findAgents(tx *sqldb.Tx, keys []AgentKey, lock string) (map[AgentKey]agentRow, error) {
+// agentWithEvents is an agent and the number of its events, enabled or disabled, of all types.
+type agentWithEvents struct {
+	agentRow
+	Events int
+}
+
+var agentsWithEventsSQL = "SELECT " + sqldb.Columns[agentRow]() +
+	", (SELECT count(*) FROM agent_events e WHERE e.agent = agents.id) AS events FROM agents WHERE "
+
+// findAgents returns the agents that exist. lock is the locking clause of the query. On PostgreSQL, events that another
+// transaction adds while the query waits for its lock do not count.
+func findAgents(tx *sqldb.Tx, keys []AgentKey, lock string) (map[AgentKey]agentWithEvents, error) {
 	type key struct {
 		Client string        `json:"client_id"`
 		Kind   gen.AgentType `json:"kind"`
 		ID     int64         `json:"agent_id"`
 	}
 	rows := each(keys, func(k AgentKey) key { return key{k.Client, k.Type, k.ID} })
-	found, err := sqldb.Select[agentRow](tx,
-		agentsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) ORDER BY id"+lock,
-		sqldb.Table(tx, rows))
-	of := make(map[AgentKey]agentRow, len(found))
+	found, err := sqldb.Select[agentWithEvents](tx,
+		agentsWithEventsSQL+"(client_id, kind, agent_id) IN (SELECT client_id, kind, agent_id FROM ? AS x) "+
+			"ORDER BY id"+lock, sqldb.Table(tx, rows))
+	of := make(map[AgentKey]agentWithEvents, len(found))
 	for _, r := range found {
 		of[AgentKey{Client: r.ClientID, Type: r.Kind, ID: r.AgentID}] = r
 	}

@@ -42,7 +42,7 @@ func (f *fixture) agentToErase(kind gen.AgentType) store.AgentKey {
 		f.check(err)
 	}
 	f.createEvents(k, crm, both...)
-	f.createEvents(k, "https://other.example/hook", both...)
+	f.createEvents(k, fmt.Sprint("https://other.example/hook?agent=", erasedID), both...)
 	return k
 }
 
@@ -75,7 +75,7 @@ func (f *fixture) leaveTraces(k store.AgentKey) {
 		StartedAt: time.Now(), Verdict: webhook.Failed, Excerpt: erasedName,
 	})
 	f.check(err)
-	_, err = f.CreateReplay(f.ctx, k.Client,
+	_, _, err = f.CreateReplay(f.ctx, k.Client,
 		store.DeliveryFilter{State: gen.DeliveryStateFailed, AgentType: k.Type, AgentID: k.ID})
 	f.check(err)
 	f.clock.add(leaseTime)

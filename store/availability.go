@@ -106,8 +106,8 @@ func (d *downtimes) succeeded() {
 	for name, x := range d.all {
 		if now.Sub(x.last) >= recoveredAfter {
 			delete(d.all, name)
-			d.log.Info("store available again", "error", x.cause, "failed", x.failed, "seconds",
-				int(x.last.Sub(x.first).Seconds()))
+			d.log.Info("store available again", "error", x.cause, "failed", x.failed, "down_for",
+				x.last.Sub(x.first).Round(time.Millisecond))
 		}
 	}
 	d.open.Store(int32(len(d.all))) //nolint:gosec // a handful
@@ -189,8 +189,8 @@ func (s *Store) Ready(ctx context.Context) error {
 	switch {
 	case s.closed.Load():
 		return publicError(sqlite.ErrClosed)
-	case s.locked.Load():
-		return ErrLocked
+	case s.keyMissing.Load():
+		return ErrKeyMissing
 	}
 	if err := s.engine.checkWritable(); err != nil {
 		return unavailableError(err)

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// MaxOutcomes is the number of outcomes that a page of an agent's status changes may have in all. They are about
-	// 400 KiB of JSON. A page with one change may have more: one for each event that the agent had then.
+	// MaxOutcomes is the number of outcomes that a page of an agent's status changes may have in all. An outcome says
+	// what one change did for one event (gen.EventOutcome). So many are about 400 KiB of JSON. A page with one change
+	// may have more: one for each event that the agent had then.
 	MaxOutcomes = 2000
 	// changesPerRead is the most changes that one query reads for a page. The default page needs one query.
 	changesPerRead = 101

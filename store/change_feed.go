@@ -22,9 +22,9 @@ func (r changeRow) model() gen.StatusChange {
 
 // Feed is a page of a client's status changes.
 type Feed struct {
-	Epoch   string // of the sequence numbers
-	After   int64  // the sequence number before the page
-	Changes []gen.StatusChange
+	Epoch   string             // of the sequence numbers
+	After   int64              // the sequence number before the page
+	Changes []gen.StatusChange // in the order of their sequence numbers
 }
 
 // StatusChanges lists a client's status changes in the order of their sequence numbers, at most limit of them.

@@ -23,6 +23,7 @@ type clientRow struct {
 	// Rows up to these ids belong to an earlier client with the same id.
 	ChangesBefore, DeliveriesBefore                      int64
 	Events, EventLimit, Agents, AgentLimit, RequestLimit int64
+	EventsPerAgentLimit, PendingLimit                    int64
 }
 
 func (clientRow) TableName() string { return "clients" }
@@ -162,7 +163,10 @@ func (s *Store) deleteEmpty(tx *sqldb.Tx, id string) error {
 	if err := tx.Exec("DELETE FROM replays WHERE client_id = ?", id); err != nil {
 		return err
 	}
-	s.requestCounter.forget(id)
+	tx.WriterOnCommit(func() {
+		s.requestCounter.forget(id)
+		s.pendingCounter.forget(id) // after the last logouts are counted
+	})
 	if err := tx.Exec("DELETE FROM requests WHERE client_id = ?", id); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func (f *fixture) deletedClient() store.AgentKey {
 	f.createEvents(k, "http://user:s3cret@crm.example/?token=t0ken", both...)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Failed, false)
-	_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+	_, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 	f.check(err)
 	f.check(f.DeleteClient(f.ctx, "12"))
 	return k
@@ -95,7 +95,7 @@ func TestNewClientSeesNothingOfAnEarlierOne(t *testing.T) {
 		truncated.Kind != store.Truncated {
 		t.Errorf("the feed after an earlier change: %v", err)
 	}
-	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+	r, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 	f.check(err)
 	f.check(f.ReplayAll(f.ctx))
 	if r = f.replay(r.ID); r.Total != 0 || r.Redelivered != 0 {

@@ -22,9 +22,9 @@ const copyRows = 10_000
 
 // Copied is the progress of the copy of a table.
 type Copied struct {
-	Restarted   bool // the rows of an earlier copy are deleted first; reported once, before any table
-	Table       string
-	Done, Total int64 // rows
+	Restarted   bool   // the rows of an earlier copy are deleted first; reported once, before any table
+	Table       string // empty when Restarted is reported
+	Done, Total int64  // rows
 }
 
 // CopyTo copies an SQLite database into a PostgreSQL database. No process may serve the source meanwhile. The target
@@ -91,6 +91,8 @@ var copiedTables = []copiedTable{
 	{"receivers", "id"},
 	{"lanes", "id"},
 	{"agent_events", "id"},
+	{"event_versions", "id"},
+	{"event_sweeps", ""},
 	{"secrets", ""},
 	{"status_changes", "id"},
 	{"deliveries", "id"},

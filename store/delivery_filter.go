@@ -14,7 +14,8 @@ import (
 // DeliveryFilter selects deliveries. The zero value selects all.
 //
 // Each filter has an index that has the selected deliveries in their order. So the time of a page does not depend on
-// the length of the log.
+// the length of the log. The exception are filters for unfinished deliveries of one agent or event (see sorted): all of
+// these are read for each page.
 type DeliveryFilter struct {
 	State        gen.DeliveryState
 	AgentType    gen.AgentType // only with AgentID
@@ -127,8 +128,9 @@ func (c *deliveryCondition) where() (where string, args []any) {
 	return strings.Join(t.sql, " AND "), t.args
 }
 
-// maxIDLag is an upper limit of the difference in order between the numbers of changes and the ids of their deliveries.
-// Concurrent transactions with many changes draw both in turn.
+// maxIDLag bounds how far the ids of deliveries are out of the order of their changes. If one delivery has a greater id
+// than another, the number of its change is less by at most maxIDLag: concurrent transactions with many changes draw
+// both in turn.
 const maxIDLag = "100000"
 
 // order returns the ORDER BY clause, in the terms of the index.

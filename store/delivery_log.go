@@ -11,10 +11,14 @@ import (
 	"github.com/agentevents/agentevents/webhook"
 )
 
+// versionSQL selects the URL and the method of a delivery d.
+const versionSQL = "(SELECT v.url FROM event_versions v WHERE v.id = d.version_id) AS url, " +
+	"(SELECT v.method FROM event_versions v WHERE v.id = d.version_id) AS method"
+
 // deliveriesSQL selects deliveries as the log shows them; a FROM clause follows.
-const deliveriesSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, d.url, d.method, d.state, " +
+const deliveriesSQL = "SELECT d.id, d.webhook_id, d.change_id, d.event_id, d.lane_id, " + versionSQL + ", d.state, " +
 	"d.attempts, d.due_at, d.expires_at, d.created_at, d.finished_at, d.replays, d.agent_id, d.kind, " +
-	"d.new_status, d.changed_at, d.last_attempt "
+	"d.new_status, d.changed_at, d.last_attempt, d.version_id "
 
 // model returns a delivery as the log shows it, with its last attempt.
 func (r deliveryRow) model(last *attemptRow) gen.Delivery {
@@ -101,7 +105,7 @@ func readDeliveries(q sqldb.Querier, found string, args ...any) ([]gen.Delivery,
 			ids = append(ids, *r.LastAttempt)
 		}
 	}
-	last, err := sqldb.Select[attemptRow](q, attemptsSQL+"id IN ?", sqldb.Padded(ids))
+	last, err := sqldb.Select[attemptRow](q, attemptsSQL+"a.id IN ?", sqldb.Padded(ids))
 	of := map[int64]*attemptRow{}
 	for i := range last {
 		of[last[i].DeliveryID] = &last[i]
@@ -132,7 +136,7 @@ func (s *Store) deliveryLog(q sqldb.Querier, client string, id int64) (l Deliver
 	if l.Delivery, err = findDelivery(q, client, id); err != nil {
 		return l, err
 	}
-	attempts, err := sqldb.Select[attemptRow](q, attemptsSQL+"delivery_id = ? ORDER BY id", id)
+	attempts, err := sqldb.Select[attemptRow](q, attemptsSQL+"a.delivery_id = ? ORDER BY a.id", id)
 	if err != nil {
 		return l, err
 	}
@@ -165,11 +169,12 @@ func (l *DeliveryLog) setSent(last attemptRow, h headRow) {
 }
 
 // sentSQL is headSQL for any delivery, without the traceparent: each attempt has its own.
-const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, d.url, d.method, d.attempts, d.due_at, " +
+const sentSQL = "SELECT d.id, d.lane_id, d.event_id, d.webhook_id, v.url, v.method, d.attempts, d.due_at, " +
 	"d.expires_at, d.change_id, d.replays, c.changed_at, c.agent_id, c.kind, c.name, c.new_status, " +
 	"c.event_source, c.created_at, " +
 	clientSecretsSQL +
 	", (SELECT epoch FROM epochs) AS epoch FROM deliveries d JOIN status_changes c ON c.id = d.change_id " +
+	"JOIN event_versions v ON v.id = d.version_id " +
 	"JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
 	"JOIN secrets s ON s.client_id = r.client_id WHERE d.id = ?"
 
@@ -203,13 +208,15 @@ type waitRow struct {
 	Head, Moving         *int64 // the head of its lane; a delivery in flight elsewhere that moves into its lane
 	Waits, PausedUntil   *int64 // the waits of its receiver
 	Reason               *string
+	Unswept, Blocked     bool // it, or a delivery that moves into its lane, must follow a change of the event first
 }
 
 const waitSQL = "SELECT d.id, d.state, d.due_at, d.expires_at, d.attempts, d.moved_to, l.lease_until, " +
 	"l.delivery_id AS in_flight, r.waits, r.paused_until, r.failures, e.reason, " +
 	"(SELECT h.id FROM deliveries h " +
 	"WHERE h.lane_id = d.lane_id AND h.state = 'pending' ORDER BY h.change_id, h.id LIMIT 1) AS head, " +
-	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS moving " +
+	"(SELECT m.id FROM deliveries m WHERE m.moved_to = d.lane_id LIMIT 1) AS moving, " +
+	unsweptSQL + " AS unswept, EXISTS (SELECT 1 FROM event_sweeps w WHERE w.lane_id = d.lane_id) AS blocked " +
 	"FROM deliveries d JOIN lanes l ON l.id = d.lane_id JOIN receivers r ON r.id = l.receiver_id " +
 	"LEFT JOIN agent_events e ON e.id = d.event_id WHERE d.id = ?"
 
@@ -234,6 +241,12 @@ func (r waitRow) waiting(now int64) gen.Waiting {
 		return gen.Waiting{Reason: "its event is disabled: " + *r.Reason, Until: apiTimeOrNil(&r.ExpiresAt)}
 	case leased && r.InFlight != nil && *r.InFlight == r.ID:
 		return gen.Waiting{Reason: "it is under way"}
+	case r.Unswept:
+		return gen.Waiting{Reason: "its event has just been changed, and the deliveries follow in turn"}
+	case r.Blocked:
+		return gen.Waiting{
+			Reason: "an event of this agent and receiver has just been changed, and its deliveries come here first",
+		}
 	case r.Moving != nil && *r.Moving != r.ID:
 		return gen.Waiting{
 			Reason: "one that was moved here is under way to where it was sent before", DeliveryID: *r.Moving,
@@ -281,8 +294,9 @@ type attemptRow struct {
 	Error      string            `json:"error"`
 	Excerpt    string            `json:"excerpt"`
 	Verdict    string            `json:"verdict"`
-	URL        string            `json:"-"`
-	Method     gen.RequestMethod `json:"-"`
+	VersionID  int64             `json:"version_id"`
+	URL        string            `json:"-"` // of the version, if it is another than the delivery's; else empty
+	Method     gen.RequestMethod `json:"-"` // likewise
 	Signature  string            `json:"signature"`
 
 	Traceparent string `json:"traceparent"` // of the request
@@ -290,7 +304,11 @@ type attemptRow struct {
 
 func (attemptRow) TableName() string { return "attempts" }
 
-var attemptsSQL = "SELECT " + sqldb.Columns[attemptRow]() + " FROM attempts WHERE "
+// attemptsSQL selects attempts a; a condition follows.
+const attemptsSQL = "SELECT a.id, a.delivery_id, a.number, a.started_at, a.duration, a.status, a.error, a.excerpt, " +
+	"a.verdict, a.version_id, coalesce(v.url, '') AS url, coalesce(v.method, '') AS method, a.signature, " +
+	"a.traceparent FROM attempts a JOIN deliveries d ON d.id = a.delivery_id " +
+	"LEFT JOIN event_versions v ON v.id = a.version_id AND a.version_id <> d.version_id WHERE "
 
 func (r attemptRow) model() gen.Attempt {
 	return gen.Attempt{

@@ -23,7 +23,7 @@ const KeySize = 32
 
 // encryptedPrefix is what an encrypted secret in the database begins with. Behind it are the id of the key, a colon
 // and, in base64, nonce and ciphertext of AES-256 in Galois counter mode. The client's id is authenticated with them:
-// the secret of one client is none in the row of another. Earlier versions wrote neither of the two ids.
+// in the row of another client, the secret cannot be decrypted. Earlier versions wrote neither of the two ids.
 const encryptedPrefix = "sealed:"
 
 // secretCipher encrypts secrets at rest. A nil cipher leaves them in plain text.
@@ -79,8 +79,8 @@ var (
 		"program has written it; restore this row of the table secrets from a backup")
 )
 
-// ErrLocked is returned by each method that needs a secret, in a process without the key.
-var ErrLocked = &Error{
+// ErrKeyMissing is returned by each method that needs a secret, in a process without the key.
+var ErrKeyMissing = &Error{
 	Kind: Unavailable, Message: "this server cannot read the signing secrets, try again", cause: errWrongKey,
 }
 
@@ -217,10 +217,10 @@ func (s *Store) pauseUnreadable(tx *sqldb.Tx, h headRow) error {
 
 // lock stops the deliveries of this process, which is not ready any more.
 func (s *Store) lock(why error) error {
-	if !s.locked.Swap(true) {
+	if !s.keyMissing.Swap(true) {
 		s.Log.Error("signing secrets unreadable, deliveries stopped", "error", why)
 	}
-	return ErrLocked
+	return ErrKeyMissing
 }
 
 // checkKey refuses to store a secret if the store is encrypted with another key, or with none. Until the transaction

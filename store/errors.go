@@ -31,6 +31,7 @@ const (
 	Truncated                   // the requested changes are no longer kept
 	Restarted                   // the sequence number is of another epoch
 	KeyReused                   // the Idempotency-Key belongs to another request
+	OverQuota                   // the client has too many pending deliveries
 )
 
 // Error is an error that the API may show to its caller. Every other error of this package is internal.

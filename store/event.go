@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 
@@ -16,6 +17,7 @@ type eventRow struct {
 	URL       string
 	Method    gen.RequestMethod
 	EventType gen.EventType
+	VersionID int64 // the eventVersion with its URL and method
 	LaneID    int64
 	State     gen.AgentEventStateValue
 	Reason    string
@@ -26,6 +28,104 @@ func (eventRow) TableName() string { return "agent_events" }
 
 func (r eventRow) model() gen.AgentEvent {
 	return gen.AgentEvent{URL: r.URL, ID: r.ID, Method: r.Method, EventType: r.EventType}
+}
+
+// eventVersion is a URL and a method that an event has or has had. Deliveries and attempts refer to it. Hourly, those
+// are deleted that nothing refers to any more.
+type eventVersion struct {
+	ID      int64 `gorm:"primaryKey"`
+	EventID int64
+	URL     string
+	Method  gen.RequestMethod
+}
+
+func (eventVersion) TableName() string { return "event_versions" }
+
+// versionSearched is the number of versions of an event in which setVersion looks for an earlier one.
+const versionSearched = 100
+
+// setVersion stores the event's URL and method as its version. If it has had both lately, the version is that one: then
+// the result of an attempt in flight still counts.
+func (r *eventRow) setVersion(tx *sqldb.Tx) error {
+	earlier, is, err := sqldb.Get[int64](tx, "SELECT v.id FROM (SELECT * FROM event_versions WHERE event_id = ? "+
+		"ORDER BY id DESC LIMIT ?) v WHERE v.url = ? AND v.method = ? ORDER BY v.id LIMIT 1", r.ID, versionSearched,
+		r.URL, r.Method)
+	if err == nil && is {
+		is, err = lockVersion(tx, earlier)
+	}
+	if err != nil {
+		return err
+	}
+	if !is {
+		v := eventVersion{EventID: r.ID, URL: r.URL, Method: r.Method}
+		if err := gorm.G[eventVersion](tx.GORM()).Create(tx.Context(), &v); err != nil {
+			return err
+		}
+		earlier = v.ID
+	}
+	r.VersionID = earlier
+	return tx.Exec("UPDATE agent_events SET version_id = ? WHERE id = ?", r.VersionID, r.ID)
+}
+
+// lockVersion prevents the deletion of a version until the transaction ends, and reports whether it is still there.
+func lockVersion(tx *sqldb.Tx, id int64) (is bool, err error) {
+	_, is, err = sqldb.Get[int64](tx, "SELECT id FROM event_versions WHERE id = ?"+tx.ForKeyShare(), id)
+	return is, err
+}
+
+// unusedVersionSQL is true of a version v that nothing refers to.
+const unusedVersionSQL = "NOT EXISTS (SELECT 1 FROM agent_events e WHERE e.id = v.event_id AND e.version_id = v.id) " +
+	"AND NOT EXISTS (SELECT 1 FROM event_sweeps w WHERE w.event_id = v.event_id AND w.version_id = v.id) " +
+	"AND v.id NOT IN (SELECT d.version_id FROM deliveries d WHERE d.event_id = v.event_id) " +
+	"AND v.id NOT IN (SELECT a.version_id FROM deliveries d JOIN attempts a ON a.delivery_id = d.id " +
+	"WHERE d.event_id = v.event_id)"
+
+// pruneVersions deletes versions that nothing has referred to for an hour. Until then, the result of an attempt in
+// flight may still come.
+func (s *Store) pruneVersions(ctx context.Context) error {
+	unused, err := s.unusedVersions(ctx)
+	if err != nil {
+		return err
+	}
+	var gone []int64
+	seen := map[int64]bool{}
+	for _, id := range unused {
+		if seen[id] = true; s.pruner.versions[id] {
+			gone = append(gone, id)
+		}
+	}
+	s.pruner.versions = seen
+	for part := range slices.Chunk(gone, pruneRows) {
+		err := s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
+			return deleteVersions(tx, part)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteVersions deletes versions that are still unused. It locks them first, since setVersion may use one again.
+func deleteVersions(tx *sqldb.Tx, ids []int64) error {
+	locked, err := sqldb.Select[int64](tx, "SELECT id FROM event_versions WHERE id IN ?"+tx.SkipLocked("id"),
+		sqldb.Padded(ids))
+	if err != nil || len(locked) == 0 {
+		return err
+	}
+	return tx.Exec("DELETE FROM event_versions AS v WHERE v.id IN ? AND "+unusedVersionSQL, sqldb.Padded(locked))
+}
+
+func (s *Store) unusedVersions(ctx context.Context) (unused []int64, err error) {
+	events, err := sqldb.Select[int64](s.read(ctx), "SELECT DISTINCT v.event_id FROM event_versions v "+
+		"WHERE NOT EXISTS (SELECT 1 FROM agent_events e WHERE e.id = v.event_id AND e.version_id = v.id)")
+	for i := 0; err == nil && i < len(events) && ctx.Err() == nil; i++ {
+		var ids []int64
+		ids, err = sqldb.Select[int64](s.read(ctx), "SELECT v.id FROM event_versions v WHERE v.event_id = ? AND "+
+			unusedVersionSQL, events[i])
+		unused = append(unused, ids...)
+	}
+	return unused, err
 }
 
 // apply sets the fields that the update has.
@@ -90,7 +190,7 @@ func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCre
 		if err != nil {
 			return m, err
 		}
-		if err := eventQuota.add(tx, k.Client); err != nil {
+		if err := addEvent(tx, k, a.ID); err != nil {
 			return m, err
 		}
 		e := eventRow{
@@ -100,8 +200,10 @@ func (s *Store) CreateEvent(ctx context.Context, k AgentKey, c gen.AgentEventCre
 		if e.LaneID, err = ensureLane(tx, k, e.URL); err != nil {
 			return m, err
 		}
-		err = gorm.G[eventRow](tx.GORM()).Create(tx.Context(), &e)
-		return e.model(), err
+		if err := gorm.G[eventRow](tx.GORM()).Create(tx.Context(), &e); err != nil {
+			return m, err
+		}
+		return e.model(), e.setVersion(tx)
 	})
 }
 
@@ -114,8 +216,8 @@ func laneAfter(tx *sqldb.Tx, k AgentKey, e eventRow, rawURL string) (int64, erro
 	return ensureLane(tx, k, rawURL)
 }
 
-// UpdateEvent updates an event. A nil field stays as it is. Its unfinished deliveries get the new URL and method, and
-// are due at once.
+// UpdateEvent updates an event. A nil field stays as it is. If the URL or the method changes, the unfinished deliveries
+// get the new ones, and the pending ones are due at once.
 func (s *Store) UpdateEvent(
 	ctx context.Context, k AgentKey, id int64, u gen.AgentEventUpdate,
 ) (m gen.AgentEvent, err error) {
@@ -136,12 +238,15 @@ func (s *Store) UpdateEvent(
 		if err != nil || (e.URL == old.URL && e.Method == old.Method) {
 			return err
 		}
-		return s.redirect(tx, e)
+		if err := e.setVersion(tx); err != nil {
+			return err
+		}
+		return s.sweep(tx, sweepOf(e))
 	})
 	return m, err
 }
 
-// DeleteEvent deletes an event and cancels its pending deliveries.
+// DeleteEvent deletes an event and cancels its unfinished deliveries.
 func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 	defer s.wake()
 	return s.write(ctx, func(tx *sqldb.Tx) error {
@@ -152,7 +257,7 @@ func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 		if err := eventQuota.remove(tx, k.Client); err != nil {
 			return err
 		}
-		if err := s.cancelDeliveries(tx, e.ID); err != nil {
+		if err := s.sweep(tx, eventSweep{EventID: e.ID, State: stateCancelled}); err != nil {
 			return err
 		}
 		return tx.Exec("DELETE FROM agent_events WHERE id = ?", e.ID)
@@ -199,9 +304,9 @@ func (s *Store) SetEventState(
 		switch {
 		case e.State == state:
 		case state == gen.AgentEventStateValueDisabled:
-			err = s.disable(tx, &e, reasonRequest)
+			err = s.setState(tx, &e, state, reasonRequest)
 		default:
-			err = s.enable(tx, &e)
+			err = s.setState(tx, &e, state, "")
 		}
 		m = e.state()
 		return err
@@ -209,40 +314,13 @@ func (s *Store) SetEventState(
 	return m, err
 }
 
-func (s *Store) disable(tx *sqldb.Tx, e *eventRow, reason string) error {
-	if err := s.setState(tx, e, gen.AgentEventStateValueDisabled, reason); err != nil {
-		return err
-	}
-	if err := lockLanesOfEvent(tx, e.ID); err != nil {
-		return err
-	}
-	lanes, err := pendingLanes(tx, e.ID)
-	for i := 0; err == nil && i < len(lanes); i++ {
-		err = s.removeFromLane(tx, lanes[i], stateParked, byEvent, e.ID)
-	}
-	return err
-}
-
-func (s *Store) enable(tx *sqldb.Tx, e *eventRow) error {
-	if err := s.setState(tx, e, gen.AgentEventStateValueEnabled, ""); err != nil {
-		return err
-	}
-	if err := lockLanesOfEvent(tx, e.ID); err != nil {
-		return err
-	}
-	if err := s.expireParked(tx, e.ID); err != nil {
-		return err
-	}
-	now := s.now()
-	lanes, err := parkedLanes(tx, e.ID)
-	for i := 0; err == nil && i < len(lanes); i++ {
-		err = unpark(tx, e.LaneID, lanes[i], now, byEvent, e.ID)
-	}
-	return err
-}
-
+// setState sets the state of an event, which its deliveries follow.
 func (s *Store) setState(tx *sqldb.Tx, e *eventRow, state gen.AgentEventStateValue, reason string) error {
 	e.State, e.Reason, e.Since = state, reason, s.now()
-	return tx.Exec("UPDATE agent_events SET state = ?, reason = ?, since = ? WHERE id = ?",
+	err := tx.Exec("UPDATE agent_events SET state = ?, reason = ?, since = ? WHERE id = ?",
 		e.State, e.Reason, e.Since, e.ID)
+	if err != nil {
+		return err
+	}
+	return s.sweep(tx, sweepOf(*e))
 }

@@ -290,7 +290,7 @@ func TestWindowEndsForWaitingDeliveries(t *testing.T) {
 	f.login(k)
 	f.createLanes("12", 1000, 300, crm)
 	f.sql("UPDATE receivers SET failures = 5, waits = 9999999999999 WHERE host = 'crm.example'")
-	f.sql("UPDATE deliveries SET url = '" + crm + "' WHERE id = 2")
+	f.sql("UPDATE event_versions SET url = '" + crm + "' WHERE id = (SELECT version_id FROM deliveries WHERE id = 2)")
 	f.clock.add(24*time.Hour - time.Millisecond)
 	if n, err := f.RepairLanes(f.ctx); err != nil || n != 0 {
 		t.Fatalf("repaired %d lanes, %v", n, err)

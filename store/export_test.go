@@ -54,8 +54,26 @@ func (s *Store) ReplayAll(ctx context.Context) error { return s.replay(ctx) }
 func (s *Store) PruneAll(ctx context.Context) error  { return s.prune(ctx) }
 func (s *Store) PruneKeys(ctx context.Context) error { return s.pruneKeys(ctx) }
 
+// SweepAll runs the job that makes deliveries follow their events once.
+func (s *Store) SweepAll(ctx context.Context) error { return s.runSweeps(ctx) }
+
+// SweepNext executes the next slice of an event's sweep.
+func (s *Store) SweepNext(ctx context.Context, event int64) error {
+	return s.write(ctx, func(tx *sqldb.Tx) error { return s.continueSweep(tx, event) })
+}
+
+// SetSweptRows sets the number of deliveries of a slice, and returns a function that restores it.
+func SetSweptRows(n int) (restore func()) {
+	before := sweptRows
+	sweptRows = n
+	return func() { sweptRows = before }
+}
+
 // WriteRepeats runs the job that stores repeated statuses.
 func (s *Store) WriteRepeats(ctx context.Context) error { return s.writeRepeats(ctx) }
+
+// CountPending runs the job that counts pending deliveries.
+func (s *Store) CountPending(ctx context.Context) error { return s.countPending(ctx) }
 
 // ShareRequests runs the job that stores counted requests.
 func (s *Store) ShareRequests(ctx context.Context) error { return s.shareRequests(ctx) }

@@ -315,7 +315,7 @@ func redeliverAndReplay(s *faultyFixture, k store.AgentKey, event int64) {
 	s.recordAs("200 once more", s.claim("redelivered", 1)[0], answer(200), true)
 	s.moveTo("away from the finished deliveries", k, event, board)
 	s.try("replay", func() error {
-		_, err := s.CreateReplay(s.ctx, k.Client, store.DeliveryFilter{State: gen.DeliveryStateDelivered})
+		_, _, err := s.CreateReplay(s.ctx, k.Client, store.DeliveryFilter{State: gen.DeliveryStateDelivered})
 		return err
 	})
 	s.clock.add(time.Second)

@@ -43,8 +43,9 @@ func (f *fixture) creationsOf(k store.AgentKey) map[string]creation {
 		},
 		"rotation": func(ctx context.Context) (any, error) { return f.RotateSecret(ctx, k.Client) },
 		"replay": func(ctx context.Context) (any, error) {
-			return f.CreateReplay(ctx, k.Client,
+			r, _, err := f.CreateReplay(ctx, k.Client,
 				store.DeliveryFilter{State: gen.DeliveryStateFailed, Since: f.clock.Now()})
+			return r, err
 		},
 	}
 }

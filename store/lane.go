@@ -100,6 +100,68 @@ func adjustLane(tx *sqldb.Tx, lane int64, by int, now int64) error {
 		by, now, by, now, now, lane)
 }
 
+// Conditions on deliveries of a lane, by their ids. In a statement with one of them, a further condition on state
+// appends an empty string, so that the planner cannot choose the index of that state.
+const (
+	byID  = "id = ?"
+	byIDs = "id IN ?"
+)
+
+// removeFromLane sets the state of the pending deliveries of a lane that match a condition, and updates the lane.
+func (s *Store) removeFromLane(tx *sqldb.Tx, lane int64, state, where string, args ...any) error {
+	now := s.now()
+	finished := &now
+	if state == stateParked {
+		finished = nil
+	}
+	count, err := tx.ExecCount("UPDATE deliveries SET state = ?, finished_at = ?, moved_to = NULL "+
+		"WHERE lane_id = ? AND state || '' = 'pending' AND "+where, append([]any{state, finished, lane}, args...)...)
+	if err != nil || count == 0 {
+		return err
+	}
+	s.countEnded(tx, state, count)
+	return adjustLane(tx, lane, -int(count), now)
+}
+
+// changeLane moves the pending deliveries of a lane that match a condition to another lane.
+func changeLane(tx *sqldb.Tx, from, to, now int64, where string, args ...any) error {
+	count, err := tx.ExecCount("UPDATE deliveries SET lane_id = ?, moved_to = NULL WHERE lane_id = ? "+
+		"AND state || '' = 'pending' AND "+where,
+		append([]any{to, from}, args...)...)
+	if err != nil || count == 0 {
+		return err
+	}
+	if err := adjustLane(tx, from, -int(count), now); err != nil {
+		return err
+	}
+	return adjustLane(tx, to, int(count), now)
+}
+
+// unpark makes the parked deliveries of a lane that match a condition pending again, in another lane or in the same. A
+// delivery that is still in flight in the old lane stays there until its result.
+func unpark(tx *sqldb.Tx, from, to, now int64, where string, args ...any) error {
+	lane, err := findLane(tx, from)
+	if err != nil {
+		return err
+	}
+	if inFlight := lane.inFlight(now); inFlight != 0 && from != to {
+		count, err := tx.ExecCount("UPDATE deliveries SET state = 'pending', due_at = ?, moved_to = ? "+
+			"WHERE id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, inFlight}, args...)...)
+		if err != nil {
+			return err
+		}
+		if err := adjustLane(tx, from, int(count), now); err != nil {
+			return err
+		}
+	}
+	count, err := tx.ExecCount("UPDATE deliveries SET state = 'pending', due_at = ?, lane_id = ? "+
+		"WHERE lane_id = ? AND state || '' = 'parked' AND "+where, append([]any{now, to, from}, args...)...)
+	if err != nil {
+		return err
+	}
+	return adjustLane(tx, to, int(count), now)
+}
+
 const (
 	// headOfLaneSQL is the end of a subselect on deliveries d: the head of a lane.
 	headOfLaneSQL = "FROM deliveries d " +
@@ -109,6 +171,13 @@ const (
 	// setLeasedSQL leases a lane. Both parameters are the end of the lease.
 	setLeasedSQL = "lease_until = ?, due_at = ?, delivery_id = (SELECT d.id " + headOfLaneSQL + ")"
 )
+
+// freeOfMovesSQL is true if no delivery in another lane must move to a lane: neither one in flight nor one that a sweep
+// has yet to move. Until then, no claim takes the lane.
+func freeOfMovesSQL(lane string) string {
+	return "NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = " + lane + ") " +
+		"AND NOT EXISTS (SELECT 1 FROM event_sweeps w WHERE w.lane_id = " + lane + ")"
+}
 
 // releaseLane releases a lane and returns its due time, nil if it is empty.
 func releaseLane(tx *sqldb.Tx, lane int64) (due *int64, err error) {
@@ -169,4 +238,21 @@ func lockAgentsOf(tx *sqldb.Tx, deliveries []int64) error {
 	}
 	_, err = tx.LockRows("agents", agents, true)
 	return err
+}
+
+// lockLanesOfEvent locks the lanes that unfinished deliveries of an event are in or move to, the event's lane, and the
+// lanes of also.
+func lockLanesOfEvent(tx *sqldb.Tx, event int64, also ...int64) error {
+	if tx.Dialect() == sqldb.SQLite {
+		return nil
+	}
+	lanes, err := sqldb.Select[int64](tx,
+		"SELECT lane_id FROM deliveries WHERE event_id = ? AND state IN ('pending', 'parked') UNION "+
+			"SELECT moved_to FROM deliveries WHERE event_id = ? AND moved_to IS NOT NULL "+
+			"AND state IN ('pending', 'parked') UNION "+
+			"SELECT lane_id FROM agent_events WHERE id = ?", event, event, event)
+	if err != nil {
+		return err
+	}
+	return lockLanes(tx, append(lanes, also...)...)
 }

@@ -791,9 +791,9 @@ func TestInconsistentLaneIsRepairedAmongMany(t *testing.T) {
 	f.sql(`WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < 16000)
 		INSERT INTO lanes (receiver_id, kind, agent_id, pending, due_at) SELECT l.receiver_id, l.kind, 100000 + n, 1,
 			l.due_at FROM lanes l, g`)
-	f.sql(`INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at,
+	f.sql(`INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, version_id, state, due_at,
 		expires_at, created_at, client_id)
-		SELECT 'msg_' || l.id, d.change_id, d.event_id, l.id, d.url, d.method, d.state, d.due_at, d.expires_at,
+		SELECT 'msg_' || l.id, d.change_id, d.event_id, l.id, d.version_id, d.state, d.due_at, d.expires_at,
 			d.created_at, d.client_id
 		FROM deliveries d, lanes l WHERE l.id <> d.lane_id`)
 	f.sql("UPDATE lanes SET pending = 2 WHERE agent_id = 100007")

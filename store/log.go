@@ -29,11 +29,12 @@ type logSubject struct {
 	ID, EventID, ChangeID, AgentID        int64
 	Attempts                              int // since the last redelivery
 	ClientID, WebhookID, URL, Traceparent string
+	Method                                gen.RequestMethod
 	Kind                                  gen.AgentType
 }
 
 const logSubjectSQL = "SELECT d.id, d.event_id, d.change_id, d.agent_id, d.client_id, d.attempts, d.webhook_id, " +
-	"d.url, d.kind, c.traceparent " +
+	versionSQL + ", d.kind, c.traceparent " +
 	"FROM deliveries d JOIN status_changes c ON c.id = d.change_id WHERE d.id IN ? ORDER BY d.id"
 
 // logSubjects reads deliveries for log lines. It needs one id at least.

@@ -258,7 +258,7 @@ func TestSuccessQueriesNothingForTheLog(t *testing.T) {
 	f.createLanes("12", 1, 2, secretURL)
 	queries := 0
 	f.WatchStatements(func(_ bool, statement string) {
-		if strings.Contains(statement, "d.webhook_id, d.url, d.kind, c.traceparent") {
+		if strings.Contains(statement, "d.kind, c.traceparent") {
 			queries++
 		}
 	})

@@ -326,18 +326,25 @@ func (m *model) updateBreaker(w *worker) {
 	}
 }
 
-// applyResult applies an answer that counts to its delivery.
-func (m *model) applyResult(w *worker) {
+// applyResult applies an answer that counts to its delivery. unswept means that the delivery had not followed its event
+// before.
+func (m *model) applyResult(w *worker, unswept bool) {
 	i, o := w.item, w.answer
 	if w.d.Redeliveries != i.replays {
 		return // only the redelivery counts
 	}
 	i.tried = true
+	if unswept && i.state == "cancelled" && o.Verdict != webhook.Retry {
+		i.state = map[webhook.Verdict]string{webhook.Delivered: "delivered"}[o.Verdict]
+		i.state = cmp.Or(i.state, "failed") // its result came before it was cancelled
+	}
 	corrected := o.Verdict != webhook.Delivered && i.unfinished() &&
 		(i.event.url != w.d.URL || i.event.method != w.d.Method)
 	switch {
 	case corrected:
 		// the event has another URL or method by now, at which the delivery is due at once
+		i.failures, i.failedIn = 0, 0
+	case o.Verdict == webhook.Retry && unswept:
 		i.failures, i.failedIn = 0, 0
 	case o.Verdict == webhook.Retry && i.unfinished():
 		if i.due = m.now().Add(m.addFailure(w)); i.due.After(i.expires) {
@@ -375,7 +382,7 @@ func (m *model) disable(r *agentEvent) {
 	r.disabled = true
 	for _, i := range m.items {
 		if i.event == r && i.state == "pending" {
-			i.state = "parked"
+			i.state, i.failures, i.failedIn = "parked", 0, 0
 		}
 	}
 }
@@ -384,16 +391,41 @@ func (m *model) enable(r *agentEvent) {
 	r.disabled = false
 	for _, i := range m.items {
 		if i.event == r && i.state == "parked" {
-			i.state, i.due = "pending", m.now()
-			if m.expired(i) {
+			i.state, i.due, i.failures, i.failedIn = "pending", m.now(), 0, 0
+			if m.expired(i) && m.rowState(i) != "pending" { // it was parked
 				i.state = "failed"
 			}
 		}
 	}
 }
 
-// checkAllClaimed checks that each delivery that was not claimed has a reason to wait.
+// rowState returns the stored state of a delivery.
+func (m *model) rowState(i *item) (state string) {
+	m.query(func(rows *sql.Rows) { m.check(rows.Scan(&state)) }, "SELECT state FROM deliveries WHERE id = ?", i.id)
+	return state
+}
+
+// sweeps returns the events with deliveries that have not followed them yet, and the last delivery of each that has.
+func (m *model) sweeps() map[int64]int64 {
+	positions := map[int64]int64{}
+	m.query(func(rows *sql.Rows) {
+		var event, position int64
+		m.check(rows.Scan(&event, &position))
+		positions[event] = position
+	}, "SELECT event_id, position FROM event_sweeps")
+	return positions
+}
+
+func (m *model) unswept(i *item) bool {
+	position, is := m.sweeps()[i.event.id]
+	return is && position < i.id
+}
+
+// checkAllClaimed checks that each delivery that was not claimed has a reason to wait. A sweep is one.
 func (m *model) checkAllClaimed() {
+	if len(m.sweeps()) > 0 {
+		return
+	}
 	for _, i := range m.items {
 		p := i.home()
 		if i.state != "pending" || m.failsByWindow(i) || m.now().Before(i.due) ||
@@ -414,7 +446,7 @@ func (m *model) blocks(o, i *item) bool {
 
 // compare checks that the rows match the model. An expired delivery may have failed already.
 func (m *model) compare() {
-	seen := 0
+	seen, sweeps := 0, m.sweeps()
 	m.query(func(rows *sql.Rows) {
 		var id int64
 		var state, url, webhookID string
@@ -422,6 +454,9 @@ func (m *model) compare() {
 		m.check(rows.Scan(&id, &state, &url, &method, &webhookID))
 		seen++
 		i := m.item(id)
+		if position, is := sweeps[i.event.id]; is && position < id {
+			return
+		}
 		if i.unfinished() && m.expired(i) && m.workerOf(i) == nil && state == "failed" {
 			i.state = state
 		}
@@ -431,7 +466,8 @@ func (m *model) compare() {
 		if i.unfinished() && (url != i.event.url || method != i.event.method) {
 			m.fail("delivery %d is for %s %s, want %s %s", id, method, url, i.event.method, i.event.url)
 		}
-	}, "SELECT id, state, url, method, webhook_id FROM deliveries")
+	}, "SELECT d.id, d.state, v.url, v.method, d.webhook_id FROM deliveries d "+
+		"JOIN event_versions v ON v.id = d.version_id")
 	if seen != len(m.items) {
 		m.fail("%d of %d deliveries exist", seen, len(m.items))
 	}

@@ -45,7 +45,7 @@ SELECT l.id, l.receiver_id, v.failures, coalesce(v.failing_since, 0) AS failing_
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
 FROM r ` + receivers + ` ` + lanes + `
 	FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= ?
-		AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = x.id)
+		AND ` + freeOfMovesSQL("x.id") + `
 	ORDER BY x.due_at, x.id` + sqldb.Limit + end + `
 WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
 ORDER BY turn, l.due_at, l.id` + sqldb.Limit
@@ -56,12 +56,12 @@ ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 //
 // The term due_at + 0 is for PostgreSQL, whose plan may be of a time without due lanes. It would then scan the index of
 // due lanes instead of looking up the named ones.
-const freshLanesSQL = `
+var freshLanesSQL = `
 SELECT l.id, l.receiver_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
 FROM (SELECT DISTINCT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state || '' = 'pending') f
 JOIN lanes l ON l.id = f.lane_id JOIN receivers v ON v.id = l.receiver_id
-WHERE l.due_at + 0 <= ? AND l.lease_until IS NULL AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id)
+WHERE l.due_at + 0 <= ? AND l.lease_until IS NULL AND ` + freeOfMovesSQL("l.id") + `
 	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
 ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 
@@ -102,8 +102,8 @@ const retryLost = 50 * time.Millisecond
 func (s *Store) Claim(
 	ctx context.Context, limits webhook.ClaimLimits,
 ) (claimed []webhook.Delivery, next time.Duration, err error) {
-	if s.locked.Load() { // a process with the key must find the lanes free
-		return nil, 0, ErrLocked
+	if s.keyMissing.Load() { // a process with the key must find the lanes free
+		return nil, 0, ErrKeyMissing
 	}
 	changes, all := s.freshChanges.drain()
 	limits.Fresh = limits.Fresh && !all
@@ -125,7 +125,8 @@ func (s *Store) Claim(
 }
 
 // claim leases lanes until the end of a lease and returns their heads. It also returns the time until the next claim,
-// and whether it lost lanes that it found, because other transactions had locked, leased or changed them.
+// and whether it lost lanes that it found, because other transactions had locked, leased or changed them, or a sweep
+// has yet to change their heads.
 func (s *Store) claim(
 	tx *sqldb.Tx, limits webhook.ClaimLimits, changes []int64, lease time.Time,
 ) (claimed []webhook.Delivery, next time.Duration, lost bool, err error) {
@@ -137,7 +138,7 @@ func (s *Store) claim(
 	if err != nil {
 		return nil, 0, false, err
 	}
-	heads, err := s.takeHeads(tx, leased)
+	heads, unswept, err := s.takeHeads(tx, leased)
 	if err != nil {
 		return nil, 0, false, err
 	}
@@ -146,8 +147,8 @@ func (s *Store) claim(
 		return nil, 0, false, err
 	}
 	claimed = each(readable, func(h headRow) webhook.Delivery { return s.leasedDelivery(h, lease) })
-	next, err = s.untilNext(tx, limits.Fresh, more || len(heads) < len(leased))
-	if lost = len(leased) < len(lanes); lost && (len(leased) == 0 || next != 0) {
+	next, err = s.untilNext(tx, limits.Fresh, more || len(heads)+unswept < len(leased))
+	if lost = len(leased)-unswept < len(lanes); lost && (len(leased) == unswept || next != 0) {
 		next = retryLost
 	}
 	return claimed, next, lost, err
@@ -254,33 +255,36 @@ func pickLanes(
 	return lanes, len(found) == limits.Lanes, nil
 }
 
-// takeHeads returns the heads of leased lanes that must be sent now. It releases a lane whose head is not due yet, and
-// one whose head has expired, which fails. Only a head that is sent can be a probe.
-func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, err error) {
+// takeHeads returns the heads of leased lanes that must be sent now, and the number of heads that a sweep has yet to
+// change. It releases their lanes, the lanes whose heads are not due yet, and those whose heads have expired, which
+// fail. Only a head that is sent can be a probe.
+func (s *Store) takeHeads(tx *sqldb.Tx, due []dueLane) (heads []headRow, unswept int, err error) {
 	if len(due) == 0 {
-		return nil, nil
+		return nil, 0, nil
 	}
 	now, lanes := s.now(), sqldb.Padded(each(due, laneID))
 	found, err := sqldb.Select[headRow](tx, headSQL+"WHERE l.id IN ? ORDER BY d.change_id, d.id", lanes)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if len(found) < len(due) { // after an expired lease, the delivery was cancelled
 		err := tx.Exec("UPDATE lanes SET "+setReleasedSQL+" WHERE id IN ? AND delivery_id IS NULL", lanes)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	byLane := indexBy(due, laneID)
 	for _, h := range found {
 		expired := h.expired(now, byLane[h.LaneID].open())
-		if h.DueAt <= now && !expired {
+		if h.DueAt <= now && !expired && !h.Unswept {
 			heads = append(heads, h)
 		} else if err := s.releaseUnsent(tx, h, expired); err != nil {
-			return nil, err
+			return nil, 0, err
+		} else if h.Unswept {
+			unswept++
 		}
 	}
-	return heads, s.beginProbes(tx, due, heads)
+	return heads, unswept, s.beginProbes(tx, due, heads)
 }
 
 func laneID(l dueLane) int64 { return l.ID }
@@ -299,7 +303,7 @@ func (s *Store) leaseLanes(tx *sqldb.Tx, due []dueLane) ([]dueLane, error) {
 	until := now + s.Lease.Milliseconds()
 	taken, err := sqldb.Select[int64](tx,
 		"UPDATE lanes SET claim = claim + 1, "+setLeasedSQL+" WHERE id IN ? AND due_at + 0 <= ? "+
-			"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
+			"AND "+freeOfMovesSQL("lanes.id")+" RETURNING id",
 		until, until, sqldb.Padded(each(due, laneID)), now)
 	return slices.DeleteFunc(due, func(l dueLane) bool { return !slices.Contains(taken, l.ID) }), err
 }

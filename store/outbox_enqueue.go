@@ -16,7 +16,7 @@ func findEvents(tx *sqldb.Tx, changes []*statusChange) error {
 	}
 	agents := each(changes, func(c *statusChange) int64 { return c.agent.ID })
 	events, err := sqldb.Select[eventRow](tx,
-		"SELECT id, agent, url, method, event_type, lane_id, state FROM agent_events "+
+		"SELECT id, agent, url, method, event_type, version_id, lane_id, state FROM agent_events "+
 			"WHERE agent IN ? ORDER BY lane_id, id", sqldb.Padded(agents))
 	of := map[int64][]eventRow{}
 	for _, e := range events {
@@ -62,10 +62,10 @@ func (c *statusChange) lanes() (lanes []int64) {
 
 // targetLanesSQL reads lanes with everything that sending their first delivery needs. A lane is not free while another
 // lane of its receiver is due, since that one has waited longer.
-const targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQL +
+var targetLanesSQL = "SELECT l.id, l.receiver_id, l.claim, " + clientSecretsSQL +
 	", (SELECT epoch FROM epochs) AS epoch, " +
 	"l.pending = 0 AND l.lease_until IS NULL AND r.failures < ? AND (r.waits IS NULL OR r.waits <= ?) " +
-	"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = l.id) " +
+	"AND " + freeOfMovesSQL("l.id") + " " +
 	"AND NOT EXISTS (SELECT 1 FROM lanes x WHERE x.receiver_id = l.receiver_id AND x.due_at <= ?) AS free " +
 	"FROM lanes l JOIN receivers r ON r.id = l.receiver_id LEFT JOIN secrets s ON s.client_id = r.client_id " +
 	"WHERE l.id IN ? ORDER BY l.id"
@@ -116,15 +116,31 @@ func (s *Store) enqueue(tx *sqldb.Tx, changes []*statusChange, lanes targetLanes
 	for i, id := range ids {
 		all[i].row.ID = id
 	}
+	s.addPending(tx, all)
 	return addToLanes(tx, s.laneAdditions(tx, all, lanes))
+}
+
+// addPending counts the pending deliveries of each client when the transaction is committed.
+func (s *Store) addPending(tx *sqldb.Tx, all []newDelivery) {
+	pending := map[string]int64{}
+	for _, n := range all {
+		if n.row.State == statePending {
+			pending[n.row.ClientID]++
+		}
+	}
+	tx.WriterOnCommit(func() {
+		for client, n := range pending {
+			s.pendingCounter.add(client, 0, n)
+		}
+	})
 }
 
 func (s *Store) newDeliveries(changes []*statusChange) (all []newDelivery) {
 	for _, c := range changes {
 		for _, e := range c.events {
 			all = append(all, newDelivery{c, deliveryRow{
-				WebhookID: "msg_" + rand.Text(), ChangeID: c.row.ID, EventID: e.ID, LaneID: e.LaneID, URL: e.URL,
-				Method: e.Method, State: e.deliveryState(), DueAt: c.row.CreatedAt,
+				WebhookID: "msg_" + rand.Text(), ChangeID: c.row.ID, EventID: e.ID, LaneID: e.LaneID,
+				VersionID: e.VersionID, URL: e.URL, Method: e.Method, State: e.deliveryState(), DueAt: c.row.CreatedAt,
 				ExpiresAt: c.row.CreatedAt + s.Window.Milliseconds(), CreatedAt: c.row.CreatedAt,
 				ClientID: c.row.ClientID,
 				Kind:     c.row.Kind, AgentID: c.row.AgentID, NewStatus: c.row.NewStatus, ChangedAt: c.row.ChangedAt,
@@ -184,7 +200,8 @@ func (n newDelivery) head(lane targetLane) headRow {
 	d, c := n.row, n.change.row
 	return headRow{
 		ID: d.ID, LaneID: lane.ID, Claim: lane.Claim + 1, ReceiverID: lane.ReceiverID, EventID: d.EventID,
-		clientSecrets: lane.clientSecrets, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method, DueAt: d.DueAt,
+		clientSecrets: lane.clientSecrets, WebhookID: d.WebhookID, URL: d.URL, Method: d.Method,
+		VersionID: d.VersionID, DueAt: d.DueAt,
 		ExpiresAt: d.ExpiresAt, ChangeID: c.ID, ChangedAt: c.ChangedAt, AgentID: c.AgentID,
 		Kind: c.Kind, Name: c.Name, NewStatus: c.NewStatus, EventSource: c.EventSource, CreatedAt: c.CreatedAt,
 		Traceparent: c.Traceparent, Epoch: lane.Epoch,

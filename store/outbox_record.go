@@ -65,6 +65,7 @@ type result struct {
 func (r *result) Context() context.Context { return r.ctx }
 func (r *result) End(err error)            { r.err = err }
 func (r *result) Key() any                 { return r.Lane }
+func (r *result) Owner() any               { return nil } // results are few: the dispatcher bounds what it sends
 func (r *result) lane() int64              { return r.Lane }
 
 // recordGone records the result of an answer of 410.
@@ -122,10 +123,17 @@ func (s *Store) updateDelivery(
 	if row.Replays != d.Redeliveries {
 		return true, row.MovedTo != nil, nil
 	}
+	unswept, err := row.foresee(tx)
+	if err != nil {
+		return false, false, err
+	}
 	next := receiver.backoff(o, row.Failures, row.Outage)
 	due := min(s.now()+next.Delay, row.ExpiresAt)
-	if o.Verdict != webhook.Delivered && (row.URL != d.URL || row.Method != d.Method) {
-		o.Verdict, next, due = webhook.Retry, backoff{}, row.DueAt // the event got another URL or method
+	if o.Verdict != webhook.Delivered && row.VersionID != d.Version {
+		o.Verdict, unswept = webhook.Retry, true // the event got another URL or method
+	}
+	if o.Verdict == webhook.Retry && unswept {
+		next, due = backoff{}, row.DueAt
 	}
 	err = tx.Exec("UPDATE deliveries SET attempts = ?, due_at = ?, failures = ?, outage = ? WHERE id = ?",
 		d.Attempt, due, next.Failures, next.Outage, d.ID)
@@ -197,7 +205,7 @@ func (s *Store) disableGone(tx *sqldb.Tx, row deliveryRow, sentTo string) error 
 	if err := s.logDisabled(tx, row.ID, reasonGone); err != nil {
 		return err
 	}
-	return s.disable(tx, &e, reasonGone)
+	return s.setState(tx, &e, gen.AgentEventStateValueDisabled, reasonGone)
 }
 
 // keepLane keeps the lane under the same claim with its next delivery, or releases it. It reports whether the lane is
@@ -215,7 +223,7 @@ func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 	now := s.now()
 	until := now + s.Lease.Milliseconds()
 	lanes, err := sqldb.Select[int64](tx, "UPDATE lanes SET "+setLeasedSQL+" WHERE id IN ? AND due_at + 0 <= ? "+
-		"AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.moved_to = lanes.id) RETURNING id",
+		"AND "+freeOfMovesSQL("lanes.id")+" RETURNING id",
 		until, until, sqldb.Padded(each(results, (*result).lane)), now)
 	if err != nil || len(lanes) == 0 {
 		return err
@@ -231,7 +239,7 @@ func (s *Store) renew(tx *sqldb.Tx, results []*result) error {
 		expired := h.expired(now, false) // a lane of a receiver with an open breaker is never kept
 		switch {
 		case !ok:
-		case expired || unreadable != nil:
+		case expired || unreadable != nil || h.Unswept:
 			err = errors.Join(err, s.releaseUnsent(tx, h, expired))
 		default:
 			r.next = new(s.leasedDelivery(h, r.lease))
@@ -260,28 +268,23 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 // each second.
 const maxKeptAttempts = 100
 
-// attempt returns the row of a plain result (see laneStates.plain). Its URL and method are empty, since they are those
-// of the delivery.
+// attempt returns the row of a plain result (see laneStates.plain).
 func (r *result) attempt() attemptRow {
 	o := r.outcome
 	return attemptRow{
 		DeliveryID: r.ID, Number: r.Attempt, StartedAt: o.StartedAt.UnixMilli(), Duration: o.Duration.Microseconds(),
-		Status: o.Status,
-		Error:  o.Error, Excerpt: o.Excerpt, Verdict: string(o.Verdict), Signature: o.Signature,
-		Traceparent: r.Traceparent,
+		Status: o.Status, Error: o.Error, Excerpt: o.Excerpt, Verdict: string(o.Verdict), VersionID: r.Version,
+		Signature: o.Signature, Traceparent: r.Traceparent,
 	}
 }
 
-// recordAttempt stores an attempt, and deletes the oldest of more than maxKeptAttempts. The row has URL and method only
-// if those of the delivery have changed since.
+// recordAttempt stores an attempt, and deletes the oldest of more than maxKeptAttempts.
 func recordAttempt(tx *sqldb.Tx, d webhook.Delivery, o webhook.Outcome) error {
 	id, err := sqldb.Value[int64](tx,
 		"INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, excerpt, verdict, "+
-			"signature, traceparent, url, method) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, "+
-			"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END, "+
-			"CASE WHEN url = ? AND method = ? THEN '' ELSE ? END FROM deliveries WHERE id = ? RETURNING id", d.Attempt,
-		o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt, o.Verdict, o.Signature,
-		d.Traceparent, d.URL, d.Method, d.URL, d.URL, d.Method, d.Method, d.ID)
+			"signature, traceparent, version_id) SELECT id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM deliveries WHERE id = ? "+
+			"RETURNING id", d.Attempt, o.StartedAt.UnixMilli(), o.Duration.Microseconds(), o.Status, o.Error, o.Excerpt,
+		string(o.Verdict), o.Signature, d.Traceparent, d.Version, d.ID)
 	if err == nil {
 		// A late attempt may be recorded after an attempt of the lane's next holder.
 		err = tx.Exec("UPDATE deliveries SET last_attempt = ? WHERE id = ? AND coalesce(last_attempt, 0) < ?", id,

@@ -4,22 +4,21 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 	"github.com/agentevents/agentevents/webhook"
 )
 
 // recordBatch records results other than Gone, in waves with one result of each lane. With wait false, it returns the
 // results whose lanes or receivers another transaction has locked.
-func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (locked []*result, err error) {
+func (s *Store) recordBatch(tx *sqldb.Tx, results []*result, wait bool) (skipped sqldb.Skipped[*result], err error) {
 	for _, wave := range sqldb.Waves(results, (*result).lane) {
 		ofWave, err := s.recordWave(tx, wave, wait)
 		if err != nil {
-			return nil, err
+			return skipped, err
 		}
-		locked = append(locked, ofWave...)
+		skipped.Locked = append(skipped.Locked, ofWave...)
 	}
-	return locked, nil
+	return skipped, nil
 }
 
 // recordWave records results of different lanes. Nearly all results are plain, and are recorded together by as many
@@ -65,7 +64,8 @@ const laneStatesSQL = "SELECT l.id AS lane_id, l.receiver_id, l.claim, l.lease_u
 	"r.waits, r.probe, r.outages, r.failing_since, r.paused_until, r.recovered_at, " +
 	"coalesce(d.failures, 0) AS delivery_failures, coalesce(d.outage, 0) AS delivery_outage, " +
 	"coalesce(d.lane_id = l.id AND d.state = 'pending' AND d.attempts = x.attempts AND d.moved_to IS NULL " +
-	"AND d.url = x.url AND d.method = x.method AND d.replays = 0, FALSE) AS delivery_unchanged FROM ? AS x " +
+	"AND d.version_id = x.version AND d.replays = 0 AND NOT " + unsweptSQL + ", FALSE) " +
+	"AS delivery_unchanged FROM ? AS x " +
 	"JOIN lanes l ON l.id = x.lane JOIN receivers r ON r.id = l.receiver_id LEFT JOIN deliveries d ON d.id = x.id"
 
 // readLaneStates reads the states of the results' lanes, which must be locked. It sorts the results by receiver.
@@ -74,14 +74,13 @@ func readLaneStates(tx *sqldb.Tx, results []*result) (laneStates, error) {
 		return nil, nil
 	}
 	type sent struct {
-		ID       int64             `json:"id"`
-		Lane     int64             `json:"lane"`
-		Attempts int               `json:"attempts"`
-		URL      string            `json:"url"`
-		Method   gen.RequestMethod `json:"method"`
+		ID       int64 `json:"id"`
+		Lane     int64 `json:"lane"`
+		Attempts int   `json:"attempts"`
+		Version  int64 `json:"version"`
 	}
 	rows, err := sqldb.Select[laneState](tx, laneStatesSQL, sqldb.Table(tx, each(results, func(r *result) sent {
-		return sent{r.ID, r.Lane, r.Attempt - 1, r.URL, r.Method}
+		return sent{r.ID, r.Lane, r.Attempt - 1, r.Version}
 	})))
 	states := laneStates(indexBy(rows, func(r laneState) int64 { return r.LaneID }))
 	slices.SortStableFunc(results, func(a, b *result) int {

@@ -216,15 +216,3 @@ func (s *Store) noteExpired(tx *sqldb.Tx, deliveries ...int64) error {
 	}
 	return err
 }
-
-// expireParked fails the expired parked deliveries of an event.
-func (s *Store) expireParked(tx *sqldb.Tx, event int64) error {
-	now := s.now()
-	expired, err := sqldb.Select[int64](tx, "UPDATE deliveries SET state = 'failed', finished_at = ? WHERE "+byEvent+
-		" AND state || '' = 'parked' AND expires_at <= ? RETURNING id", now, event, now)
-	if err != nil {
-		return err
-	}
-	s.countEnded(tx, stateFailed, int64(len(expired)))
-	return s.noteExpired(tx, expired...)
-}

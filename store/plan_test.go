@@ -74,9 +74,9 @@ const manyClients = `INSERT INTO clients (id, created_at) SELECT 'more-' || i, 0
 // backlog adds pending and parked deliveries to each lane that had none.
 const backlog = `ALTER TABLE deliveries SET (autovacuum_enabled = false); ALTER TABLE lanes SET
 	(autovacuum_enabled = false);
-	INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at,
+	INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, version_id, state, due_at, expires_at,
 		created_at, client_id, kind, agent_id)
-		SELECT 'msg_' || l.id || '-' || i, (12 * l.id + i) % 20000 + 1, 2 * l.id - i % 2, l.id, e.url, 'POST',
+		SELECT 'msg_' || l.id || '-' || i, (12 * l.id + i) % 20000 + 1, 2 * l.id - i % 2, l.id, e.version_id,
 			CASE WHEN i > 9 THEN 'parked' ELSE 'pending' END, 1, 9000000000000, 1, r.client_id, l.kind, l.agent_id
 		FROM lanes l JOIN receivers r ON r.id = l.receiver_id JOIN agent_events e ON e.id = 2 * l.id,
 			generate_series(1, 12) i

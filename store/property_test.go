@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -29,6 +30,7 @@ func TestAnySchedule(t *testing.T) {
 	db := sideConnection{f.db(), map[string]*sql.Stmt{}}
 	defer db.conn.Close()
 	rapid.Check(t, func(rt *rapid.T) {
+		defer store.SetSweptRows(draw(rt, "rows of a slice", []int{1, 2, 200}))()
 		m := newModel(f, db, rt)
 		rt.Repeat(weighted([]action{
 			{8, "change", m.change},
@@ -38,6 +40,7 @@ func TestAnySchedule(t *testing.T) {
 			{1, "update", m.update},
 			{3, "toggle", m.toggle},
 			{3, "redeliver", m.redeliver},
+			{3, "sweep", m.sweepNext},
 			{1, "test", m.test},
 			{1, "agent", m.deleteOrCreate},
 			{4, "claim", m.claimSome},
@@ -133,7 +136,8 @@ func newModel(f *fixture, b sideConnection, rt *rapid.T) *model {
 	}
 	f.t = reporter{f.t, rt}
 	for _, table := range []string{
-		"attempts", "deliveries", "status_changes", "agent_events", "lanes", "receivers", "agents", "clients",
+		"attempts", "deliveries", "status_changes", "event_sweeps", "agent_events", "event_versions", "lanes", "receivers",
+		"agents", "clients",
 	} {
 		_, err := b.conn.Exec("DELETE FROM " + table)
 		f.check(err)
@@ -327,6 +331,9 @@ func (m *model) setEnabled(r *agentEvent, enabled bool) {
 // redeliver redelivers a delivery: to the URL of its event, or to its own URL if the event is deleted.
 func (m *model) redeliver(rt *rapid.T) {
 	i := draw(rt, "delivery", m.items)
+	if m.unswept(i) {
+		rt.Skip()
+	}
 	d, err := m.Redeliver(m.ctx, i.agent.Client, i.id)
 	switch i.state {
 	case "pending":
@@ -351,6 +358,13 @@ func (m *model) redeliver(rt *rapid.T) {
 		i.state = "parked"
 	}
 	m.rt.Logf("  %d (sequence %d) is %s again", i.id, i.sequence, i.state)
+}
+
+// sweepNext makes some deliveries follow their event.
+func (m *model) sweepNext(rt *rapid.T) {
+	event := draw(rt, "event", slices.Sorted(maps.Keys(m.sweeps())))
+	m.check(m.SweepNext(m.ctx, event))
+	m.rt.Logf("  event %d is swept", event)
 }
 
 // test makes a receiver accept a test delivery of an event.
@@ -504,6 +518,11 @@ func (m *model) recordAnswered(w *worker, keepLane bool) *worker {
 	if valid && !holds {
 		m.fail("the claim of delivery %d was invalid before the end of its lease", w.item.id)
 	}
+	unswept := m.unswept(w.item)
+	if unswept && !valid {
+		m.check(m.SweepAll(m.ctx))
+		unswept = false
+	}
 	next, err := m.Record(m.ctx, w.d, *w.answer, keepLane)
 	m.check(err)
 	m.forget(w)
@@ -511,7 +530,7 @@ func (m *model) recordAnswered(w *worker, keepLane bool) *worker {
 		m.updateBreaker(w)
 	}
 	if valid || holds && m.hasCounted(w) {
-		m.applyResult(w)
+		m.applyResult(w, unswept)
 	}
 	if next == nil {
 		return nil
@@ -623,6 +642,7 @@ func (m *model) drain() {
 	for _, r := range m.agentEvents {
 		m.setEnabled(r, true)
 	}
+	m.check(m.SweepAll(m.ctx))
 	m.advance(leaseTime)
 	for range 500 {
 		next := m.claimEverything()

@@ -12,19 +12,35 @@ import (
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// requestCounter counts the requests of each client in an hour of the clock. The counts are written every second, and
-// the counts of all processes are read back, so that no request costs a commit.
-type requestCounter struct {
-	mu        sync.Mutex
-	hour      int64            // hours since 1970
-	written   map[string]int64 // the stored counts of all processes
-	unwritten map[string]int64 // the counts of this process that are not stored yet
+// clientCounter counts something of each client: what all processes have stored, when it was last read, and what this
+// process has added since. So an addition costs no commit of its own. A count may be of a period, such as an hour of
+// the clock.
+type clientCounter struct {
+	mu     sync.Mutex
+	period int64
+	stored map[string]int64 // of all processes
+	added  map[string]int64 // by this process, and not yet in stored
 }
 
 // Requests is a client's use of its requests per hour.
 type Requests struct {
-	Limit, Made int64
+	Limit, Made int64         // requests that the client may make in an hour, and has made in the current one
 	Left        time.Duration // of the current hour
+}
+
+type callerKey struct{}
+
+// WithCaller returns a context in which SetStatus and SetStatuses charge the caller's client a request for each
+// delivery, as soon as the delivery is committed. They refuse changes while AdmitDeliveries refuses. In other contexts,
+// deliveries cost nothing and are not refused.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// callerOf returns the caller of a context; the zero value means an operator.
+func callerOf(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
 }
 
 // hour is the current hour, since 1970.
@@ -34,7 +50,7 @@ func (s *Store) hour() int64 { return s.now() / time.Hour.Milliseconds() }
 func (s *Store) Requests(c Caller) Requests {
 	r := s.thisHour(c)
 	if c.Client != "" {
-		r.Made = s.requestCounter.made(c.Client, s.hour())
+		r.Made = s.requestCounter.count(c.Client, s.hour())
 	}
 	return r
 }
@@ -44,7 +60,7 @@ func (s *Store) Requests(c Caller) Requests {
 func (s *Store) CountRequest(c Caller) (r Requests, ok bool) {
 	r, ok = s.thisHour(c), true
 	if c.Client != "" {
-		r.Made, ok = s.requestCounter.count(c.Client, s.hour(), c.RequestLimit)
+		r.Made, ok = s.requestCounter.addBelow(c.Client, s.hour(), c.RequestLimit)
 	}
 	return r, ok
 }
@@ -52,7 +68,7 @@ func (s *Store) CountRequest(c Caller) (r Requests, ok bool) {
 // ChargeRequests counts further requests for a request of the caller's client that is counted already.
 func (s *Store) ChargeRequests(c Caller, more int) {
 	if c.Client != "" && more > 0 {
-		s.requestCounter.charge(c.Client, s.hour(), int64(more))
+		s.requestCounter.add(c.Client, s.hour(), int64(more))
 	}
 }
 
@@ -64,65 +80,68 @@ func (s *Store) thisHour(c Caller) Requests {
 	return r
 }
 
-func (r *requestCounter) made(client string, hour int64) int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.startHour(hour)
-	return r.written[client] + r.unwritten[client]
+// count returns the count of a client in a period.
+func (n *clientCounter) count(client string, period int64) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.start(period)
+	return n.stored[client] + n.added[client]
 }
 
-func (r *requestCounter) count(client string, hour, limit int64) (made int64, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.startHour(hour)
-	if made = r.written[client] + r.unwritten[client]; made >= limit {
-		return made, false
+// addBelow adds one, unless the count has reached a limit. It returns the count.
+func (n *clientCounter) addBelow(client string, period, limit int64) (count int64, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.start(period)
+	if count = n.stored[client] + n.added[client]; count >= limit {
+		return count, false
 	}
-	r.unwritten[client]++
-	return made + 1, true
+	n.added[client]++
+	return count + 1, true
 }
 
-// charge adds to the count of a client.
-func (r *requestCounter) charge(client string, hour, more int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.startHour(hour)
-	r.unwritten[client] += more
+// add adds to the count of a client in a period.
+func (n *clientCounter) add(client string, period, more int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.start(period)
+	n.added[client] += more
 }
 
 // forget deletes the counts of a deleted client.
-func (r *requestCounter) forget(client string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.unwritten, client)
-	delete(r.written, client)
+func (n *clientCounter) forget(client string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.added, client)
+	delete(n.stored, client)
 }
 
-// startHour drops the counts of another hour. Those that are not stored yet no longer limit any client.
-func (r *requestCounter) startHour(hour int64) {
-	if r.hour != hour || r.unwritten == nil {
-		r.hour, r.written, r.unwritten = hour, map[string]int64{}, map[string]int64{}
+// start drops the counts of another period. Those that are not stored yet no longer limit any client.
+func (n *clientCounter) start(period int64) {
+	if n.period != period || n.added == nil {
+		n.period, n.stored, n.added = period, map[string]int64{}, map[string]int64{}
 	}
 }
 
-func (r *requestCounter) snapshot(hour int64) map[string]int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.startHour(hour)
-	return maps.Clone(r.unwritten)
+// snapshot returns what this process has added. A read of the stored counts follows, and then confirm.
+func (n *clientCounter) snapshot(period int64) map[string]int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.start(period)
+	return maps.Clone(n.added)
 }
 
-// confirm replaces the stored counts, and subtracts the counts that were written.
-func (r *requestCounter) confirm(hour int64, written, unwritten map[string]int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.hour != hour {
+// confirm replaces the stored counts, and subtracts a snapshot that they include. A client may have been forgotten since.
+func (n *clientCounter) confirm(period int64, stored, snapshot map[string]int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.period != period {
 		return
 	}
-	r.written = written
-	for client, n := range unwritten {
-		if r.unwritten[client] -= n; r.unwritten[client] == 0 {
-			delete(r.unwritten, client)
+	n.stored = stored
+	for client, count := range snapshot {
+		if n.added[client] -= count; n.added[client] <= 0 {
+			delete(n.added, client)
 		}
 	}
 }
@@ -178,6 +197,24 @@ func writtenRequests(q sqldb.Querier, hour int64) (map[string]int64, error) {
 	return written, err
 }
 
+// AdmitDeliveries returns an error of kind OverQuota if the caller's client has as many pending deliveries as it may
+// have. The deliveries of an operator are never refused. The number is at most as old as the last countPending, and
+// includes what this process has added since.
+func (s *Store) AdmitDeliveries(c Caller) error {
+	if c.Client == "" {
+		return nil
+	}
+	pending := s.pendingCounter.count(c.Client, 0)
+	if pending < c.PendingLimit {
+		return nil
+	}
+	return &Error{
+		Kind: OverQuota, Status: "pending_delivery_limit_exceeded",
+		Message: fmt.Sprintf("client %s may have %d pending deliveries and has %d; their number falls when they are "+
+			"delivered, fail or expire, and when events are disabled or deleted", c.Client, c.PendingLimit, pending),
+	}
+}
+
 // NoLimit is the greatest limit, and the limit of callers without one.
 const NoLimit = 1<<31 - 1
 
@@ -203,16 +240,29 @@ func (s *Store) Limits(ctx context.Context, client string) (m gen.ClientLimits, 
 func (s *Store) limits(q sqldb.Querier, r clientRow) (gen.ClientLimits, error) {
 	have, _, err := sqldb.Get[retainedRow](q,
 		"SELECT client_id, changes, deliveries FROM retained WHERE client_id = ?", r.ID)
+	if err != nil {
+		return gen.ClientLimits{}, err
+	}
+	uses, err := sqldb.Value[struct{ Most, Pending int64 }](q, usesSQL, r.ID, r.ID)
 	return gen.ClientLimits{
 		StatusChange:    gen.ClientLimit{Limit: int64(s.KeepRows), Used: have.Changes},
 		Delivery:        gen.ClientLimit{Limit: int64(s.KeepRows), Used: have.Deliveries},
 		AgentEvent:      gen.ClientLimit{Limit: r.EventLimit, Used: r.Events},
+		EventsPerAgent:  gen.ClientLimit{Limit: r.EventsPerAgentLimit, Used: uses.Most},
 		Agent:           gen.ClientLimit{Limit: r.AgentLimit, Used: r.Agents},
-		RequestsPerHour: gen.ClientLimit{Limit: r.RequestLimit, Used: s.requestCounter.made(r.ID, s.hour())},
+		PendingDelivery: gen.ClientLimit{Limit: r.PendingLimit, Used: uses.Pending},
+		RequestsPerHour: gen.ClientLimit{Limit: r.RequestLimit, Used: s.requestCounter.count(r.ID, s.hour())},
 	}, err
 }
 
-// SetLimits updates a client's limits. A nil limit stays as it is.
+// usesSQL reads the events of the client's agent that has the most, and the pending deliveries.
+const usesSQL = "SELECT (SELECT coalesce(max((SELECT count(*) FROM agent_events e WHERE e.agent = a.id)), 0) " +
+	"FROM agents a WHERE a.client_id = ?) AS most, " +
+	"(SELECT CAST(coalesce(sum((SELECT sum(l.pending) FROM lanes l WHERE l.receiver_id = r.id " +
+	"AND l.due_at IS NOT NULL)), 0) AS BIGINT) FROM receivers r WHERE r.client_id = ?) AS pending"
+
+// SetLimits updates a client's limits. A nil limit stays as it is. It reads the use after the commit, so that many
+// agents do not occupy the writer.
 func (s *Store) SetLimits(
 	ctx context.Context, client string, u gen.ClientLimitsUpdate,
 ) (m gen.ClientLimits, err error) {
@@ -222,15 +272,18 @@ func (s *Store) SetLimits(
 			return err
 		}
 		setLimit(&r.EventLimit, u.AgentEvent)
+		setLimit(&r.EventsPerAgentLimit, u.EventsPerAgent)
 		setLimit(&r.AgentLimit, u.Agent)
 		setLimit(&r.RequestLimit, u.RequestsPerHour)
-		if m, err = s.limits(tx, r); err != nil {
-			return err
-		}
-		return tx.Exec("UPDATE clients SET event_limit = ?, agent_limit = ?, request_limit = ? WHERE id = ?",
-			r.EventLimit, r.AgentLimit, r.RequestLimit, client)
+		setLimit(&r.PendingLimit, u.PendingDelivery)
+		return tx.Exec("UPDATE clients SET event_limit = ?, events_per_agent_limit = ?, agent_limit = ?, "+
+			"request_limit = ?, pending_limit = ? WHERE id = ?", r.EventLimit, r.EventsPerAgentLimit, r.AgentLimit,
+			r.RequestLimit, r.PendingLimit, client)
 	})
-	return m, err
+	if err != nil {
+		return m, err
+	}
+	return s.Limits(ctx, client)
 }
 
 func setLimit(limit *int64, u gen.ClientLimitUpdate) {
@@ -249,18 +302,37 @@ func (l quota) add(tx *sqldb.Tx, client string) error {
 	if err != nil || counted == 1 {
 		return err
 	}
-	is, err := sqldb.Value[struct {
-		Have int64
-		May  int64
-	}](tx, "SELECT "+l.count+" AS have, "+l.limit+" AS may FROM clients WHERE id = ?", client)
+	is, err := sqldb.Value[use](tx, "SELECT "+l.count+" AS have, "+l.limit+" AS may FROM clients WHERE id = ?", client)
 	if err != nil {
 		return err
 	}
+	return limitError(is, l.noun, l.status, "client "+client, client)
+}
+
+// use is a limit and the number of rows that count.
+type use struct{ Have, May int64 }
+
+// limitError is the refusal of one more row.
+func limitError(is use, noun, status, owner, client string) error {
 	return &Error{
-		Kind: Conflict, Status: l.status,
-		Message: fmt.Sprintf("client %s may have %d %s and has %d; GET /api/ver1.0/client/%s/limit/ shows its limits",
-			client, is.May, l.noun, is.Have, client),
+		Kind: Conflict, Status: status,
+		Message: fmt.Sprintf("%s may have %d %s and has %d; GET /api/ver1.0/client/%s/limit/ shows its limits",
+			owner, is.May, noun, is.Have, client),
 	}
+}
+
+// addEvent counts one more event of an agent, which must be locked, or returns an error if the agent or its client has
+// reached its limit.
+func addEvent(tx *sqldb.Tx, k AgentKey, agent int64) error {
+	is, err := sqldb.Value[use](tx, "SELECT (SELECT count(*) FROM agent_events WHERE agent = ?) AS have, "+
+		"events_per_agent_limit AS may FROM clients WHERE id = ?", agent, k.Client)
+	if err != nil {
+		return err
+	}
+	if is.Have >= is.May {
+		return limitError(is, "events", "events_per_agent_limit_exceeded", k.String(), k.Client)
+	}
+	return eventQuota.add(tx, k.Client)
 }
 
 // remove counts one row less.

@@ -67,6 +67,53 @@ func TestLimitsRefuseFurtherRows(t *testing.T) {
 	f.limits("12", 0, 2, 0, 1, store.NoLimit, 0)
 }
 
+func TestEventsOfOneAgentAreLimited(t *testing.T) {
+	f := open(t)
+	k, other, name := f.agent(), store.AgentKey{Client: "12", Type: gen.AgentTypeRemote, ID: 7}, "+7"
+	_, _, err := f.PutAgent(f.ctx, other, store.AgentUpdate{Name: &name})
+	f.check(err)
+	f.limitEvents(100, 0)
+	f.setEventsPerAgent(2)
+	events := f.createEvents(k, crm, gen.EventTypeAgentLogin, gen.EventTypeAgentLogout)
+	f.createEvents(other, crm, gen.EventTypeAgentLogin)
+	f.limitEvents(2, 2)
+
+	_, err = f.CreateEvent(f.ctx, k,
+		gen.AgentEventCreate{URL: board, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
+	f.wantConflict(err, "events_per_agent_limit_exceeded", "local agent 136 of client 12 may have 2 events and has 2; "+
+		"GET /api/ver1.0/client/12/limit/ shows its limits")
+	f.limits("12", 1000, 3, 10_000, 2, 100_000, 0)
+	f.createEvents(other, board, gen.EventTypeAgentLogin)
+
+	f.setEventsPerAgent(1) // the events beyond it stay
+	f.limitEvents(1, 2)
+	_, err = f.UpdateEvent(f.ctx, k, events[0], gen.AgentEventUpdate{URL: new(board)})
+	f.check(err)
+	f.check(f.DeleteEvent(f.ctx, k, events[0]))
+	_, err = f.CreateEvent(f.ctx, k,
+		gen.AgentEventCreate{URL: board, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
+	f.wantConflict(err, "events_per_agent_limit_exceeded", "local agent 136 of client 12 may have 1 events and has 1; "+
+		"GET /api/ver1.0/client/12/limit/ shows its limits")
+	f.check(f.DeleteEvent(f.ctx, k, events[1]))
+	f.createEvents(k, board, gen.EventTypeAgentLogin)
+}
+
+func (f *fixture) setEventsPerAgent(n int64) {
+	f.t.Helper()
+	_, err := f.SetLimits(f.ctx, "12", gen.ClientLimitsUpdate{EventsPerAgent: limitOf(n)})
+	f.check(err)
+}
+
+// limitEvents compares client 12's limit on the events of an agent, and its use.
+func (f *fixture) limitEvents(limit, used int64) {
+	f.t.Helper()
+	m, err := f.Limits(f.ctx, "12")
+	f.check(err)
+	if want := (gen.ClientLimit{Limit: limit, Used: used}); m.EventsPerAgent != want {
+		f.t.Errorf("events per agent: %+v, want %+v", m.EventsPerAgent, want)
+	}
+}
+
 func (f *fixture) wantConflict(err error, status, message string) {
 	f.t.Helper()
 	var refused *store.Error
@@ -127,6 +174,31 @@ func TestConcurrentRequestsDoNotExceedLimits(t *testing.T) {
 		t.Errorf("%d events and %d agents more were made; %d other errors", events.Load(), agents.Load(), others.Load())
 	}
 	f.limits("12", 10, 10, 20, 20, 100_000, 0)
+}
+
+func TestConcurrentRequestsDoNotExceedTheLimitOfAnAgent(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.setEventsPerAgent(10)
+	var group sync.WaitGroup
+	var events, others atomic.Int64
+	for range 50 {
+		group.Go(func() {
+			_, err := f.CreateEvent(f.ctx, k,
+				gen.AgentEventCreate{URL: crm, Method: gen.RequestMethodGET, EventType: gen.EventTypeAgentLogin})
+			switch {
+			case err == nil:
+				events.Add(1)
+			case !strings.Contains(err.Error(), "local agent 136 of client 12 may have 10 events"):
+				others.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if events.Load() != 10 || others.Load() != 0 {
+		t.Errorf("%d events were made; %d other errors", events.Load(), others.Load())
+	}
+	f.limitEvents(10, 10)
 }
 
 func TestMigrationCountsAgentsAndEvents(t *testing.T) {

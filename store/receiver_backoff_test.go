@@ -108,7 +108,7 @@ func TestReplayMakesPendingDeliveriesDue(t *testing.T) {
 	}
 	f.logout(k)
 	f.claimNone()
-	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStatePending})
+	r, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStatePending})
 	f.check(err)
 	if r.Total != 5 {
 		t.Errorf("the total is %d, want 5", r.Total)

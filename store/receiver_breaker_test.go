@@ -200,10 +200,10 @@ func (f *fixture) backlog(n int) {
 				fired)
 			SELECT i, client_id, kind, i, name, old_status, new_status, event_source, changed_at, created_at, fired
 			FROM status_changes, n WHERE id = 1;
-		INSERT INTO deliveries (id, webhook_id, change_id, event_id, lane_id, url, method, state, due_at, expires_at,
+		INSERT INTO deliveries (id, webhook_id, change_id, event_id, lane_id, version_id, state, due_at, expires_at,
 			created_at,
 				client_id, kind, agent_id, new_status, changed_at)
-			SELECT i, 'msg_' || i, i, event_id, i, url, method, state, due_at, expires_at, created_at,
+			SELECT i, 'msg_' || i, i, event_id, i, version_id, state, due_at, expires_at, created_at,
 				client_id, kind, i, new_status, changed_at
 			FROM deliveries, n WHERE id = 1;`, n))
 	for _, table := range []string{"lanes", "status_changes", "deliveries"} { // the next ids

@@ -114,6 +114,15 @@ func (s *Store) redeliverByState(tx *sqldb.Tx, d gen.Delivery) error {
 		return &Error{Kind: Conflict, Status: "not_ended", Message: fmt.Sprintf(
 			"delivery %d is parked: it waits until its event is enabled, or fails when its time is over", d.ID)}
 	}
+	cancelling, err := sqldb.Value[bool](tx, "SELECT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = ? AND "+
+		cancellingSQL+")", d.ID)
+	switch {
+	case err != nil:
+		return err
+	case cancelling:
+		return &Error{Kind: Conflict, Status: "conflict", Message: fmt.Sprintf(
+			"event %d was deleted a moment ago, and its deliveries are being cancelled; try again", d.EventID)}
+	}
 	return s.redeliver(tx, d.ID)
 }
 
@@ -164,35 +173,39 @@ func (s *Store) redeliver(tx *sqldb.Tx, id int64) error {
 	if err != nil {
 		return err
 	}
-	if err := rememberURL(tx, "id = ? AND (url <> ? OR method <> ?)", id, e.URL, e.Method); err != nil {
-		return err
-	}
 	now := s.now()
-	err = tx.Exec("UPDATE deliveries SET state = 'parked', url = ?, method = ?, attempts = 0, failures = 0, "+
-		"outage = 0, expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.URL, e.Method,
+	err = tx.Exec("UPDATE deliveries SET state = 'parked', version_id = ?, attempts = 0, failures = 0, "+
+		"outage = 0, expires_at = ?, finished_at = NULL, replays = replays + 1 WHERE id = ?", e.VersionID,
 		now+s.Window.Milliseconds(), id)
 	if err != nil || e.deliveryState() == stateParked {
 		return err
 	}
-	return unpark(tx, e.LaneID, d.LaneID, now, byID, id)
+	return unpark(tx, d.LaneID, e.LaneID, now, byID, id)
 }
 
-// destination returns a delivery's event. For a deleted event, it returns an event with the delivery's URL and a lane
-// for it, which may not be the delivery's last lane: the delivery may have been cancelled before it could follow its
-// event.
+// destination returns a delivery's event. For a deleted event, it returns an event with the delivery's version and a
+// lane for it, which may not be the delivery's last lane: the delivery may have been cancelled before it could follow
+// its event.
 func destination(tx *sqldb.Tx, d deliveryRow) (eventRow, error) {
 	e, err := gorm.G[eventRow](tx.GORM()).Where("id = ?", d.EventID).Take(tx.Context())
 	if !errors.Is(err, gorm.ErrRecordNotFound) {
 		return e, err
 	}
-	e = eventRow{URL: d.URL, Method: d.Method}
-	e.LaneID, err = ensureLane(tx, AgentKey{Client: d.ClientID, Type: d.Kind, ID: d.AgentID}, d.URL)
+	v, err := gorm.G[eventVersion](tx.GORM()).Where("id = ?", d.VersionID).Take(tx.Context())
+	if err != nil {
+		return e, err
+	}
+	e = eventRow{VersionID: v.ID}
+	e.LaneID, err = ensureLane(tx, AgentKey{Client: d.ClientID, Type: d.Kind, ID: d.AgentID}, v.URL)
 	return e, err
 }
 
 // CreateReplay stores a replay, which Work executes. It counts the deliveries on a reader's connection, since that may
-// take long. If the count fails, a repeated Idempotency-Key still gets its first answer.
-func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilter) (gen.Replay, error) {
+// take long. If the count fails, a repeated Idempotency-Key still gets its first answer. created is false for such a
+// repeated request.
+func (s *Store) CreateReplay(
+	ctx context.Context, client string, f DeliveryFilter,
+) (m gen.Replay, created bool, err error) {
 	r := replayRow{
 		ClientID: client, State: f.State, Kind: f.AgentType, AgentID: f.AgentID, EventID: f.EventID, CreatedAt: s.now(),
 	}
@@ -204,7 +217,7 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 	}
 	counted := s.snapshot(ctx, r.count)
 	defer signal(s.replays)
-	return createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.Replay, err error) {
+	m, err = createOnce(ctx, s, func(tx *sqldb.Tx) (m gen.Replay, err error) {
 		if counted != nil {
 			return m, counted
 		}
@@ -217,6 +230,7 @@ func (s *Store) CreateReplay(ctx context.Context, client string, f DeliveryFilte
 		err = gorm.G[replayRow](tx.GORM()).Create(tx.Context(), &r)
 		return r.model(), err
 	})
+	return m, err == nil && m.ID == r.ID, err
 }
 
 // count counts the deliveries of the replay, if the replay is allowed.
@@ -298,8 +312,11 @@ func (s *Store) replay(ctx context.Context) error {
 }
 
 // replayPart finds the next deliveries of a replay and redelivers them. It finds them on a reader's connection, since
-// that may take long.
+// that may take long. It finishes the sweeps before, since one that cancels would cancel redelivered deliveries, too.
 func (s *Store) replayPart(ctx context.Context, r replayRow) error {
+	if err := s.runSweeps(ctx); err != nil {
+		return err
+	}
 	var found []int64
 	err := s.snapshot(ctx, func(tx *sqldb.Reader) (err error) {
 		found, err = r.next(tx)
@@ -350,9 +367,9 @@ func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 	if err != nil || len(part) == 0 {
 		return err
 	}
-	still, err := sqldb.Select[int64](tx, "SELECT id FROM deliveries WHERE id IN ? AND state = ? AND "+r.asOf()+
-		" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) ORDER BY id", sqldb.Padded(part), r.State,
-		r.CreatedAt, r.ID)
+	still, err := sqldb.Select[int64](tx, "SELECT d.id FROM deliveries d WHERE d.id IN ? AND d.state = ? "+
+		"AND d."+r.asOf()+" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) AND NOT "+cancellingSQL+" ORDER BY d.id",
+		sqldb.Padded(part), r.State, r.CreatedAt, r.ID)
 	if err == nil {
 		err = s.redeliverAll(tx, r.State, still)
 	}

@@ -213,7 +213,7 @@ func TestReplayRedeliversFinishedDeliveries(t *testing.T) {
 		f.set(k, []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2])
 		f.record(f.claimOne(), []webhook.Verdict{webhook.Failed, webhook.Delivered}[i%5/4], false)
 	}
-	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+	r, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 	f.check(err)
 	if r.Total != 200 || r.State != "working" || r.Done != 0 {
 		t.Errorf("replay: %+v", r)
@@ -247,7 +247,7 @@ func TestReplaySkipsLaterFailures(t *testing.T) {
 	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	f.record(f.claimOne(), webhook.Failed, false)
-	_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+	_, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 	f.check(err)
 	f.clock.add(time.Second)
 	f.work(func() bool {
@@ -276,7 +276,7 @@ func TestStopDoesNotWaitForReplays(t *testing.T) {
 	f := openInMemory(t)
 	f.failedOnes(500)
 	for range 5 {
-		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+		_, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 		f.check(err)
 	}
 	ctx, stop := context.WithCancel(f.ctx)
@@ -313,7 +313,7 @@ func TestReplaysDoNotBlockTheWriter(t *testing.T) {
 		}
 	})
 	for _, state := range []gen.DeliveryState{gen.DeliveryStateDelivered, gen.DeliveryStateFailed} {
-		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: state, AgentType: gen.AgentTypeLocal})
+		_, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: state, AgentType: gen.AgentTypeLocal})
 		f.check(err)
 	}
 	f.check(f.ReplayAll(f.ctx))
@@ -327,20 +327,20 @@ func TestClientHasTenUnfinishedReplaysAtMost(t *testing.T) {
 	f.failedOnes(2)
 	failed := store.DeliveryFilter{State: gen.DeliveryStateFailed}
 	for range 10 {
-		_, err := f.CreateReplay(f.ctx, "12", failed)
+		_, _, err := f.CreateReplay(f.ctx, "12", failed)
 		f.check(err)
 	}
 	var refused *store.Error
-	if _, err := f.CreateReplay(f.ctx, "12", failed); !errors.As(err, &refused) || refused.Kind != store.Conflict ||
+	if _, _, err := f.CreateReplay(f.ctx, "12", failed); !errors.As(err, &refused) || refused.Kind != store.Conflict ||
 		refused.Status != "too_many_replays" {
 		t.Errorf("the eleventh: %v", err)
 	}
 	_, _, err := f.PutClient(f.ctx, "13", gen.ClientUpdate{})
 	f.check(err)
-	_, err = f.CreateReplay(f.ctx, "13", failed)
+	_, _, err = f.CreateReplay(f.ctx, "13", failed)
 	f.check(err)
 	f.check(f.ReplayAll(f.ctx))
-	_, err = f.CreateReplay(f.ctx, "12", failed)
+	_, _, err = f.CreateReplay(f.ctx, "12", failed)
 	f.check(err)
 }
 
@@ -351,7 +351,7 @@ func TestReplayCountsAreConsistentInTheSameMillisecond(t *testing.T) {
 	f.createEvents(k, crm, gen.EventTypeAgentLogin)
 	f.login(k)
 	d := f.claimOne()
-	r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+	r, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 	f.check(err)
 	f.record(d, webhook.Failed, false)
 	f.check(f.ReplayAll(f.ctx))
@@ -364,7 +364,7 @@ func TestFailedReplayBlocksNoOtherJob(t *testing.T) {
 	f := open(t)
 	f.failedOnes(2)
 	for _, event := range []int64{1, 2} {
-		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed, EventID: event})
+		_, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed, EventID: event})
 		f.check(err)
 	}
 	trigger := "CREATE TRIGGER broken BEFORE UPDATE ON deliveries WHEN old.event_id = 1 BEGIN " +
@@ -394,7 +394,7 @@ func TestReplaysDoNotWaitForRetention(t *testing.T) {
 	})
 	f.work(func() bool {
 		<-pruning
-		r, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+		r, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 		f.check(err)
 		defer close(release)
 		for end := time.Now().Add(patience); f.replay(r.ID).State != "finished"; {

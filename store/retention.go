@@ -22,6 +22,7 @@ const (
 type pruner struct {
 	next, nextFull      time.Time
 	deliveries, changes pruneProgress
+	versions            map[int64]bool // versions of events that nothing referred to at the last full prune
 }
 
 // pruneProgress is the last id of the previous run, of old rows and of each client's surplus rows.
@@ -47,7 +48,7 @@ func (s *Store) prune(ctx context.Context) error {
 		s.pruner.nextFull = now.Add(fullPruneEvery)
 		s.pruner.deliveries, s.pruner.changes = newPruneProgress(), newPruneProgress()
 		steps = slices.Concat(steps[:1], []func(context.Context) error{s.recountRetained}, steps[1:],
-			[]func(context.Context) error{s.pruneClients})
+			[]func(context.Context) error{s.pruneVersions, s.pruneClients})
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil || ctx.Err() != nil {
@@ -222,7 +223,8 @@ func (p pruning) find(ctx context.Context, where string, values map[string]any) 
 		" THEN 1 ELSE 0 END AS old"+p.columns+" FROM "+p.name+" t WHERE "+fmt.Sprintf(where, p.free), values)
 }
 
-// lastOf returns the last id up to which a query has looked that was to look up to an id.
+// lastOf returns the id up to which a query has found all rows: the id that bounds it, unless it has ended earlier, at
+// pruneRows rows.
 func lastOf(found []prunableRow, to int64) int64 {
 	if len(found) < pruneRows {
 		return to

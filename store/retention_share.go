@@ -133,7 +133,8 @@ func (s *Store) findSurplus(ctx context.Context) (found surplusRows, err error) 
 }
 
 const allRetainedSQL = "SELECT r.counted, retained.changes, retained.deliveries FROM retention r, (SELECT " +
-	"CAST(coalesce(sum(changes), 0) AS BIGINT) AS changes, CAST(coalesce(sum(deliveries), 0) AS BIGINT) AS deliveries " +
+	"CAST(coalesce(sum(changes), 0) AS BIGINT) AS changes, " +
+	"CAST(coalesce(sum(deliveries), 0) AS BIGINT) AS deliveries " +
 	"FROM retained) AS retained WHERE r.id = 1"
 
 // fairShare returns the number of rows that each client may keep. All clients have the same share, and what a client

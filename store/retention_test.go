@@ -98,7 +98,7 @@ func TestHundredAttemptsOfADeliveryAreKept(t *testing.T) {
 	f.changeStatus(k, 50)
 	f.sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n " +
 		"WHERE i < 99) INSERT INTO attempts (delivery_id, number, started_at, duration, status, error, " +
-		"excerpt, verdict) SELECT d.id, i, 0, 0, 503, '', '', 'retry' FROM deliveries d, n")
+		"excerpt, verdict, version_id) SELECT d.id, i, 0, 0, 503, '', '', 'retry', d.version_id FROM deliveries d, n")
 	f.clock.add(31 * 24 * time.Hour)
 	removals := slices.DeleteFunc(f.pruneStatements(true), func(s string) bool {
 		return !strings.HasPrefix(s, "DELETE FROM attempts")
@@ -166,7 +166,7 @@ func TestPruningScansNoTable(t *testing.T) {
 		k := f.agent()
 		f.createEvents(k, crm, both...)
 		f.changeStatus(k, 300)
-		_, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
+		_, _, err := f.CreateReplay(f.ctx, "12", store.DeliveryFilter{State: gen.DeliveryStateFailed})
 		f.check(err)
 		f.check(f.ReplayAll(f.ctx))
 		f.sql("INSERT INTO samples (event_id, webhook_id, url, method, event_type, kind, started_at, duration, " +

@@ -3,7 +3,10 @@ package store
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/agentevents/agentevents/gen"
@@ -18,6 +21,7 @@ type Stats struct {
 	Pending  int     // pending deliveries, due or not
 	Breakers int     // open breakers
 	Disabled int     // disabled events
+	AtLimit  int     // clients that have as many pending deliveries as they may have, or more; counted by countPending
 }
 
 // Backlog measures the lanes that are due and not leased.
@@ -53,6 +57,7 @@ func (s *Store) Stats(ctx context.Context) (m Stats, err error) {
 		m.Pending, m.Breakers, m.Disabled = counts.Pending, counts.Breakers, counts.Disabled
 		return err
 	})
+	m.AtLimit = int(s.atLimit.clients.Load())
 	return m, err
 }
 
@@ -78,6 +83,77 @@ func (s *Store) backlogs(q sqldb.Querier, m *Stats) error {
 		}
 	}
 	return err
+}
+
+// pendingRow is a client's pending deliveries, without parked ones.
+type pendingRow struct {
+	ClientID       string
+	Pending, Limit int64
+}
+
+// pendingSQL sums the pending deliveries of each client over the due lanes. All lanes with pending deliveries are due,
+// now or later. It reads the index of due lanes and these lanes.
+const pendingSQL = receiversSQL + `
+SELECT v.client_id, c.pending_limit AS "limit", CAST(sum((SELECT sum(x.pending) FROM lanes x
+	WHERE x.receiver_id = r.id AND x.due_at IS NOT NULL)) AS BIGINT) AS pending
+FROM r JOIN receivers v ON v.id = r.id JOIN clients c ON c.id = v.client_id GROUP BY v.client_id, c.pending_limit`
+
+// pendingRest is the least time from one count of pending deliveries to the next, as a multiple of its duration.
+const pendingRest = 20
+
+// countPending counts the pending deliveries of each client, so that a change and a delivery cost no further write.
+// With very many lanes that takes long, so it rests for pendingRest times as long.
+func (s *Store) countPending(ctx context.Context) error {
+	begun := s.monotonic()
+	if begun.Before(s.atLimit.next) {
+		return nil
+	}
+	added := s.pendingCounter.snapshot(0)
+	rows, err := sqldb.Select[pendingRow](s.read(ctx), pendingSQL)
+	ended := s.monotonic()
+	s.atLimit.next = ended.Add(pendingRest * ended.Sub(begun))
+	if err != nil {
+		return publicError(err)
+	}
+	pending := make(map[string]int64, len(rows))
+	for _, r := range rows {
+		pending[r.ClientID] = r.Pending
+	}
+	s.pendingCounter.confirm(0, pending, added)
+	s.atLimit.note(rows, ended, s.Log)
+	return nil
+}
+
+const (
+	atLimitLogEvery = time.Hour // the interval of the lines about one client
+	atLimitLines    = 10        // lines of one count; further clients have theirs after the next count
+)
+
+// atLimit is the alarm about clients at their limit of pending deliveries. Only the goroutine of countPending changes
+// it.
+type atLimit struct {
+	next    time.Time // of the next count
+	clients atomic.Int64
+	logged  map[string]time.Time // by client
+}
+
+// note logs the clients that are at their limit, each once an hour.
+func (a *atLimit) note(rows []pendingRow, now time.Time, log *slog.Logger) {
+	full, _ := partition(rows, func(r pendingRow) bool { return r.Pending >= r.Limit })
+	a.clients.Store(int64(len(full)))
+	maps.DeleteFunc(a.logged, func(_ string, at time.Time) bool { return now.Sub(at) >= atLimitLogEvery })
+	lines := 0
+	for _, r := range full {
+		if _, is := a.logged[r.ClientID]; is || lines == atLimitLines {
+			continue
+		}
+		if a.logged == nil {
+			a.logged = map[string]time.Time{}
+		}
+		a.logged[r.ClientID] = now
+		lines++
+		log.Warn("pending deliveries at their limit", "client", r.ClientID, "pending", r.Pending, "limit", r.Limit)
+	}
 }
 
 // Counts are totals since the store was opened.

@@ -180,9 +180,9 @@ func BenchmarkStats(b *testing.B) {
 	f.sql(fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 		INSERT INTO lanes (receiver_id, kind, agent_id, pending, due_at)
 		SELECT receiver_id, kind, n.i, 1, due_at FROM lanes, n WHERE lanes.id = 1`, n+998))
-	f.sql(`INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, due_at,
+	f.sql(`INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, version_id, state, due_at,
 		expires_at, created_at)
-		SELECT 'msg', 1, 1, l.id, 'http://a.example/', 'POST', 'pending', l.due_at, l.due_at, l.due_at
+		SELECT 'msg', 1, 1, l.id, 1, 'pending', l.due_at, l.due_at, l.due_at
 			FROM lanes l WHERE l.id > 1`)
 	for b.Loop() {
 		m, err := f.Stats(f.ctx)

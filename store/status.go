@@ -23,14 +23,16 @@ type statusUpdate struct {
 	status  gen.AgentStatus
 	due     bool // it enqueued deliveries that a claim must find
 	err     error
+	failed  bool // err is that of the transaction, and not a refusal
 }
 
 func (u *statusUpdate) Context() context.Context { return u.ctx }
 func (u *statusUpdate) Key() any                 { return u.agent }
+func (u *statusUpdate) Owner() any               { return u.agent.Client }
 
 func (u *statusUpdate) End(err error) {
 	if err != nil {
-		u.status, u.err = gen.AgentStatus{}, err
+		u.status, u.err, u.failed = gen.AgentStatus{}, err, true
 	}
 }
 
@@ -64,7 +66,8 @@ func (s *Store) SetStatus(ctx context.Context, k AgentKey, request gen.AgentStat
 	return u.status, u.err
 }
 
-// notifySet notifies the readers of the feed and the dispatcher of a change. It counts a repeated status instead.
+// notifySet notifies the readers of the feed and the dispatcher of a change, and charges its deliveries to its caller.
+// It counts a repeated status instead.
 func (s *Store) notifySet(u *statusUpdate) {
 	switch {
 	case u.err != nil || u.status.Stale:
@@ -73,41 +76,25 @@ func (s *Store) notifySet(u *statusUpdate) {
 		s.repeats.note(u.status.Sequence, s.now())
 		return
 	}
+	s.ChargeRequests(callerOf(u.ctx), u.status.Deliveries)
 	s.announce(u.agent.Client)
 	if u.due {
 		s.wakeFor(u.status.Sequence)
 	}
 }
 
-// statusesPerCommit is the number of statuses of one request in one transaction. It is small, so that no request waits
-// long for the writer.
-const statusesPerCommit = 25
+// statusesAtOnce is the number of statuses of one request that wait for a transaction. It is small, so that other
+// updates of the client do not wait for all of them.
+const statusesAtOnce = 128
 
-// SetStatuses sets the statuses of several agents of a client, in order, statusesPerCommit of them in each transaction.
-// A refused entry affects no other. After an error, earlier statuses may be set.
+// SetStatuses sets the statuses of several agents of a client, those of one agent in order. A refused entry affects no
+// other. After an error, some statuses may be set.
 func (s *Store) SetStatuses(
 	ctx context.Context, client string, entries []gen.AgentStatusUpdateItem,
-) (results []gen.AgentStatusResult, err error) {
-	err = s.write(ctx, func(tx *sqldb.Tx) error {
-		_, err := findClient(tx, client)
-		return err
-	})
-	results = make([]gen.AgentStatusResult, 0, len(entries))
-	for part := range slices.Chunk(entries, statusesPerCommit) {
-		if err != nil {
-			return nil, err
-		}
-		var done []gen.AgentStatusResult
-		done, err = s.setEntries(ctx, client, part)
-		results = append(results, done...)
-	}
-	return results, err
-}
-
-// setEntries sets statuses in one transaction.
-func (s *Store) setEntries(
-	ctx context.Context, client string, entries []gen.AgentStatusUpdateItem,
 ) ([]gen.AgentStatusResult, error) {
+	if _, err := findClient(s.read(ctx), client); err != nil {
+		return nil, err
+	}
 	updates := each(entries, func(i gen.AgentStatusUpdateItem) *statusUpdate {
 		return &statusUpdate{
 			ctx: ctx, agent: AgentKey{Client: client, Type: i.AgentType, ID: i.AgentID},
@@ -116,15 +103,16 @@ func (s *Store) setEntries(
 			},
 		}
 	})
-	err := s.write(ctx, func(tx *sqldb.Tx) error {
-		_, err := s.setBatch(tx, updates, true)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, u := range updates {
-		s.notifySet(u)
+	for some := range slices.Chunk(updates, statusesAtOnce) {
+		s.statusUpdates.Do(some...)
+		for _, u := range some {
+			s.notifySet(u)
+		}
+		for _, u := range some {
+			if u.failed {
+				return nil, u.err
+			}
+		}
 	}
 	return each(updates, (*statusUpdate).answer), nil
 }
@@ -141,39 +129,94 @@ func (u *statusUpdate) answer() gen.AgentStatusResult {
 	return r
 }
 
-// setBatch sets statuses, in waves with one update of each agent. With wait false, it returns the updates whose agents
-// or lanes another transaction has locked.
-func (s *Store) setBatch(tx *sqldb.Tx, updates []*statusUpdate, wait bool) (locked []*statusUpdate, err error) {
-	for _, wave := range sqldb.Waves(updates, func(u *statusUpdate) AgentKey { return u.agent }) {
-		ofWave, err := s.setWave(tx, wave, wait)
-		if err != nil {
-			return nil, err
+// A transaction sets the statuses of agents with maxEventsPerCommit events in all. This bounds the deliveries that other
+// updates wait for. A change with more than maxEventsToJoin events is the first of its transaction, so that smaller ones
+// need not wait for it. Such a change may exceed the bound by itself.
+const (
+	maxEventsPerCommit = 128
+	maxEventsToJoin    = 32
+)
+
+// statusBatch sets statuses in one transaction, as long as it has room for the events of their agents.
+type statusBatch struct {
+	store   *Store
+	wait    bool // for rows that other transactions have locked
+	events  int  // of the agents whose statuses change; an agent without events counts as one
+	skipped sqldb.Skipped[*statusUpdate]
+	full    map[string]bool   // the clients of deferred updates: their later updates are deferred, too
+	locked  map[AgentKey]bool // the agents of locked updates
+}
+
+// setBatch sets statuses, in waves with one update of each agent. With wait false, it skips the updates whose agents or
+// lanes another transaction has locked. It defers those that the transaction has no room for.
+func (s *Store) setBatch(
+	tx *sqldb.Tx, updates []*statusUpdate, wait bool,
+) (skipped sqldb.Skipped[*statusUpdate], err error) {
+	b := statusBatch{store: s, wait: wait, full: map[string]bool{}, locked: map[AgentKey]bool{}}
+	for _, wave := range sqldb.Waves(updates, agentOf) {
+		behind, wave := partition(wave, func(u *statusUpdate) bool { return b.full[u.agent.Client] })
+		b.skipped.Deferred = append(b.skipped.Deferred, behind...)
+		behind, wave = partition(wave, func(u *statusUpdate) bool { return b.locked[u.agent] })
+		b.skip(behind)
+		if err := b.setWave(tx, wave); err != nil {
+			return skipped, err
 		}
-		locked = append(locked, ofWave...)
 	}
-	return locked, nil
+	return b.skipped, nil
+}
+
+// skip skips updates that need a locked row.
+func (b *statusBatch) skip(locked []*statusUpdate) {
+	b.skipped.Locked = append(b.skipped.Locked, locked...)
+	for _, u := range locked {
+		b.locked[u.agent] = true
+	}
 }
 
 // setWave sets statuses of different agents. It refuses invalid updates before its first write.
-func (s *Store) setWave(tx *sqldb.Tx, updates []*statusUpdate, wait bool) (locked []*statusUpdate, err error) {
-	found, err := findAgents(tx, each(updates, agentOf), tx.ForUpdate(wait))
+func (b *statusBatch) setWave(tx *sqldb.Tx, updates []*statusUpdate) error {
+	if len(updates) == 0 {
+		return nil
+	}
+	found, err := findAgents(tx, each(updates, agentOf), tx.ForUpdate(b.wait))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	absent, present := partition(updates, func(u *statusUpdate) bool { _, is := found[u.agent]; return !is })
-	locked, err = refuseAbsent(tx, absent)
-	if err == nil && wait && len(locked) > 0 { // the agents were created in between
-		locked, err = s.setWave(tx, locked, wait)
+	locked, err := refuseAbsent(tx, absent)
+	if err == nil && b.wait { // the agents were created in between
+		err = b.setWave(tx, locked)
+		locked = nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	changes, reported := s.decideAll(present, found)
+	changes, reported := b.store.decideAll(b.fitting(present, found), found)
 	if err := writeReported(tx, reported); err != nil {
-		return nil, err
+		return err
 	}
-	atLanes, err := s.applyChanges(tx, changes, wait)
-	return append(locked, each(atLanes, func(c *statusChange) *statusUpdate { return c.update })...), err
+	atLanes, err := b.store.applyChanges(tx, changes, b.wait)
+	b.skip(append(locked, each(atLanes, func(c *statusChange) *statusUpdate { return c.update })...))
+	return err
+}
+
+// fitting returns the updates that the transaction has room for, and defers the others.
+func (b *statusBatch) fitting(updates []*statusUpdate, found map[AgentKey]agentWithEvents) (fit []*statusUpdate) {
+	for _, u := range updates {
+		a, events := found[u.agent], 0
+		if a.Status != u.request.AgentStatus {
+			events = max(a.Events, 1)
+		}
+		large := events > maxEventsToJoin || b.events+events > maxEventsPerCommit
+		if b.full[u.agent.Client] || b.events > 0 && large {
+			b.full[u.agent.Client] = true
+			b.skipped.Deferred = append(b.skipped.Deferred, u)
+		} else {
+			b.events += events
+			fit = append(fit, u)
+		}
+	}
+	return fit
 }
 
 func agentOf(u *statusUpdate) AgentKey { return u.agent }
@@ -198,10 +241,10 @@ func refuseAbsent(tx *sqldb.Tx, updates []*statusUpdate) (locked []*statusUpdate
 
 // decideAll returns the changes. It also returns the agents for which only the time that the PBX reported changes.
 func (s *Store) decideAll(
-	updates []*statusUpdate, found map[AgentKey]agentRow,
+	updates []*statusUpdate, found map[AgentKey]agentWithEvents,
 ) (changes []*statusChange, reported []agentRow) {
 	for _, u := range updates {
-		r := found[u.agent]
+		r := found[u.agent].agentRow
 		c, err := s.decide(u, r)
 		switch u.err = err; {
 		case err != nil:
@@ -239,6 +282,8 @@ func (s *Store) decide(u *statusUpdate, r agentRow) (*statusChange, error) {
 	case c.status == r.Status:
 		c.storeTime = at != nil && c.at > r.ReportedAt
 		r.ReportedAt = c.at
+	default:
+		return c, s.AdmitDeliveries(callerOf(u.ctx))
 	}
 	return c, nil
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -183,5 +184,27 @@ func TestMissingAgentFailsOnlyItsEntry(t *testing.T) {
 	f.check(err)
 	if results[0].Error == nil || results[1].Status == nil || !results[1].Status.Changed {
 		t.Errorf("got %s", fmt.Sprint(results))
+	}
+}
+
+// The deliveries of a bulk request that the caller cancels are charged.
+func TestInterruptedBulkIsCharged(t *testing.T) {
+	f := open(t)
+	k := f.agent()
+	f.createEvents(k, crm, gen.EventTypeAgentLogin)
+	ctx, cancel := context.WithCancel(f.ctx)
+	defer cancel()
+	f.Trace = func(context.Context) (string, func(int64, error)) { return "", func(int64, error) { cancel() } }
+	entries := make([]gen.AgentStatusUpdateItem, 100)
+	for i := range entries {
+		to := []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2]
+		entries[i] = gen.AgentStatusUpdateItem{AgentType: k.Type, AgentID: k.ID, AgentStatus: to}
+	}
+	caller := store.Caller{Client: "12", RequestLimit: 1000}
+	_, err := f.SetStatuses(store.WithCaller(ctx, caller), "12", entries)
+	committed, charged := f.count("SELECT count(*) FROM deliveries"), f.Requests(caller).Made
+	if !errors.Is(err, context.Canceled) || committed == 0 || committed == len(entries)/2 ||
+		charged != int64(committed) {
+		t.Errorf("%d deliveries are committed, %d charged, %v", committed, charged, err)
 	}
 }

@@ -85,6 +85,7 @@ type Store struct {
 	repeats      repeatCounter
 	feeds        feeds
 	replays      chan struct{}
+	sweeps       chan struct{}
 	pruner       pruner // used only by the goroutine of Work's pruning job
 	clock        clockWatch
 	skipped      struct{ deliveries, changes skippedRows }
@@ -96,9 +97,11 @@ type Store struct {
 	readiness readinessCheck
 	closed    atomic.Bool
 
-	requestCounter requestCounter
+	requestCounter clientCounter // of requests, per hour
+	pendingCounter clientCounter // of pending deliveries, without a period
+	atLimit        atLimit
 	handoff        atomic.Pointer[webhook.HandoffFuncs]
-	locked         atomic.Bool // another process encrypted a secret with a key that this process lacks
+	keyMissing     atomic.Bool // another process encrypted a secret with a key that this process lacks
 	unreadableLog  sync.Mutex
 	unreadableAt   map[string]time.Time // when an unreadable secret of a client was logged; under unreadableLog
 	statusUpdates  *sqldb.Batcher[*statusUpdate]
@@ -140,7 +143,8 @@ func (s *Store) openAs(ctx context.Context) (err error) {
 	s.monotonic = time.Now
 	s.asyncLog = newAsyncHandler(s.Log)
 	s.downtimes = newDowntimes(slog.New(s.asyncLog), func() time.Time { return s.monotonic() })
-	s.dueSoon, s.replays = make(chan struct{}, 1), make(chan struct{}, 1)
+	s.dueSoon = make(chan struct{}, 1)
+	s.replays, s.sweeps = make(chan struct{}, 1), make(chan struct{}, 1)
 	if s.cipher, err = newSecretCipher(s.Key); err != nil {
 		return err
 	}
@@ -193,7 +197,9 @@ func (s *Store) noteWrite(ctx context.Context, err error) error {
 }
 
 // batcher returns a Batcher that processes tasks in transactions of the store.
-func batcher[T sqldb.Task](s *Store, process func(tx *sqldb.Tx, tasks []T, wait bool) ([]T, error)) *sqldb.Batcher[T] {
+func batcher[T sqldb.Task](
+	s *Store, process func(tx *sqldb.Tx, tasks []T, wait bool) (sqldb.Skipped[T], error),
+) *sqldb.Batcher[T] {
 	return sqldb.NewBatcher(sqldb.BatcherOptions[T]{
 		Writer: s.writes, Process: process, MapError: s.noteWrite, Unavailable: isDatabaseFailure,
 		MaxContended: postgres.MaxWriters / 4,
@@ -203,13 +209,15 @@ func batcher[T sqldb.Task](s *Store, process func(tx *sqldb.Tx, tasks []T, wait 
 // millis converts the time of a row.
 func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-// Work runs the store's background jobs until ctx ends. Each job has its own goroutine. A new replay starts at once;
-// the other jobs run every second.
+// Work runs the store's background jobs until ctx ends. Each job has its own goroutine. A new replay and a new
+// sweep start at once; the other jobs run every second.
 func (s *Store) Work(ctx context.Context) {
 	var jobs sync.WaitGroup
 	jobs.Go(func() { s.runEvery(ctx, s.replays, s.replay) })
+	jobs.Go(func() { s.runEvery(ctx, s.sweeps, s.runSweeps) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.prune) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.writeCounts) })
+	jobs.Go(func() { s.runEvery(ctx, nil, s.countPending) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.maintain) })
 	jobs.Go(func() { s.runEvery(ctx, nil, s.watchClock) })
 	if s.peers != nil {

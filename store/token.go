@@ -35,14 +35,15 @@ var ErrToken = errors.New("the token is unknown, expired or revoked")
 
 // Caller is the application that makes a request.
 type Caller struct {
-	Number      int64
-	Application string // its id
+	Number      int64  // of the application: its id in /user/, and in rows that refer to it
+	Application string // id of the application, with which it requests tokens
 	Name        string
 	Client      string // empty for an operator
 	Access      gen.AccessLevel
 	Blocked     bool // whether the client is blocked
 
 	RequestLimit int64 // of the client, per hour
+	PendingLimit int64 // of the client, on pending deliveries
 }
 
 // Caller returns the application of a token, or ErrToken.
@@ -52,10 +53,11 @@ func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 	hash := sha256.Sum256([]byte(token))
 	c, is, err := sqldb.Get[Caller](s.read(ctx),
 		"SELECT a.number, a.id AS application, a.name, a.client_id AS client, a.access, "+
-			"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit "+
+			"coalesce(c.blocked, FALSE) AS blocked, coalesce(c.request_limit, ?) AS request_limit, "+
+			"coalesce(c.pending_limit, ?) AS pending_limit "+
 			"FROM tokens t JOIN applications a ON a.number = t.application "+
-			"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, hash[:],
-		s.now())
+			"LEFT JOIN clients c ON c.id = a.client_id WHERE t.hash = ? AND t.expires_at > ?", NoLimit, NoLimit,
+		hash[:], s.now())
 	if err == nil && !is {
 		return c, ErrToken
 	}

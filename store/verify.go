@@ -112,14 +112,38 @@ var invariants = []invariant{
 			`)`,
 	},
 	{
-		"an unfinished delivery has the URL, the method, the state and the lane of its event",
-		`SELECT 'delivery ' || d.id || ': ' || d.state || ', ' || d.method || ' in lane ' ||
-		coalesce(d.moved_to, d.lane_id) || '; event ' || e.id || ' is ' || e.state || ', ' || e.method ||
-			' in lane ' || e.lane_id ||
-		CASE d.url WHEN e.url THEN '' ELSE '; the URLs differ' END
+		"an unfinished delivery that has followed its event has its version, state and lane",
+		`SELECT 'delivery ' || d.id || ': ' || d.state || ', version ' || d.version_id || ' in lane ' ||
+		coalesce(d.moved_to, d.lane_id) || '; event ' || e.id || ' is ' || e.state || ', version ' || e.version_id ||
+			' in lane ' || e.lane_id
 		FROM deliveries d JOIN agent_events e ON e.id = d.event_id WHERE d.state IN ('pending', 'parked') AND (
-			d.url <> e.url OR d.method <> e.method OR (d.state = 'parked') <> (e.state = 'disabled')
-			OR (d.state = 'pending' AND coalesce(d.moved_to, d.lane_id) <> e.lane_id))`,
+			d.version_id <> e.version_id OR (d.state = 'parked') <> (e.state = 'disabled')
+			OR (d.state = 'pending' AND coalesce(d.moved_to, d.lane_id) <> e.lane_id)) AND NOT ` + unsweptSQL,
+	},
+	{
+		"a sweep makes deliveries as their event is",
+		`SELECT 'event ' || e.id || ': is ' || e.state || ', version ' || e.version_id || ' in lane ' || e.lane_id ||
+		'; its deliveries become ' || w.state || ', version ' || w.version_id || coalesce(' in lane ' || w.lane_id, '')
+		FROM event_sweeps w JOIN agent_events e ON e.id = w.event_id
+		WHERE w.state <> CASE e.state WHEN 'enabled' THEN 'pending' ELSE 'parked' END
+			OR w.version_id <> e.version_id
+			OR w.lane_id IS DISTINCT FROM CASE e.state WHEN 'enabled' THEN e.lane_id END`,
+	},
+	{
+		"a delivery, an attempt and an event have a version, which is of that event",
+		`SELECT what || ' ' || u.id || ': version ' || u.version_id ||
+		coalesce(' of event ' || v.event_id, ' is missing') || ', and it is of event ' || u.event_id FROM (
+			SELECT 'delivery' AS what, id, event_id, version_id FROM deliveries
+			UNION ALL SELECT 'attempt', a.id, d.event_id, a.version_id FROM attempts a
+				JOIN deliveries d ON d.id = a.delivery_id
+			UNION ALL SELECT 'event', id, id, version_id FROM agent_events
+		) u LEFT JOIN event_versions v ON v.id = u.version_id WHERE v.event_id IS DISTINCT FROM u.event_id`,
+	},
+	{
+		"an event has the URL and the method of its version",
+		`SELECT 'event ' || e.id || ': ' || e.method || ', version ' || v.id || ': ' || v.method ||
+		CASE e.url WHEN v.url THEN '' ELSE '; the URLs differ' END
+		FROM agent_events e JOIN event_versions v ON v.id = e.version_id WHERE e.url <> v.url OR e.method <> v.method`,
 	},
 	{
 		"an event has a lane of its agent",
@@ -309,7 +333,8 @@ func checkReceivers(q sqldb.Querier) (Check, error) {
 // routesSQL lists the URLs of each lane.
 const routesSQL = `SELECT DISTINCT x.url, x.lane_id, r.scheme, r.host, r.port FROM (
 	SELECT url, lane_id FROM agent_events
-	UNION ALL SELECT url, coalesce(moved_to, lane_id) FROM deliveries WHERE state = 'pending'
+	UNION ALL SELECT v.url, coalesce(d.moved_to, d.lane_id) FROM deliveries d
+		JOIN event_versions v ON v.id = d.version_id WHERE d.state = 'pending'
 ) x JOIN lanes l ON l.id = x.lane_id JOIN receivers r ON r.id = l.receiver_id`
 
 func (c *Check) add(violation string) {

@@ -107,20 +107,29 @@ var faults = map[string]struct{ plant, want string }{
 		"of client 13, the change of local agent 136 of client 12",
 	},
 	"an old URL": {
-		"UPDATE deliveries SET url = url || '/old' WHERE id = 2",
-		"delivery 2: pending, POST in lane 1; event 2 is enabled, POST in lane 1; the URLs differ",
+		"UPDATE agent_events SET url = url || '/new' WHERE id = 2", "event 2: POST, version 2: POST; the URLs differ",
 	},
 	"an old method": {
-		"UPDATE deliveries SET method = 'GET' WHERE id = 2",
-		"delivery 2: pending, GET in lane 1; event 2 is enabled, POST",
+		"UPDATE agent_events SET method = 'GET' WHERE id = 2", "event 2: GET, version 2: POST",
+	},
+	"a version of another event": {
+		"UPDATE deliveries SET version_id = 1 WHERE id = 2",
+		"delivery 2: pending, version 1 in lane 1; event 2 is enabled, version 2",
+	},
+	"a missing version": {
+		"UPDATE attempts SET version_id = 99 WHERE id = 1", "attempt 1: version 99 is missing, and it is of event 1",
 	},
 	"pending though it is disabled": {
 		"UPDATE agent_events SET state = 'disabled' WHERE id = 1",
-		"delivery 3: pending, POST in lane 1; event 1 is disabled",
+		"delivery 3: pending, version 1 in lane 1; event 1 is disabled",
 	},
-	"parked though it is enabled": {"UPDATE agent_events SET state = 'enabled'", ": parked, POST"},
+	"parked though it is enabled": {"UPDATE agent_events SET state = 'enabled'", ": parked, version 5"},
 	"in the lane of an earlier URL": {
-		"UPDATE agent_events SET lane_id = 3 WHERE id = 1", "in lane 1; event 1 is enabled, POST in lane 3",
+		"UPDATE agent_events SET lane_id = 3 WHERE id = 1", "in lane 1; event 1 is enabled, version 1 in lane 3",
+	},
+	"a sweep to another URL": {
+		"INSERT INTO event_sweeps (event_id, state, version_id, position) VALUES (1, 'pending', 2, 9)",
+		"event 1: is enabled, version 1 in lane 1; its deliveries become pending, version 2",
 	},
 	"an event in a foreign lane": {
 		"UPDATE lanes SET agent_id = 137 WHERE id = 3", "lane 3 is of local agent 137 of client 12",

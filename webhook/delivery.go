@@ -10,13 +10,14 @@ import (
 // Delivery is one status change on its way to the URL of one event, as an outbox hands it out for one attempt.
 type Delivery struct {
 	ID           int64
-	WebhookID    string // unique for ever; the same on every attempt
-	Lane         int64
+	WebhookID    string    // unique for ever; the same on every attempt
+	Lane         int64     // the lane's row: an agent and a receiver
 	Claim        int64     // fences the record: a later claim of the lane makes this one void
 	Lease        time.Time // end of the lane's lease, by this process's monotonic clock
 	Receiver     int64     // the receiver's row: client, scheme, host and port
 	URL          string
 	Method       gen.RequestMethod
+	Version      int64 // the row with the URL and the method
 	EventType    gen.EventType
 	Sequence     int64     // number of the status change, 1 and up; 0 in a test delivery
 	Epoch        string    // current epoch of sequence numbers; empty for none

@@ -14,7 +14,7 @@ type Health int
 
 // The healths.
 const (
-	Unclear Health = iota // it asks for time (408, 425, 429, 503 with Retry-After), or this server refused to send
+	Unclear Health = iota // it asks for time (408, 425, 429; 503 only with Retry-After), or this server did not send
 	Alive                 // it answered: 2xx, 3xx, 4xx
 	Down                  // it did not answer in time, completely or at all, or with a 5xx
 )

@@ -116,7 +116,7 @@ func (d *Dispatcher) log(delivery Delivery, o Outcome) {
 	}
 	log.Log(context.Background(), level, "attempt", "delivery", delivery.ID, "sequence", delivery.Sequence,
 		"attempt", delivery.Attempt, "verdict", o.Verdict, "status", o.Status, "error", o.Error,
-		"duration", o.Duration, "delay", o.Delay)
+		"duration_ms", float64(o.Duration.Microseconds())/1000, "delay", o.Delay)
 }
 
 // TraceID returns the second of a traceparent's four parts, the trace id. It returns "" for a text without a hyphen.

@@ -22,7 +22,9 @@ const slowAfter = time.Second
 // So a quarter is always left for quick receivers, however many new ones hang. Quick ones can begin to hang, too.
 // Beyond the half each gets one slot, so that a few with many lanes do not take all slots before they are late.
 //
-// A receiver earns slots by how its attempts end, from one slot to maxPerReceiver:
+// A success is an attempt after which its receiver need not be spared: any verdict but Retry, or an answer that shows
+// it Alive. All others are failures: no complete answer, 408, 425, 429 and 5xx. A receiver earns slots by how its
+// attempts end, from one slot to maxPerReceiver:
 //
 //	success within slowAfter   twice as many
 //	later success              one more

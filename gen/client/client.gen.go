@@ -384,9 +384,10 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatusWithBody Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -397,9 +398,10 @@ type ClientInterface interface {
 
 	// PutLocalAgentStatus Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -657,9 +659,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatusWithBody Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -670,9 +673,10 @@ type ClientInterface interface {
 
 	// PutRemoteAgentStatus Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -764,6 +768,9 @@ type ClientInterface interface {
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
+	//
 	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type.
@@ -778,6 +785,9 @@ type ClientInterface interface {
 	//
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
 	//
 	// Requires access level `call_api`.
 	//
@@ -809,7 +819,7 @@ type ClientInterface interface {
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
-	// If the delivery is parked, the response is 409.
+	// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 	//
 	// Requires access level `call_api`.
 	//
@@ -828,7 +838,7 @@ type ClientInterface interface {
 	// PutLimitsWithBody Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -840,7 +850,7 @@ type ClientInterface interface {
 	// PutLimits Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -909,7 +919,7 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -925,7 +935,7 @@ type ClientInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -1569,9 +1579,10 @@ func (c *HTTPClient) GetLocalAgentStatus(ctx context.Context, clientID ClientID,
 
 // PutLocalAgentStatusWithBody Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -1592,9 +1603,10 @@ func (c *HTTPClient) PutLocalAgentStatusWithBody(ctx context.Context, clientID C
 
 // PutLocalAgentStatus Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2082,9 +2094,10 @@ func (c *HTTPClient) GetRemoteAgentStatus(ctx context.Context, clientID ClientID
 
 // PutRemoteAgentStatusWithBody Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2105,9 +2118,10 @@ func (c *HTTPClient) PutRemoteAgentStatusWithBody(ctx context.Context, clientID 
 
 // PutRemoteAgentStatus Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -2279,6 +2293,9 @@ func (c *HTTPClient) ListDeliveries(ctx context.Context, clientID ClientID, para
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 //
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
+//
 // Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type.
@@ -2303,6 +2320,9 @@ func (c *HTTPClient) RedeliverManyWithBody(ctx context.Context, clientID ClientI
 //
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
 //
 // Requires access level `call_api`.
 //
@@ -2354,7 +2374,7 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
-// If the delivery is parked, the response is 409.
+// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 //
 // Requires access level `call_api`.
 //
@@ -2393,7 +2413,7 @@ func (c *HTTPClient) GetLimits(ctx context.Context, clientID ClientID, reqEditor
 // PutLimitsWithBody Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -2415,7 +2435,7 @@ func (c *HTTPClient) PutLimitsWithBody(ctx context.Context, clientID ClientID, c
 // PutLimits Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -2544,7 +2564,7 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -2570,7 +2590,7 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -6293,9 +6313,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6306,9 +6327,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutLocalAgentStatusWithResponse Set the status of a local agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6590,9 +6612,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6603,9 +6626,10 @@ type ClientWithResponsesInterface interface {
 
 	// PutRemoteAgentStatusWithResponse Set the status of a remote agent
 	//
-	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-	// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-	// nothing changes and nothing is sent.
+	// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+	// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+	// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+	// sent. Each delivery counts as one further request.
 	//
 	// Requires access level `all`.
 	//
@@ -6707,6 +6731,9 @@ type ClientWithResponsesInterface interface {
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
+	//
 	// Requires access level `call_api`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -6721,6 +6748,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 	// one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+	//
+	// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+	// of the hour, it runs, and further requests are refused until the hour ends.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6754,7 +6784,7 @@ type ClientWithResponsesInterface interface {
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
-	// If the delivery is parked, the response is 409.
+	// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6777,7 +6807,7 @@ type ClientWithResponsesInterface interface {
 	// PutLimitsWithBodyWithResponse Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -6789,7 +6819,7 @@ type ClientWithResponsesInterface interface {
 	// PutLimitsWithResponse Update the limits of a client
 	//
 	// Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-	// additions are refused. A new request limit takes effect within one second.
+	// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 	//
 	// Requires access level `operator`.
 	//
@@ -6868,7 +6898,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -6884,7 +6914,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-	// no other; its result has `error` instead of `status`. Each entry counts as one request.
+	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
 	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 	// may be set. Repeat the whole request.
@@ -10039,7 +10069,7 @@ type PutLocalAgentEventStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEventState
+	JSON200 *AgentEventStateSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -10091,7 +10121,7 @@ type PutLocalAgentEventStateResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventState {
+func (r PutLocalAgentEventStateResponse) GetJSON200() *AgentEventStateSet {
 	return r.JSON200
 }
 
@@ -10773,7 +10803,7 @@ type PutLocalAgentStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentStatus
+	JSON200 *AgentStatusSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -10825,7 +10855,7 @@ type PutLocalAgentStatusResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLocalAgentStatusResponse) GetJSON200() *AgentStatus {
+func (r PutLocalAgentStatusResponse) GetJSON200() *AgentStatusSet {
 	return r.JSON200
 }
 
@@ -13485,7 +13515,7 @@ type PutRemoteAgentEventStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentEventState
+	JSON200 *AgentEventStateSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -13537,7 +13567,7 @@ type PutRemoteAgentEventStateResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventState {
+func (r PutRemoteAgentEventStateResponse) GetJSON200() *AgentEventStateSet {
 	return r.JSON200
 }
 
@@ -14219,7 +14249,7 @@ type PutRemoteAgentStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *AgentStatus
+	JSON200 *AgentStatusSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -14271,7 +14301,7 @@ type PutRemoteAgentStatusResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutRemoteAgentStatusResponse) GetJSON200() *AgentStatus {
+func (r PutRemoteAgentStatusResponse) GetJSON200() *AgentStatusSet {
 	return r.JSON200
 }
 
@@ -16323,7 +16353,7 @@ type PutLimitsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ClientLimits
+	JSON200 *ClientLimitsSet
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -16371,7 +16401,7 @@ type PutLimitsResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutLimitsResponse) GetJSON200() *ClientLimits {
+func (r PutLimitsResponse) GetJSON200() *ClientLimitsSet {
 	return r.JSON200
 }
 
@@ -17050,7 +17080,7 @@ type RollBackSecretResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Secret
+	JSON200 *SecretRolledBack
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -17098,7 +17128,7 @@ type RollBackSecretResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RollBackSecretResponse) GetJSON200() *Secret {
+func (r RollBackSecretResponse) GetJSON200() *SecretRolledBack {
 	return r.JSON200
 }
 
@@ -18595,9 +18625,10 @@ func (c *ClientWithResponses) GetLocalAgentStatusWithResponse(ctx context.Contex
 
 // PutLocalAgentStatusWithBodyWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -18614,9 +18645,10 @@ func (c *ClientWithResponses) PutLocalAgentStatusWithBodyWithResponse(ctx contex
 
 // PutLocalAgentStatusWithResponse Set the status of a local agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -19036,9 +19068,10 @@ func (c *ClientWithResponses) GetRemoteAgentStatusWithResponse(ctx context.Conte
 
 // PutRemoteAgentStatusWithBodyWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -19055,9 +19088,10 @@ func (c *ClientWithResponses) PutRemoteAgentStatusWithBodyWithResponse(ctx conte
 
 // PutRemoteAgentStatusWithResponse Set the status of a remote agent
 //
-// Sets the agent's status. If the status changes, one delivery is created for every event of the agent with that
-// type. The change and its deliveries are on disk before the response. If the agent already has the status,
-// nothing changes and nothing is sent.
+// Sets the agent's status. If the status changes, one delivery is created for every event of the agent whose type
+// matches the new status: `agent-login` for `available`, `agent-logout` for `logged_out`. The change and its
+// deliveries are on disk before the response. If the agent already has the status, nothing changes and nothing is
+// sent. Each delivery counts as one further request.
 //
 // Requires access level `all`.
 //
@@ -19207,6 +19241,9 @@ func (c *ClientWithResponses) ListDeliveriesWithResponse(ctx context.Context, cl
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
 //
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
+//
 // Requires access level `call_api`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -19227,6 +19264,9 @@ func (c *ClientWithResponses) RedeliverManyWithBodyWithResponse(ctx context.Cont
 //
 // With the state `pending`, the next attempt of the matching deliveries is made at once, as `redeliver` does for
 // one. Parked deliveries are not sent. A client can have 10 replays in progress; another one is refused with 409.
+//
+// A replay counts as one request and one for each of its `total` deliveries, at once. If it has more than are left
+// of the hour, it runs, and further requests are refused until the hour ends.
 //
 // Requires access level `call_api`.
 //
@@ -19272,7 +19312,7 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
-// If the delivery is parked, the response is 409.
+// If the delivery is parked, the response is 409. A redelivery counts as two requests.
 //
 // Requires access level `call_api`.
 //
@@ -19307,7 +19347,7 @@ func (c *ClientWithResponses) GetLimitsWithResponse(ctx context.Context, clientI
 // PutLimitsWithBodyWithResponse Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -19325,7 +19365,7 @@ func (c *ClientWithResponses) PutLimitsWithBodyWithResponse(ctx context.Context,
 // PutLimitsWithResponse Update the limits of a client
 //
 // Sets the limits that the request contains. If a limit is below the current use, nothing is removed, but
-// additions are refused. A new request limit takes effect within one second.
+// additions are refused. New limits of requests and of pending deliveries take effect within one second.
 //
 // Requires access level `operator`.
 //
@@ -19440,7 +19480,7 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -19462,7 +19502,7 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 //
 // Sets up to 1,000 statuses, for example at the start of a shift or after an outage. The response has one result
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
-// no other; its result has `error` instead of `status`. Each entry counts as one request.
+// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
 // Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
 // may be set. Repeat the whole request.
@@ -23377,7 +23417,7 @@ func ParsePutLocalAgentEventStateResponse(rsp *http.Response) (*PutLocalAgentEve
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEventState
+		var dest AgentEventStateSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -24324,7 +24364,7 @@ func ParsePutLocalAgentStatusResponse(rsp *http.Response) (*PutLocalAgentStatusR
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentStatus
+		var dest AgentStatusSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -27801,7 +27841,7 @@ func ParsePutRemoteAgentEventStateResponse(rsp *http.Response) (*PutRemoteAgentE
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentEventState
+		var dest AgentEventStateSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -28748,7 +28788,7 @@ func ParsePutRemoteAgentStatusResponse(rsp *http.Response) (*PutRemoteAgentStatu
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest AgentStatus
+		var dest AgentStatusSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -31476,7 +31516,7 @@ func ParsePutLimitsResponse(rsp *http.Response) (*PutLimitsResponse, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ClientLimits
+		var dest ClientLimitsSet
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -32388,7 +32428,7 @@ func ParseRollBackSecretResponse(rsp *http.Response) (*RollBackSecretResponse, e
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest Secret
+		var dest SecretRolledBack
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -202,6 +202,7 @@ func TestArguments(t *testing.T) {
 		`there is no workload "nap"`:  {"nap"},
 		`there is no engine "paper"`:  {"-engines", "paper"},
 		`there is no floor "cellar"`:  {"-floors", "relay,cellar"},
+		`there is no attack "hug"`:    {"-attacks", "items,hug"},
 		"-rate: must be above 0":      {"-rate", "0"},
 		"-agents: must be above 0":    {"-agents", "0", "burst"},
 		"-changes: must be above 0":   {"-changes", "-3", "burst"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ const concurrency = 32
 // client is a client of the program, with what was sent and has arrived since the warm-up.
 type client struct {
 	name      string
+	token     string // for its changes; empty means the operator's
+	form      string // that requests a token
+	event     string // path of an event in the API
 	agents    []*agent
 	reply     atomic.Pointer[lab.Reply] // of the receivers; nil means 200
 	confirmed atomic.Int64              // requests that were answered with 200
@@ -85,11 +89,13 @@ func (m *measurement) register(ctx context.Context) error {
 	group.SetLimit(concurrency)
 	for _, c := range m.clients {
 		path := "/client/" + c.name
-		many := gen.ClientLimitUpdate{Limit: new(int64(1_000_000))}
+		many := gen.ClientLimitUpdate{Limit: new(int64(1_000_000_000))}
 		if err := errors.Join(
 			create(ctx, http.StatusCreated, http.MethodPut, path, gen.ClientUpdate{}),
 			create(ctx, http.StatusOK, http.MethodPut, path+"/limit/",
-				gen.ClientLimitsUpdate{Agent: many, AgentEvent: many}),
+				gen.ClientLimitsUpdate{
+					Agent: many, AgentEvent: many, EventsPerAgent: many, RequestsPerHour: many,
+				}),
 		); err != nil {
 			return err
 		}
@@ -157,10 +163,18 @@ func (i *instance) next(a *agent) *change {
 	}
 	a.available = !a.available
 	body := fmt.Sprintf(`{"agent_status":%q}`, c.status)
-	c.request = fmt.Appendf(nil, "PUT %s%s/status HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"+
-		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		lab.APIPath, a.apiPath(), i.addr, i.token, len(body), body)
+	c.request = i.request(cmp.Or(a.token, i.token), http.MethodPut, lab.APIPath+a.apiPath()+"/status", body)
 	return c
+}
+
+// request makes a complete request with a body in JSON, or a form to get a token.
+func (i *instance) request(token, method, path, body string) []byte {
+	kind := "application/json"
+	if path == tokenPath {
+		kind = "application/x-www-form-urlencoded"
+	}
+	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\n"+
+		"Content-Length: %d\r\n\r\n%s", method, path, i.addr, token, kind, len(body), body)
 }
 
 // sendLine sends the changes of a connection until ctx ends.

@@ -36,6 +36,7 @@ func main() { lab.Main("bench", run) }
 // bench is what all workloads share.
 type bench struct {
 	binaries, engines, floors []string
+	attacks                   []string        // of neighbours
 	dir                       string          // of temporary files
 	cluster                   *pgtest.Cluster // nil if nothing is measured on PostgreSQL
 	out                       io.Writer
@@ -92,6 +93,7 @@ func (b *bench) parse(args []string, stderr io.Writer) (chosen []workload, err e
 	binaries := f.String("binary", "bin/agentevents", "the `program` to measure, or several, in turn: old,new")
 	engines := f.String("engines", "sqlite,postgres", "the `databases` to measure it on")
 	floors := f.String("floors", "relay,ledger", "the `floors` to compare it with, or none")
+	attacked := f.String("attacks", "all", "the `attacks` of neighbours, separated by a comma")
 	f.IntVar(&s.count, "count", 0, "`rounds` of each workload")
 	f.IntVar(&s.agents, "agents", 0, "`agents`; of isolation those of each receiver")
 	f.IntVar(&s.changes, "changes", 0, "status `changes` in all; of backlog those of each agent")
@@ -108,7 +110,7 @@ func (b *bench) parse(args []string, stderr io.Writer) (chosen []workload, err e
 		}
 	})
 	b.binaries, b.engines = strings.Split(*binaries, ","), strings.Split(*engines, ",")
-	b.floors = strings.Split(*floors, ",")
+	b.floors, b.attacks = strings.Split(*floors, ","), strings.Split(*attacked, ",")
 	var names []string
 	for _, w := range workloads() {
 		names = append(names, w.name)
@@ -119,7 +121,8 @@ func (b *bench) parse(args []string, stderr io.Writer) (chosen []workload, err e
 	}
 	return chosen, errors.Join(err, known("workload", f.Args(), names...),
 		known("engine", b.engines, "sqlite", "postgres"),
-		known("floor", b.floors, "relay", "ledger", "none"))
+		known("floor", b.floors, "relay", "ledger", "none"),
+		known("attack", b.attacks, append(attackTitles(), "all")...))
 }
 
 // known returns an error for a name that is not in a list.

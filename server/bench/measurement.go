@@ -48,7 +48,7 @@ type measurement struct {
 // measure runs a workload. Each round has every scenario with all systems in turn.
 func (b *bench) measure(ctx context.Context, w workload) error {
 	r := &receivers{urls: make([]string, w.receivers), byName: map[string]*client{}}
-	planned, err := w.scenarios(&measurement{workload: w, receivers: r})
+	planned, err := w.scenarios(&measurement{bench: b, workload: w, receivers: r})
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.name, err)
 	}

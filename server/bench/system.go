@@ -80,6 +80,7 @@ type instance struct {
 	database int    // the process id of its database server, 0 if it has none
 	store    string // the URL of its database
 	stats    string // the URL of its metrics and profiles, empty if it has none
+	output   *lab.Log
 }
 
 // start runs a function alongside an instance of the system that has seen no change before.
@@ -117,6 +118,7 @@ func (m *measurement) serve(ctx context.Context, store string, fn func(context.C
 	}
 	if err = server.Ready(ctx); err == nil {
 		m.instance = &instance{addr: strings.TrimPrefix(server.URL, "http://"), pid: server.PID(), store: store}
+		m.output = server.Log
 		if m.engine == "postgres" {
 			m.database = m.cluster.PID()
 		}

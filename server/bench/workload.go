@@ -47,6 +47,9 @@ func workloads() []workload {
 		{"soak", false, soak, settings{
 			count: 1, agents: 500, receivers: 50, rows: 20_000, rate: 300, lasts: 4 * time.Minute,
 		}},
+		{"neighbours", false, neighbours, settings{
+			count: 1, agents: 4, receivers: 2, rate: 40, lasts: 2 * time.Second,
+		}},
 	}
 }
 

@@ -27,6 +27,8 @@ func TestWorkloads(t *testing.T) {
 	stories, _ := measured(t, append(common, "-binary", build(t), "-agents", "2", "-changes", "5",
 		"-receivers", "4", "-rows", "1000", "-rate", "20", "-lasts", "2s",
 		"isolation", "backlog", "soak")...)
+	attacked, _ := measured(t, append(common, "-binary", build(t), "-lasts", "300ms", "-attacks", "items,connections",
+		"neighbours")...)
 	engines := strings.Split(wanted, ",")
 	if strings.Contains(log, "NOTHING is measured on PostgreSQL") {
 		engines = engines[:1]
@@ -50,10 +52,11 @@ func TestWorkloads(t *testing.T) {
 		}, []string{"when=calm", "when=hang"}), programs)},
 		"Backlog": {0, append(slices.Clone(programs), each(each([]string{"client=neighbour", "client=elsewhere"},
 			[]string{"when=before", "when=pile-up", "when=down", "when=drain"}), programs)...)},
-		"Soak": {0, each([]string{"when=headroom", "when=first", "when=middle", "when=last"}, programs)},
+		"Soak":       {0, each([]string{"when=headroom", "when=first", "when=middle", "when=last"}, programs)},
+		"Neighbours": {0, each([]string{"attack=items", "attack=connections"}, programs)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			checkLines(t, contests+stories, name, c.n, c.names)
+			checkLines(t, contests+stories+attacked, name, c.n, c.names)
 		})
 	}
 }

@@ -173,7 +173,12 @@ func TestInvalidApplicationCommandsNameTheReason(t *testing.T) {
 		{[]string{"create", "--name", "x"}, 2, "--client"},
 		{[]string{"create", "--client", "12", "--operator", "--name", "x"}, 2, "--operator"},
 		{[]string{"create", "--client", "12"}, 2, "--name"},
-		{[]string{"create", "--client", "12", "--name", "x", "--access", "operator"}, 2, "--access"},
+		{
+			[]string{"create", "--client", "12", "--name", "x", "--access", "operator"},
+			2,
+			"--access must be one of: all, call_api, read_only",
+		},
+		{[]string{"create", "--client", "12", "--name", "x", "--access", ""}, 2, "--access must be one of: all, "},
 		{[]string{"create", "--client", "12", "--name", ""}, 1, "--name must be 1 to 255 characters long"},
 		{[]string{"create", "--client", "12", "--name", "x"}, 1, "there is no client 12"},
 		{[]string{"revoke"}, 2, "<id>"},

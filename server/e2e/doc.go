@@ -8,7 +8,8 @@
 //   - main_test.go: the binaries, databases, and the helpers that compare and wait
 //   - process_test.go, receiver_test.go, api_test.go: the server, the receivers and the client, based on lab
 //   - story_test.go, php_test.go: the example of the API manual, and the contents of requests
-//   - compat_*_test.go: clients of the original API, and the clients of the README
+//   - compat_*_test.go: clients of the original API, and the callers of gen/README.md
+//   - guides_test.go: the commands of the guides, and the quick start and the receiver of the README
 //   - start_test.go, stop_test.go, make_run_test.go: start, stop, make run and make demo
 //   - application_test.go, audit_test.go, signature_test.go: access, secrets and signatures
 //   - retry_test.go, replay_test.go, delivery_log_test.go, warnings_test.go: failed deliveries, and their log

@@ -67,7 +67,7 @@ func TestReceiverOfTheReadme(t *testing.T) {
 	t.Parallel()
 	for _, b := range readGuide(t, "README.md").marked("go") {
 		imports := ""
-		for _, name := range []string{"log", "net/http", "os", "github.com/agentevents/agentevents/webhook"} {
+		for _, name := range []string{"errors", "log", "net/http", "os", "github.com/agentevents/agentevents/webhook"} {
 			imports += fmt.Sprintf("import %q\n", name)
 		}
 		dir := t.TempDir()

@@ -115,9 +115,13 @@ func TestReplayContinuesAfterAKill(t *testing.T) {
 	equal(t, "exit code", p.stop(t), 0)
 	// Copies of the delivery, whose events do not exist.
 	query(t, store, fmt.Sprintf(`WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < %d)
-		INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, url, method, state, attempts, due_at,
+		INSERT INTO event_versions (event_id, url, method) SELECT 1000 + n, url, method FROM event_versions v, n
+		WHERE v.event_id = 1 RETURNING 1`, many))
+	query(t, store, fmt.Sprintf(`WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < %d)
+		INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, version_id, state, attempts, due_at,
 			expires_at, created_at, finished_at, client_id, kind, agent_id, new_status, changed_at)
-		SELECT 'msg_' || n, change_id, 1000 + n, lane_id, url, method, state, attempts, due_at,
+		SELECT 'msg_' || n, change_id, 1000 + n, lane_id,
+			(SELECT v.id FROM event_versions v WHERE v.event_id = 1000 + n), state, attempts, due_at,
 			expires_at, created_at, finished_at, client_id, kind, agent_id, new_status, changed_at
 		FROM deliveries, n RETURNING 1`, many))
 	query(t, store, `UPDATE status_changes SET fired =

@@ -33,8 +33,8 @@ type Doer interface {
 
 // StatusError is an answer whose status is not the wanted one.
 type StatusError struct {
-	Status, Want int
-	Body         string
+	Status, Want int    // that of the answer, and the wanted one
+	Body         string // of the answer
 }
 
 func (e *StatusError) Error() string {
@@ -125,7 +125,8 @@ const maxIdle = time.Second
 // Wire sends requests to a server over one connection at a time. It implements only as much HTTP as the answers need,
 // since its processor time is missing to the server that it measures. Only one goroutine may use it.
 type Wire struct {
-	Addr string // HOST:PORT on loopback
+	Addr string                   // HOST:PORT on loopback
+	Dial func() (net.Conn, error) // nil means to connect to Addr
 
 	conn net.Conn
 	used time.Time // last
@@ -140,14 +141,17 @@ func (w *Wire) Close() error {
 	return w.conn.Close()
 }
 
-// Call sends a complete request and returns the body of its answer, which is valid until the next call. An answer that
-// is not a 2xx is an error.
+// Call sends a complete request and returns the body of its answer, which is valid until the next call. If the answer
+// is not a 2xx, the error is a *StatusError. After an error, the next call uses another connection.
 func (w *Wire) Call(request []byte) (body []byte, err error) {
 	if time.Since(w.used) > maxIdle {
-		_ = w.Close()
-		if w.conn, err = net.Dial("tcp", w.Addr); err != nil { //nolint:noctx // on loopback
+		if err := w.connect(); err != nil {
 			return nil, err
 		}
+	}
+	w.used = time.Time{}
+	if err := w.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
 	}
 	if _, err := w.conn.Write(request); err != nil {
 		return nil, err
@@ -156,10 +160,23 @@ func (w *Wire) Call(request []byte) (body []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.used = time.Now(); !bytes.HasPrefix(head, []byte("HTTP/1.1 2")) {
-		return nil, fmt.Errorf("the answer is %.32q: %s", head, body)
+	_, code, _ := bytes.Cut(head, []byte(" "))
+	status, _ := strconv.Atoi(string(code[:min(3, len(code))]))
+	if status/100 != 2 {
+		return nil, &StatusError{status, http.StatusOK, string(body)}
 	}
+	w.used = time.Now()
 	return body, nil
+}
+
+func (w *Wire) connect() (err error) {
+	_ = w.Close()
+	if w.Dial != nil {
+		w.conn, err = w.Dial()
+	} else {
+		w.conn, err = net.Dial("tcp", w.Addr) //nolint:noctx // on loopback
+	}
+	return err
 }
 
 // read reads an answer. If its body has chunks, net/http reads it.

@@ -1,8 +1,10 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -35,8 +37,15 @@ func TestWireReadsWholeAnswers(t *testing.T) {
 			}
 		}
 	}
-	_, err := w.Call([]byte("GET /missing HTTP/1.1\r\nHost: x\r\n\r\n"))
-	if err == nil || !strings.Contains(err.Error(), "404") {
-		t.Errorf("404 is %v", err)
+	for range 2 { // after an error, the next call uses another connection
+		_, err := w.Call([]byte("GET /missing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+		if status := (*StatusError)(nil); !errors.As(err, &status) || status.Status != http.StatusNotFound {
+			t.Errorf("404 is %v", err)
+		}
+	}
+	dialled := errors.New("dialled")
+	w.Dial = func() (net.Conn, error) { return nil, dialled }
+	if _, err := w.Call(nil); !errors.Is(err, dialled) {
+		t.Errorf("with a function that connects, the error is %v", err)
 	}
 }

@@ -21,8 +21,8 @@ type Arrival struct {
 	Key
 	Receiver            int // number of the receiver
 	Method, Query, Body string
-	ID                  string // webhook-id
-	Attempt             int
+	ID                  string      // webhook-id
+	Attempt             int         // number of the attempt, from its header
 	Peer                any         // what Receiver.Peer returned for its connection
 	Header              http.Header // nil unless the record keeps headers
 
@@ -225,7 +225,8 @@ type Fault struct {
 type Rules struct {
 	// Permitted reports whether a request may be repeated that was confirmed or got no answer; nil permits none.
 	Permitted func(before, again *Arrival) bool
-	// Recounted permits the next attempt's number in such a repetition, since its sender may still run.
+	// Recounted permits such a repetition to have the next number of an attempt, and not the same: the sender of the
+	// first request may still run, and record its attempt before the repetition.
 	Recounted bool
 	// Unseen reports whether attempts between two arrivals may have reached no receiver; nil means that none have.
 	Unseen func(before, again *Arrival) bool
@@ -256,8 +257,8 @@ func (v *Verdict) Wrong(k Kind, format string, args ...any) {
 // History is the content of a closed record.
 type History struct {
 	Expected []*Expected
-	Arrivals []*Arrival // in order of time
-	OrderKey func(*Arrival) string
+	Arrivals []*Arrival            // in order of time
+	OrderKey func(*Arrival) string // see NewRecord
 }
 
 // Close returns the history of a record, and the faults that Wrong recorded. No request may arrive after it.

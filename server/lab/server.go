@@ -172,6 +172,9 @@ func (l *Log) String() string {
 	return l.text.String()
 }
 
+// Len returns the number of bytes.
+func (l *Log) Len() int { return len(l.String()) }
+
 // keepsSecrets returns an error if the log has a secret.
 func (l *Log) keepsSecrets() error {
 	if secret := Secret(l.String()); secret != "" {

@@ -22,6 +22,11 @@ FROM agents a, agent_events e JOIN lanes one ON one.id = e.lane_id, lanes l
 WHERE a.agent_id > 1 AND l.receiver_id = one.receiver_id AND l.kind = a.kind AND l.agent_id = a.agent_id
 ORDER BY a.id, e.id;
 
+INSERT INTO event_versions (event_id, url, method) SELECT id, url, method FROM agent_events WHERE version_id = 0;
+
+UPDATE agent_events SET version_id = (SELECT v.id FROM event_versions v WHERE v.event_id = agent_events.id)
+WHERE version_id = 0;
+
 UPDATE clients SET agents = (SELECT count(*) FROM agents), events = (SELECT count(*) FROM agent_events)`
 
 // CloneAgent clones the only agent of a store, which has the id 1, until there are n agents of its client. The clones

@@ -126,6 +126,7 @@ func (f filler) all(size Size) error {
 		{size.Agents, agentsSQL},
 		{size.Pairs(), lanesSQL},
 		{2 * size.Pairs(), eventsSQL},
+		{2 * size.Pairs(), versionsSQL},
 	} {
 		if err := f.rows(t.rows, func(int) {}, t.sql); err != nil {
 			return err

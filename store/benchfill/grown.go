@@ -10,7 +10,7 @@ import (
 // Grown is a filled store.
 type Grown struct {
 	Size
-	URL string
+	URL string // of the database
 }
 
 // smallSize is one client with ten busy agents.

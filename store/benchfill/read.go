@@ -46,8 +46,9 @@ type Exchange struct {
 // server was suspended.
 func TimedOut(ctx context.Context, db *sql.DB) (map[Attempt]Exchange, error) {
 	all := map[Attempt]Exchange{}
-	err := eachRow(ctx, db, "SELECT d.webhook_id, a.number, CASE WHEN a.url = '' THEN d.url ELSE a.url END, "+
-		"a.started_at, a.duration FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE a.status = 0 AND "+
+	err := eachRow(ctx, db, "SELECT d.webhook_id, a.number, v.url, "+
+		"a.started_at, a.duration FROM attempts a JOIN deliveries d ON d.id = a.delivery_id "+
+		"JOIN event_versions v ON v.id = a.version_id WHERE a.status = 0 AND "+
 		"(a.error LIKE 'there was no complete answer within %' OR a.error LIKE 'the server was suspended %')",
 		func(rows *sql.Rows) error {
 			var a Attempt

@@ -26,9 +26,13 @@ const lanesSQL = `INSERT INTO lanes (id, receiver_id, kind, agent_id, claim)
 SELECT i + 1, i % :clients + 1, 'local', i / :clients + 1, CASE WHEN i < :busy THEN :deliveries / :busy ELSE 0 END
 FROM n`
 
-const eventsSQL = `INSERT INTO agent_events (id, agent, url, method, event_type, lane_id, since)
-SELECT i + 1, i / 2 + 1, 'https://crm' || (i / 2 % :clients) || '.example/agents/' || (i / 2 / :clients + 1), 'POST',
-	CASE i % 2 WHEN 0 THEN 'agent-login' ELSE 'agent-logout' END, i / 2 + 1, :begin
+const eventsSQL = `INSERT INTO agent_events (id, version_id, agent, url, method, event_type, lane_id, since)
+SELECT i + 1, i + 1, i / 2 + 1, 'https://crm' || (i / 2 % :clients) || '.example/agents/' || (i / 2 / :clients + 1),
+	'POST', CASE i % 2 WHEN 0 THEN 'agent-login' ELSE 'agent-logout' END, i / 2 + 1, :begin
+FROM n`
+
+const versionsSQL = `INSERT INTO event_versions (id, event_id, url, method)
+SELECT i + 1, i + 1, 'https://crm' || (i / 2 % :clients) || '.example/agents/' || (i / 2 / :clients + 1), 'POST'
 FROM n`
 
 const changesSQL = `INSERT INTO status_changes (id, client_id, kind, agent_id, name, old_status, new_status,
@@ -41,12 +45,11 @@ SELECT i + 1, CAST(:first + i % :busy % :clients AS TEXT), 'local', i % :busy / 
 	CAST(i % :busy * 2 + 2 - i / :busy % 2 AS TEXT)
 FROM n`
 
-const deliveriesSQL = `INSERT INTO deliveries (id, webhook_id, change_id, event_id, lane_id, url, method, state,
+const deliveriesSQL = `INSERT INTO deliveries (id, webhook_id, change_id, event_id, lane_id, version_id, state,
 	attempts, due_at, expires_at, created_at, finished_at, client_id, kind, agent_id, new_status, changed_at,
 	last_attempt)
 SELECT i + 1, 'msg_' || CAST(10000000000000 + i AS TEXT) || 'ABCDEFGHIJKL', i + 1, i % :busy * 2 + 1 + i / :busy % 2,
-	i % :busy + 1,
-	'https://crm' || (i % :busy % :clients) || '.example/agents/' || (i % :busy / :clients + 1), 'POST',
+	i % :busy + 1, i % :busy * 2 + 1 + i / :busy % 2,
 	CASE (i / :busy / 2 + i % :busy) % 10 WHEN 0 THEN 'failed' ELSE 'delivered' END, 1,
 	:begin + i * :span / :deliveries,
 	:begin + i * :span / :deliveries + 86400000, :begin + i * :span / :deliveries,
@@ -56,9 +59,9 @@ SELECT i + 1, 'msg_' || CAST(10000000000000 + i AS TEXT) || 'ABCDEFGHIJKL', i + 
 FROM n`
 
 const attemptsSQL = `INSERT INTO attempts (id, delivery_id, number, started_at, duration, status, error, excerpt,
-	verdict, signature)
+	verdict, signature, version_id)
 SELECT i + 1, i + 1, 1, :begin + i * :span / :deliveries, 15000,
 	CASE (i / :busy / 2 + i % :busy) % 10 WHEN 0 THEN 404 ELSE 200 END,
 	'', 'ok', CASE (i / :busy / 2 + i % :busy) % 10 WHEN 0 THEN 'failed' ELSE 'delivered' END,
-	'v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4='
+	'v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=', i % :busy * 2 + 1 + i / :busy % 2
 FROM n`

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/agentevents/agentevents/gen"
@@ -38,8 +39,19 @@ func (ts *testServer) setLimits(u gen.ClientLimitsUpdate) {
 	ts.must(err)
 }
 
-// emptyLog is the end of the limits of a client without status changes.
-const emptyLog = `,"status_change":{"limit":1000000,"used":0},"delivery":{"limit":1000000,"used":0}}`
+// limitsBody returns the limits of a client without status changes. Each argument is a limit and its use, such as
+// "1000 2".
+func limitsBody(events, eventsPerAgent, agents, requests, pending string) string {
+	const kept = "1000000 0"
+	return fmt.Sprintf(`{"agent_event":%s,"events_per_agent":%s,"agent":%s,"requests_per_hour":%s,`+
+		`"pending_delivery":%s,"status_change":%s,"delivery":%s}`, limitBody(events), limitBody(eventsPerAgent),
+		limitBody(agents), limitBody(requests), limitBody(pending), limitBody(kept), limitBody(kept))
+}
+
+func limitBody(limitAndUse string) string {
+	limit, used, _ := strings.Cut(limitAndUse, " ")
+	return fmt.Sprintf(`{"limit":%s,"used":%s}`, limit, used)
+}
 
 func limitOf(n int64) gen.ClientLimitUpdate { return gen.ClientLimitUpdate{Limit: &n} }
 
@@ -85,15 +97,13 @@ func limitScenarios() []scenario {
 			body:    `{"agent_event":{"limit":5}}`, status: 200,
 		}, {
 			name: "get", op: "getLimits", setup: (*testServer).withEvents, request: "GET /client/12/limit/",
-			status: 200,
-			wantBody: `{"agent_event":{"limit":1000,"used":2},"agent":{"limit":10000,"used":2},` +
-				`"requests_per_hour":{"limit":100000,"used":0}` + emptyLog,
+			status:     200,
+			wantBody:   limitsBody("1000 2", "100 1", "10000 2", "100000 0", "100000 0"),
 			wantHeader: limitHeaders("2147483647", "2147483647"),
 		}, {
 			name: "a request of a client is counted", op: "getLimits", setup: (*testServer).withClient,
 			request: "GET /client/@me/limit", header: readOnlyToken.header(), status: 200,
-			wantBody: `{"agent_event":{"limit":1000,"used":0},"agent":{"limit":10000,"used":0},` +
-				`"requests_per_hour":{"limit":100000,"used":1}` + emptyLog,
+			wantBody:   limitsBody("1000 0", "100 0", "10000 0", "100000 1", "100000 0"),
 			wantHeader: limitHeaders("100000", "99999"),
 		}, {
 			name: "a refused request is not counted", op: "putLimits", setup: (*testServer).withClient,
@@ -116,30 +126,31 @@ func limitScenarios() []scenario {
 		}, {
 			name: "set one", op: "putLimits", setup: (*testServer).withEvents, request: "PUT /client/12/limit/",
 			body: `{"agent_event":{"limit":0}}`, status: 200,
-			wantBody: `{"agent_event":{"limit":0,"used":2},"agent":{"limit":10000,"used":2},` +
-				`"requests_per_hour":{"limit":100000,"used":0}` + emptyLog,
+			wantBody: limitsBody("0 2", "100 1", "10000 2", "100000 0", "100000 0"),
 			after: func(ts *testServer) {
-				ts.wantGet("/client/12/limit/", `{"agent_event":{"limit":0,"used":2},"agent":{"limit":10000,"used":2},`+
-					`"requests_per_hour":{"limit":100000,"used":0}`+emptyLog)
+				ts.wantGet("/client/12/limit/", limitsBody("0 2", "100 1", "10000 2", "100000 0", "100000 0"))
 			},
 		}, {
 			name: "set all to the maximum", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit",
-			body: `{"agent_event":{"limit":2147483647},"agent":{"limit":2147483647},` +
-				`"requests_per_hour":{"limit":2147483647}}`,
-			status: 200,
-			wantBody: `{"agent_event":{"limit":2147483647,"used":0},"agent":{"limit":2147483647,"used":0},` +
-				`"requests_per_hour":{"limit":2147483647,"used":0}` + emptyLog,
+			body: `{"agent_event":{"limit":2147483647},"events_per_agent":{"limit":2147483647},` +
+				`"agent":{"limit":2147483647},"requests_per_hour":{"limit":2147483647},` +
+				`"pending_delivery":{"limit":2147483647}}`,
+			status:   200,
+			wantBody: limitsBody("2147483647 0", "2147483647 0", "2147483647 0", "2147483647 0", "2147483647 0"),
 		}, {
 			name: "set nothing", op: "putLimits", setup: (*testServer).withClient, request: "PUT /client/12/limit/",
 			body: `{"agent":{}}`, status: 200,
-			wantBody: `{"agent_event":{"limit":1000,"used":0},"agent":{"limit":10000,"used":0},` +
-				`"requests_per_hour":{"limit":100000,"used":0}` + emptyLog,
+			wantBody: limitsBody("1000 0", "100 0", "10000 0", "100000 0", "100000 0"),
 		}, {
 			name: "numbers out of range are refused", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit/",
-			body:    `{"agent_event":{"limit":2147483648},"agent":{"limit":-1},"requests_per_hour":{"limit":1.5}}`,
-			status:  400, wantFields: []string{"agent_event.limit", "agent.limit", "requests_per_hour.limit"},
+			body: `{"agent_event":{"limit":2147483648},"events_per_agent":{"limit":2147483648},"agent":{"limit":-1},` +
+				`"requests_per_hour":{"limit":1.5},"pending_delivery":{"limit":-1}}`,
+			status: 400, wantFields: []string{
+				"agent_event.limit", "events_per_agent.limit", "agent.limit", "requests_per_hour.limit",
+				"pending_delivery.limit",
+			},
 		}, {
 			name: "null and strings are refused", op: "putLimits", setup: (*testServer).withClient,
 			request: "PUT /client/12/limit/",
@@ -184,6 +195,15 @@ func exhaustedLimitScenarios() []scenario {
 				`limits",` +
 				`"status":"agent_event_limit_exceeded"}`,
 		}, {
+			name: "POST of an event beyond the limit of its agent", op: "create{Kind}AgentEvent",
+			setup: func(ts *testServer) {
+				ts.withEvents()
+				ts.setLimits(gen.ClientLimitsUpdate{EventsPerAgent: limitOf(1)})
+			},
+			request: "POST /client/12/agent/{kind}/{id}/event/", body: event, status: 409,
+			wantBody: `{"message":"{kind} agent {id} of client 12 may have 1 events and has 1; ` +
+				`GET /api/ver1.0/client/12/limit/ shows its limits","status":"events_per_agent_limit_exceeded"}`,
+		}, {
 			name: "a deleted event frees its place", op: "create{Kind}AgentEvent",
 			request: "POST /client/12/agent/{kind}/{id}/event/",
 			setup: func(ts *testServer) {
@@ -221,4 +241,87 @@ func TestContractRateLimit(t *testing.T) {
 	request(429, "0")
 	ts.setTime("2017-05-30T16:00:00Z")
 	request(200, "0")
+}
+
+// Each delivery that a client's application causes counts as a request. The header shows the count after the request.
+func TestContractDeliveriesCountForTheHour(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t)
+	ts.withEvents()
+	request := func(request, body string, token testToken, status int, left string) {
+		t.Helper()
+		header := token.header()
+		if strings.HasSuffix(request, "/delivery/redeliver") {
+			header[headerIdempotencyKey] = "8e03978e"
+		}
+		resp := ts.send(scenario{request: request, body: body, header: header})
+		if resp.status != status || resp.header.Get("X-RateLimit-Remaining") != left {
+			t.Errorf("%s: %d %s, %s are left; want %d and %s", request, resp.status, resp.body,
+				resp.header.Get("X-RateLimit-Remaining"), status, left)
+		}
+	}
+	const status, login = "PUT /client/12/agent/local/136/status", `{"agent_status":"available"}`
+	request(status, login, allToken, 200, "99998")
+	request(status, login, allToken, 200, "99997") // repeated
+	request("PUT /client/12/agent/local/0/status", login, allToken, 400, "99996")
+	request("PUT /client/12/status/", `[{"agent_type":"local","agent_id":136,"agent_status":"logged_out"},`+
+		`{"agent_type":"remote","agent_id":7,"agent_status":"available"},`+
+		`{"agent_type":"remote","agent_id":999,"agent_status":"available"}]`, allToken, 200, "99992")
+	request("POST /client/12/delivery/1/redeliver", "", callAPIToken, 202, "99990")
+	request("POST /client/12/delivery/999/redeliver", "", callAPIToken, 404, "99989")
+	request("POST /client/12/delivery/redeliver", `{"state":"pending"}`, callAPIToken, 202, "99986")
+	request("POST /client/12/delivery/redeliver", `{"state":"pending"}`, callAPIToken, 202, "99985") // repeated
+	request(status, login, operatorToken, 200, "2147483647")
+	request("POST /client/12/delivery/1/redeliver", "", operatorToken, 202, "2147483647")
+	request("POST /client/12/delivery/redeliver", `{"state":"pending"}`, operatorToken, 202, "2147483647")
+	request("GET /client/12", "", readOnlyToken, 200, "99984")
+	ts.setLimits(gen.ClientLimitsUpdate{RequestsPerHour: limitOf(17)})
+	request("POST /client/12/delivery/1/redeliver", "", callAPIToken, 202, "0") // the last request is not refused
+	request("GET /client/12", "", readOnlyToken, 429, "0")
+}
+
+// A client's own applications may not add deliveries if it has too many pending ones. They are refused before anything
+// is stored or counted. The operator is not refused.
+func TestContractPendingDeliveriesAreLimited(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t)
+	ts.withEvents()
+	ts.client("12").local(136).login()
+	ts.setLimits(gen.ClientLimitsUpdate{PendingDelivery: limitOf(1)})
+	const (
+		event  = `{"url":"http://example.com/","method":"GET","event_type":"agent-login"}`
+		logout = `{"agent_status":"logged_out"}`
+	)
+	requests := []struct {
+		request, body string
+		byOperator    int // its status
+	}{
+		{"POST /client/12/agent/local/136/event/", event, 201},
+		{"POST /client/12/agent/remote/7/event/", event, 201},
+		{"PUT /client/12/agent/local/136/status", logout, 200},
+		{"PUT /client/12/agent/remote/7/status", `{"agent_status":"available"}`, 200},
+		{"PUT /client/12/status/", `[{"agent_type":"local","agent_id":136,"agent_status":"available"}]`, 200},
+	}
+	for _, r := range requests {
+		refused := ts.send(scenario{request: r.request, body: r.body, header: allToken.header()})
+		ts.wantJSON(r.request, `{"message":"client 12 may have 1 pending deliveries and has 1; their number falls `+
+			`when they are delivered, fail or expire, and when events are disabled or deleted",`+
+			`"status":"pending_delivery_limit_exceeded"}`, refused.body)
+		left, after := refused.header.Get("X-RateLimit-Remaining"), refused.header.Get("Retry-After")
+		if refused.status != http.StatusTooManyRequests || left != "100000" || after != "60" {
+			t.Errorf("%s: %d, %s are left, Retry-After is %q", r.request, refused.status, left, after)
+		}
+	}
+	ts.wantGet("/client/12/limit/", limitsBody("1000 2", "100 1", "10000 2", "100000 0", "1 1"))
+	for _, r := range requests {
+		if resp := ts.send(scenario{request: r.request, body: r.body}); resp.status != r.byOperator {
+			t.Errorf("%s of the operator: %d %s", r.request, resp.status, resp.body)
+		}
+	}
+	ts.setLimits(gen.ClientLimitsUpdate{PendingDelivery: limitOf(100)})
+	if resp := ts.send(scenario{
+		request: requests[0].request, body: requests[0].body, header: callAPIToken.header(),
+	}); resp.status != http.StatusCreated {
+		t.Errorf("below the limit: %d %s", resp.status, resp.body)
+	}
 }

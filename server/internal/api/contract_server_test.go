@@ -452,8 +452,9 @@ func (ts *testServer) rows(db querier, query string) []string {
 // their change.
 func (ts *testServer) wantDeliveries(want ...string) {
 	ts.Helper()
-	got := ts.rows(ts.db, "SELECT d.method || ' ' || d.url || ' ' || d.state, c.client_id, c.kind, c.agent_id, "+
-		"c.new_status, c.event_source FROM deliveries d JOIN status_changes c ON c.id = d.change_id ORDER BY d.id")
+	got := ts.rows(ts.db, "SELECT v.method || ' ' || v.url || ' ' || d.state, c.client_id, c.kind, c.agent_id, "+
+		"c.new_status, c.event_source FROM deliveries d JOIN status_changes c ON c.id = d.change_id "+
+		"JOIN event_versions v ON v.id = d.version_id ORDER BY d.id")
 	if diff := cmp.Diff(append([]string{}, want...), got); diff != "" {
 		ts.Errorf("deliveries (-want +got):\n%s", diff)
 	}

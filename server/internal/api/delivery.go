@@ -72,5 +72,8 @@ func (h handlers) GetDelivery(
 
 func (h handlers) Redeliver(ctx context.Context, r api.RedeliverRequestObject) (api.RedeliverResponseObject, error) {
 	d, err := h.store.Redeliver(ctx, r.ClientID, r.DeliveryID)
+	if err == nil {
+		h.store.ChargeRequests(request.Caller(ctx), 1)
+	}
 	return api.Redeliver202JSONResponse{DeliveryAcceptedJSONResponse: api.DeliveryAcceptedJSONResponse(d)}, err
 }

@@ -9,8 +9,8 @@
 //	request_limits.go  limits of the head of a request
 //	admission.go       how many requests are in progress, and how many polls wait; client_limiter.go counts them
 //	body_room.go       room for the bodies in progress; fair_room.go gives each client a share
-//	fair_reads.go      the turn of a request that reads
 //	idempotency.go     Idempotency-Key
+//	fair_reads.go      the turn of a request that reads
 //	client.go …        the handlers, a file for each noun: they call the store, and build the answer
 //	redact.go          removes from answers what access level read_only must not see
 //	pagination.go      limits of lists, and the link to the next page; page_size.go bounds the bytes of a page
@@ -24,5 +24,6 @@
 //
 // Authentication and limits of rates are in server/internal/auth, validation is in server/internal/contract. In this
 // package the name api stands for gen/api, the code that is generated from openapi.yaml. echo.Context stays in the
-// middlewares: a handler sees only its operation's request. It may import all other packages but main.
+// middlewares: a handler sees only its operation's request. This package may import all packages of the repository that
+// are no program; only the program, package main in server, imports it.
 package api

@@ -55,6 +55,8 @@ func storeStatus(kind store.Kind) int {
 		return http.StatusServiceUnavailable
 	case store.KeyReused:
 		return http.StatusUnprocessableEntity
+	case store.OverQuota:
+		return http.StatusTooManyRequests
 	}
 	return 0
 }
@@ -87,12 +89,20 @@ func errorHandler(log *slog.Logger) echo.HTTPErrorHandler {
 		header := c.Response().Header()
 		temporary := status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
 		if temporary && header.Get(echo.HeaderRetryAfter) == "" {
-			header.Set(echo.HeaderRetryAfter, "1")
+			header.Set(echo.HeaderRetryAfter, retryAfter(err))
 		}
 		if err := c.JSON(status, body); err != nil {
 			log.Debug("answer cut off", "request_id", request.ID(c), "error", err)
 		}
 	}
+}
+
+// retryAfter returns the seconds after which a request may succeed. Pending deliveries need more than a moment to end.
+func retryAfter(err error) string {
+	if e, ok := errors.AsType[*store.Error](err); ok && e.Kind == store.OverQuota {
+		return "60"
+	}
+	return "1"
 }
 
 // logError logs the errors of the server. A refusal is none.

@@ -50,7 +50,8 @@ func TestErrorsBecomeAnswers(t *testing.T) {
 		"key reused": {
 			&store.Error{Kind: store.KeyReused, Message: "no", Status: "x"}, 422, `{"message":"no","status":"x"}`, "",
 		},
-		"invalid": {&store.Error{Kind: store.Invalid, Message: "no"}, 400, `{"message":"no"}`, ""},
+		"over quota": {&store.Error{Kind: store.OverQuota, Message: "no"}, 429, `{"message":"no"}`, ""},
+		"invalid":    {&store.Error{Kind: store.Invalid, Message: "no"}, 400, `{"message":"no"}`, ""},
 		"unavailable": {
 			&store.Error{Kind: store.Unavailable, Message: "try again"}, 503, `{"message":"try again"}`, "status=503",
 		},

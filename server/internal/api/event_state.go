@@ -29,7 +29,7 @@ func (h handlers) PutLocalAgentEventState(
 ) (api.PutLocalAgentEventStateResponseObject, error) {
 	state, err := h.store.SetEventState(ctx, localKey(r.ClientID, r.AgentID), r.EventID, r.Body.State)
 	return api.PutLocalAgentEventState200JSONResponse{
-		AgentEventStateJSONResponse: api.AgentEventStateJSONResponse(state),
+		AgentEventStateSetJSONResponse: api.AgentEventStateSetJSONResponse(state),
 	}, err
 }
 
@@ -38,6 +38,6 @@ func (h handlers) PutRemoteAgentEventState(
 ) (api.PutRemoteAgentEventStateResponseObject, error) {
 	state, err := h.store.SetEventState(ctx, remoteKey(r.ClientID, r.AgentID), r.EventID, r.Body.State)
 	return api.PutRemoteAgentEventState200JSONResponse{
-		AgentEventStateJSONResponse: api.AgentEventStateJSONResponse(state),
+		AgentEventStateSetJSONResponse: api.AgentEventStateSetJSONResponse(state),
 	}, err
 }

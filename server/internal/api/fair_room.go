@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// fairRoom is a room of which each request in progress takes a part. No client has more than a share of the room. The
-// clients together have a bound, too: it leaves a part of the room for bodies to operators, but none of that for reads.
-// A request that finds no room waits for its turn.
+// fairRoom is a semaphore of which requests in progress take parts: bytes for their bodies (body_room.go), or turns to
+// read (fair_reads.go). One client takes at most a share. All clients together may have a bound, too, which leaves the
+// rest to operators. A request that finds no room waits.
 type fairRoom struct {
 	share        int64
 	all, clients *semaphore.Weighted

@@ -54,7 +54,7 @@ func readinessProblems(ctx context.Context, o Options, address string) (wrong []
 // storeProblem describes why the store is not ready.
 func storeProblem(err error) string {
 	switch {
-	case errors.Is(err, store.ErrLocked):
+	case errors.Is(err, store.ErrKeyMissing):
 		return "the encryption key is missing or wrong"
 	case errors.Is(err, store.ErrFile):
 		return "the database file was removed, replaced or truncated"

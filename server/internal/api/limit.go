@@ -13,5 +13,5 @@ func (h handlers) GetLimits(ctx context.Context, r api.GetLimitsRequestObject) (
 
 func (h handlers) PutLimits(ctx context.Context, r api.PutLimitsRequestObject) (api.PutLimitsResponseObject, error) {
 	limits, err := h.store.SetLimits(ctx, r.ClientID, *r.Body)
-	return api.PutLimits200JSONResponse{ClientLimitsJSONResponse: api.ClientLimitsJSONResponse(limits)}, err
+	return api.PutLimits200JSONResponse{ClientLimitsSetJSONResponse: api.ClientLimitsSetJSONResponse(limits)}, err
 }

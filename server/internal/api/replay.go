@@ -8,6 +8,7 @@ import (
 	"github.com/agentevents/agentevents/gen"
 	"github.com/agentevents/agentevents/gen/api"
 	"github.com/agentevents/agentevents/server/internal/contract"
+	"github.com/agentevents/agentevents/server/internal/request"
 	"github.com/agentevents/agentevents/store"
 )
 
@@ -35,7 +36,10 @@ func (h handlers) RedeliverMany(
 	if err := checkFilter(filter); err != nil {
 		return nil, err
 	}
-	replay, err := h.store.CreateReplay(ctx, r.ClientID, filter)
+	replay, created, err := h.store.CreateReplay(ctx, r.ClientID, filter)
+	if created {
+		h.store.ChargeRequests(request.Caller(ctx), replay.Total)
+	}
 	var accepted api.RedeliverMany202JSONResponse
 	accepted.Body = replay
 	accepted.Headers.Location = fmt.Sprintf("%s/client/%s/replay/%d",

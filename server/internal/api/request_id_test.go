@@ -44,8 +44,8 @@ func TestRequestsAreLoggedWithoutSecrets(t *testing.T) {
 	_, log, _ := strings.Cut(ls.log.String(), "\n") // the first line is about the token
 	line, rest, _ := strings.Cut(log, "\n")
 	want := regexp.MustCompile(`^time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=INFO msg=request method=PUT ` +
-		`path=/api/ver1.0/client/12 operation=putClient status=201 bytes=45 ms=[0-9.]+ application=lab client=\"\" ` +
-		`address=127.0.0.1 request_id=id-1$`)
+		`path=/api/ver1.0/client/12 operation=putClient status=201 bytes=45 duration_ms=[0-9.]+ ` +
+		`application=lab client=\"\" address=127.0.0.1 request_id=id-1$`)
 	if !want.MatchString(line) {
 		t.Errorf("logged %s", line)
 	}

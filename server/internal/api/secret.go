@@ -22,5 +22,7 @@ func (h handlers) RollBackSecret(
 	ctx context.Context, r api.RollBackSecretRequestObject,
 ) (api.RollBackSecretResponseObject, error) {
 	secret, err := h.store.RollBackSecret(ctx, r.ClientID)
-	return api.RollBackSecret200JSONResponse{SecretJSONResponse: api.SecretJSONResponse(secret)}, err
+	return api.RollBackSecret200JSONResponse{
+		SecretRolledBackJSONResponse: api.SecretRolledBackJSONResponse(secret),
+	}, err
 }

@@ -97,7 +97,7 @@ func (h handlers) feedStart(ctx context.Context, r api.ListStatusChangesRequestO
 	return r.Params.After, nil
 }
 
-// agentChanges returns a page of an agent's changes. Each lists the agent's events that it matched.
+// agentChanges returns a page of an agent's changes. Each has its outcome for every event that the agent had then.
 func (h handlers) agentChanges(
 	ctx context.Context, k store.AgentKey, p gen.ListLocalAgentStatusChangesParams,
 ) (page api.AgentStatusChangesJSONResponse, err error) {

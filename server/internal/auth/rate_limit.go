@@ -14,17 +14,15 @@ import (
 	"github.com/agentevents/agentevents/store"
 )
 
-// SetLimitHeaders adds X-RateLimit-* to each answer of the API that has none from LimitRequests. The values are those
-// of the caller's client. If the caller is unknown, they mean no limit.
+// SetLimitHeaders adds X-RateLimit-* to each answer of the API. The values are those of the caller's client when the
+// answer begins, so they include what the request has been charged. If the caller is unknown, they mean no limit.
 func SetLimitHeaders(st *store.Store) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			path := c.Request().URL.Path
 			if path == contract.BasePath || strings.HasPrefix(path, contract.BasePath+"/") {
 				c.Response().Before(func() {
-					if c.Response().Header().Get(limitHeader) == "" {
-						setLimitHeaders(c, st.Requests(request.Caller(c.Request().Context())))
-					}
+					setLimitHeaders(c, st.Requests(request.Caller(c.Request().Context())))
 				})
 			}
 			return next(c)
@@ -37,13 +35,34 @@ func LimitRequests(st *store.Store) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			used, ok := st.CountRequest(request.Caller(c.Request().Context()))
-			setLimitHeaders(c, used)
 			if ok {
 				return next(c)
 			}
 			c.Response().Header().Set(echo.HeaderRetryAfter, wholeSeconds(used.Left))
 			return request.RefuseAs(http.StatusTooManyRequests, request.CodeRateLimitExceeded,
 				fmt.Sprintf("the client may make at most %d requests an hour", used.Limit))
+		}
+	}
+}
+
+// addsDeliveries are the operations that add pending deliveries, or an event that will.
+var addsDeliveries = map[string]bool{
+	"createLocalAgentEvent": true, "createRemoteAgentEvent": true,
+	"putLocalAgentStatus": true, "putRemoteAgentStatus": true, "putStatuses": true,
+}
+
+// LimitPending refuses an authorized request for an operation that adds deliveries if its client has too many pending
+// ones. It does not count the request.
+func LimitPending(st *store.Store, operation string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		if !addsDeliveries[operation] {
+			return next
+		}
+		return func(c echo.Context) error {
+			if err := st.AdmitDeliveries(request.Caller(c.Request().Context())); err != nil {
+				return err
+			}
+			return next(c)
 		}
 	}
 }

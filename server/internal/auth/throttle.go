@@ -25,8 +25,8 @@ const (
 	maxApplications = 20
 )
 
-// Throttle answers 429 after too many failed token requests. A request with the right secret always succeeds: many
-// clients may share an address, and a guess learns nothing from the answer 429.
+// Throttle answers 429 after too many failed token requests. It never refuses a request with the right secret, which
+// only TokenRate may do: many clients may share an address, and a guess learns nothing from the answer 429.
 type Throttle struct {
 	now func() time.Time
 

@@ -139,7 +139,7 @@ type storeCollector struct{ *store.Store }
 // The metrics that storeCollector reads from the store.
 var (
 	storeUpDesc = newDesc("agentevents_store_up",
-		"1 if the store can be read and written, else 0.")
+		"1 if /readyz of this process finds the store usable and it can be read, else 0.")
 	changesDesc = newDesc("agentevents_status_changes_total",
 		"Status changes, by the type of event that they fire.", "event_type")
 	deliveriesDesc = newDesc("agentevents_deliveries_total",
@@ -151,10 +151,10 @@ var (
 	pendingDesc = newDesc("agentevents_deliveries_pending",
 		"Unfinished deliveries, without parked ones.")
 	dueLanesDesc = newDesc("agentevents_lanes_due",
-		"Lanes with a due delivery, by receiver: ready, or waiting (breaker open, or paused by a 429 answer).",
-		"receiver")
+		"Lanes with a due delivery, by the state of their receiver: ready, or waiting (breaker open, or paused by a "+
+			"429 answer).", "receiver_state")
 	oldestDueDesc = newDesc("agentevents_oldest_due_seconds",
-		"Time since the oldest due delivery without an attempt in progress became due; 0 for none.", "receiver")
+		"Time since the oldest due delivery without an attempt in progress became due; 0 for none.", "receiver_state")
 	expiredDesc = newDesc("agentevents_deliveries_expired_total",
 		"Deliveries that failed because their retry window ended.")
 	openingsDesc = newDesc("agentevents_breaker_openings_total",
@@ -165,6 +165,8 @@ var (
 		"Size of SQLite's write-ahead log, which grows during a long read; 0 with PostgreSQL.")
 	checkpointsDesc = newDesc("agentevents_checkpoint_failures_total",
 		"Failed checkpoints of SQLite's write-ahead log.")
+	atLimitDesc = newDesc("agentevents_clients_at_pending_limit",
+		"Clients that have as many pending deliveries as they may have, or more.")
 	disabledDesc = newDesc("agentevents_events_disabled",
 		"Events that a request or a 410 answer has disabled.")
 )
@@ -177,7 +179,7 @@ func newDesc(name, help string, labels ...string) *prometheus.Desc {
 func (s storeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		storeUpDesc, changesDesc, deliveriesDesc, expiredDesc, repairedLanesDesc, openingsDesc, pendingDesc,
-		dueLanesDesc, oldestDueDesc, breakersDesc, disabledDesc, walBytesDesc, checkpointsDesc,
+		dueLanesDesc, oldestDueDesc, breakersDesc, disabledDesc, atLimitDesc, walBytesDesc, checkpointsDesc,
 	} {
 		to <- d
 	}
@@ -231,4 +233,5 @@ func gauges(s store.Stats, to chan<- prometheus.Metric) {
 	gauge(oldestDueDesc, s.Waiting.Oldest.Seconds(), "waiting")
 	gauge(breakersDesc, float64(s.Breakers))
 	gauge(disabledDesc, float64(s.Disabled))
+	gauge(atLimitDesc, float64(s.AtLimit))
 }

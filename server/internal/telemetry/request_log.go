@@ -18,9 +18,9 @@ const (
 
 // LogRequests logs one line for every request that reaches the router. It calls Echo's error handler first, since the
 // line has the status of the answer. The line never has a body, a header or a query: they may contain secrets. Lines of
-// strangers and of refusals are limited.
+// requests without a valid token, and of refusals, are limited.
 func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
-	strangers, refused := NewLineLimiter(log, "without a token"), NewLineLimiter(log, "refused")
+	anonymous, refused := NewLineLimiter(log, "without a token"), NewLineLimiter(log, "refused")
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			start := time.Now()
@@ -28,7 +28,7 @@ func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 				c.Error(err)
 			}
 			r, w := c.Request(), c.Response()
-			if isStranger(c) && !strangers.Allow() || isRefused(c) && !refused.Allow() {
+			if isAnonymous(c) && !anonymous.Allow() || isRefused(c) && !refused.Allow() {
 				return nil
 			}
 			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
@@ -36,7 +36,7 @@ func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 				slog.String("path", cut(r.URL.EscapedPath(), maxPath)),
 				slog.String("operation", request.Operation(c)),
 				slog.Int("status", w.Status), slog.Int64("bytes", w.Size),
-				slog.Float64("ms", milliseconds(time.Since(start))),
+				slog.Float64("duration_ms", milliseconds(time.Since(start))),
 				slog.String("application", request.ApplicationID(r.Context())),
 				slog.String("client", request.Caller(r.Context()).Client),
 				slog.String("address", c.RealIP()), slog.String("request_id", request.ID(c)))
@@ -45,8 +45,8 @@ func LogRequests(log *slog.Logger) echo.MiddlewareFunc {
 	}
 }
 
-// isStranger reports whether a request is for no operation, or was refused before its caller was known.
-func isStranger(c echo.Context) bool {
+// isAnonymous reports whether a request is for no operation, or was refused before its caller was known.
+func isAnonymous(c echo.Context) bool {
 	return request.Caller(c.Request().Context()).Application == "" &&
 		(request.Operation(c) == "" || c.Response().Status >= http.StatusBadRequest)
 }

@@ -40,9 +40,9 @@ var (
 // since this version does not know that schema.
 //
 // On PostgreSQL, one process migrates while the others wait. Processes of an earlier version may serve meanwhile, so
-// each migration keeps the tables and columns that they use. No migration waits for long for a table, since all
-// statements would queue behind it: it fails, and the next start tries again. The pool must have two connections, and
-// no idle timeout of transactions.
+// each migration keeps the tables and columns that they use, except those before the first release. No migration
+// waits for long for a table, since all statements would queue behind it: it fails, and the next start tries again. The
+// pool must have two connections, and no idle timeout of transactions.
 func (s Schema) Migrate(ctx context.Context, db *sql.DB) error {
 	provider, err := s.migrator(db)
 	if err != nil {

@@ -34,6 +34,9 @@ type job struct {
 	outcome error
 }
 
+// Owner implements sqldb.Task. Each key has an owner of its own.
+func (j *job) Owner() any { return j.key }
+
 // Context implements sqldb.Task.
 func (j *job) Context() context.Context { return j.ctx }
 
@@ -84,9 +87,10 @@ type batch struct {
 	t      *testing.T
 	writer *fakeWriter
 
-	mu    sync.Mutex
-	works []string                                           // the names of the tasks in each call of Process
-	work  func(tx *sqldb.Tx, job *job) (locked, failed bool) // for one task; nil does nothing
+	mu     sync.Mutex
+	works  []string                                           // the names of the tasks in each call of Process
+	work   func(tx *sqldb.Tx, job *job) (locked, failed bool) // for one task; nil does nothing
+	budget int                                                // the number of tasks in a transaction; 0 is no bound
 }
 
 // inBubble runs a test with a Batcher, and the test runs each transaction itself.
@@ -112,20 +116,28 @@ func inBubble(t *testing.T, test func(b *batch)) {
 	})
 }
 
-// doAll is the Process function of the batcher. It marks the calls with contended tasks.
-func (b *batch) doAll(tx *sqldb.Tx, jobs []*job, wait bool) (locked []*job, err error) {
+// doAll is the Process function of the batcher. It marks the calls with contended tasks, and puts | before the tasks
+// that it defers.
+func (b *batch) doAll(tx *sqldb.Tx, jobs []*job, wait bool) (skipped sqldb.Skipped[*job], err error) {
 	var names []string
-	for _, j := range jobs {
+	for i, j := range jobs {
 		if j.name == blocker {
-			return nil, nil
+			return skipped, nil
+		}
+		if b.budget > 0 && i == b.budget {
+			names = append(names, "|")
 		}
 		names = append(names, j.name)
+		if b.budget > 0 && i >= b.budget {
+			skipped.Deferred = append(skipped.Deferred, j)
+			continue
+		}
 		if b.work == nil {
 			continue
 		}
 		isLocked, failed := b.work(tx, j)
 		if isLocked && !wait {
-			locked = append(locked, j)
+			skipped.Locked = append(skipped.Locked, j)
 		}
 		if failed {
 			err = errBad
@@ -138,7 +150,7 @@ func (b *batch) doAll(tx *sqldb.Tx, jobs []*job, wait bool) (locked []*job, err 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.works = append(b.works, mark+strings.Join(names, " "))
-	return locked, err
+	return skipped, err
 }
 
 // ask makes a caller of its own for each job. The first letter of a job's name is its key.
@@ -234,7 +246,7 @@ func TestTasksOfARunningTransactionShareTheNext(t *testing.T) {
 		b.wantWaiting(later...)
 		b.run(b.next())
 		b.wantEnded(nil, later...)
-		b.want("a", "b a2 c")
+		b.want("a", "b c a2")
 		b.wantEnded(nil, b.askAndRun("e")...)
 	})
 }
@@ -262,6 +274,90 @@ func TestTransactionHasNoMoreThan256Tasks(t *testing.T) {
 		b.wantWaiting(jobs[256:]...)
 		b.run(b.next())
 		b.wantEnded(nil, jobs...)
+	})
+}
+
+func TestOwnersTakeTurns(t *testing.T) {
+	inBubble(t, func(b *batch) {
+		jobs := b.gather("a1", "a2", "a3", "a4", "b1", "c1", "b2")
+		b.run(b.next())
+		b.wantEnded(nil, jobs...)
+		b.want("a1 b1 c1 a2 b2 a3 a4")
+	})
+}
+
+// With 256 tasks of one owner and more before it, the task of another owner is in the next transaction.
+func TestManyTasksOfAnOwnerDelayNoOther(t *testing.T) {
+	inBubble(t, func(b *batch) {
+		var names []string
+		for i := range 600 {
+			names = append(names, fmt.Sprintf("a%d", i))
+		}
+		jobs := b.gather(append(names, "b")...)
+		b.run(b.next())
+		b.wantEnded(nil, jobs[600])
+		b.wantWaiting(jobs[255:600]...)
+		for range 2 {
+			b.run(b.next())
+		}
+		b.wantEnded(nil, jobs...)
+	})
+}
+
+// A caller of several tasks waits for all of them.
+func TestTasksOfOneCall(t *testing.T) {
+	inBubble(t, func(b *batch) {
+		b.budget = 1
+		jobs := []*job{{key: "a", name: "a1", ctx: t.Context()}, {key: "a", name: "a2", ctx: t.Context()}}
+		returned := make(chan struct{})
+		go func() { b.Do(jobs...); close(returned) }()
+		b.run(b.next())
+		select {
+		case <-returned:
+			t.Error("Do has returned before the second task has ended")
+		default:
+		}
+		b.run(b.next())
+		<-returned
+		b.wantEnded(nil, jobs...)
+		b.want("a1 | a2", "a2")
+		b.Do() // of no task
+	})
+}
+
+// Deferred tasks stay in order and are never contended. An owner whose task was processed has its next turn after the
+// others, also after those that came later.
+func TestDeferredTasksKeepTheirTurn(t *testing.T) {
+	inBubble(t, func(b *batch) {
+		b.budget = 2
+		jobs := b.gather("a1", "a2", "a3", "b1", "c1")
+		tx := b.next()
+		jobs = append(jobs, b.ask("d1", "a4")...)
+		if n := b.Waiting(); n != 2 {
+			t.Errorf("%d tasks wait for a shared transaction", n)
+		}
+		b.run(tx)
+		b.wantEnded(nil, jobs[0], jobs[3])
+		b.wantWaiting(jobs[1], jobs[2], jobs[4], jobs[5], jobs[6])
+		for range 3 {
+			b.run(b.next())
+		}
+		b.wantEnded(nil, jobs...)
+		b.want("a1 b1 | c1 a2 a3", "c1 d1 | a2 a3 a4", "a2 a3 | a4", "a4")
+	})
+}
+
+// Also among contended tasks, which become contended together.
+func TestTasksOfAKeyKeepTheirOrder(t *testing.T) {
+	inBubble(t, func(b *batch) {
+		b.work = func(_ *sqldb.Tx, j *job) (locked, failed bool) { return j.name == "l1", false }
+		b.budget = 1
+		jobs := b.gather("l1", "l2", "l3")
+		for range 6 {
+			b.run(b.next())
+		}
+		b.wantEnded(nil, jobs...)
+		b.want("l1 | l2 l3", "l1 | l2 l3", "l1 | l2 l3", "!l1 | l2 l3", "!l2 | l3", "!l3")
 	})
 }
 
@@ -350,10 +446,10 @@ func TestContendedTaskRunsApartFromOthers(t *testing.T) {
 		b.wantEnded(nil, locked[0])
 		b.run(b.next())
 		b.wantEnded(nil, locked...)
-		b.want("l a", "b l", "c l", "d", "!l", "!l2")
+		b.want("l a", "l b", "l c", "d", "!l", "!l2")
 		b.work = nil
 		b.askAndRun("l3") // no longer contended
-		b.want("l a", "b l", "c l", "d", "!l", "!l2", "l3")
+		b.want("l a", "l b", "l c", "d", "!l", "!l2", "l3")
 	})
 }
 
@@ -439,13 +535,13 @@ func TestEachTaskTakesEffectOnce(t *testing.T) {
 	db := open(t)
 	b := sqldb.NewBatcher(sqldb.BatcherOptions[*job]{
 		Writer: db, MaxContended: 2,
-		Process: func(tx *sqldb.Tx, jobs []*job, _ bool) ([]*job, error) {
+		Process: func(tx *sqldb.Tx, jobs []*job, _ bool) (none sqldb.Skipped[*job], err error) {
 			var rows []thing
 			for _, j := range jobs {
 				rows = append(rows, thing{Amount: 1, Name: j.name})
 			}
-			_, err := sqldb.InsertAll(tx, "things", rows)
-			return nil, err
+			_, err = sqldb.InsertAll(tx, "things", rows)
+			return none, err
 		},
 		MapError:    func(_ context.Context, err error) error { return err },
 		Unavailable: func(error) bool { return false },
@@ -471,7 +567,7 @@ func TestClosedWriterEndsTasksWithItsError(t *testing.T) {
 		writer := sqlite.NewWriter(file, asIs)
 		b := sqldb.NewBatcher(sqldb.BatcherOptions[*job]{
 			Writer: writer, MaxContended: 1,
-			Process:     func(*sqldb.Tx, []*job, bool) ([]*job, error) { return nil, nil },
+			Process:     func(*sqldb.Tx, []*job, bool) (none sqldb.Skipped[*job], err error) { return none, nil },
 			MapError:    func(_ context.Context, err error) error { return err },
 			Unavailable: func(error) bool { return away },
 		})

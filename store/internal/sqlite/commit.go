@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
@@ -29,6 +30,7 @@ func (w *Writer) transaction(first *unit) (units []*unit, results []error, err e
 	if results[0] != nil {
 		return units, results, nil
 	}
+	begun := w.now()
 	if first.unsynced {
 		if err = w.exec("PRAGMA synchronous = NORMAL"); err == nil {
 			defer func() { err = errors.Join(err, w.exec("PRAGMA synchronous = FULL")) }()
@@ -41,7 +43,7 @@ func (w *Writer) transaction(first *unit) (units []*unit, results []error, err e
 		units = append(units, w.takeWaiting()...)
 		results = make([]error, len(units))
 	} else if results[0] = w.runUnit(first); results[0] == nil {
-		if units, results, err = w.runWaiting(units, results); err == nil {
+		if units, results, err = w.runWaiting(begun, units, results); err == nil {
 			return units, results, w.file.CheckCommit()
 		}
 	}
@@ -72,12 +74,13 @@ func (w *Writer) takeWaiting() (units []*unit) {
 	return units
 }
 
-// runWaiting runs the units that wait, including those that arrive meanwhile, and commits.
-func (w *Writer) runWaiting(units []*unit, results []error) ([]*unit, []error, error) {
+// runWaiting runs the units that wait, including those that arrive meanwhile, and commits. The units that wait after
+// maxWork are for the next transaction.
+func (w *Writer) runWaiting(begun time.Time, units []*unit, results []error) ([]*unit, []error, error) {
 	if w.file.TransactionEnded() {
 		return units, results, errEnded
 	}
-	for len(units) < maxUnits {
+	for len(units) < maxUnits && w.now().Sub(begun) < maxWork {
 		u := w.nextFor(units[0])
 		if u == nil {
 			break

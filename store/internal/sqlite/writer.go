@@ -6,14 +6,20 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/agentevents/agentevents/store/internal/sqldb"
 )
 
-// maxUnits is the number of units of work in one commit.
-const maxUnits = 256
+const (
+	// maxUnits is the number of units of work in one commit.
+	maxUnits = 256
+	// maxWork is the time after which a transaction takes no further unit. Its length is then this time and that of its
+	// last unit, whatever the other units write. Most transactions take less.
+	maxWork = 5 * time.Millisecond
+)
 
 var (
 	// ErrClosed is the error of work on a closed writer.
@@ -22,11 +28,13 @@ var (
 	errEnded = errors.New("the database has ended the transaction itself")
 )
 
-// Writer implements sqldb.Writer with one goroutine. It runs all units of work that wait, and those that arrive before
-// the commit, in one transaction. Simultaneous requests share one fsync, which limits the speed of a durable SQLite.
+// Writer implements sqldb.Writer with one goroutine. It runs the units of work that wait, and those that arrive before
+// the commit, in one transaction, for as long as maxWork. Simultaneous requests share one fsync, which limits the speed
+// of a durable SQLite.
 type Writer struct {
 	file     *DB               // only the goroutine run uses its connection that writes
 	mapError func(error) error // maps the error of a transaction to that of its units
+	now      func() time.Time
 
 	mu      sync.Mutex
 	waiting []*unit
@@ -52,7 +60,7 @@ type unit struct {
 // NewWriter returns the writer of a file. mapError maps the error of a transaction to that of its units.
 func NewWriter(file *DB, mapError func(error) error) *Writer {
 	w := &Writer{
-		file: file, mapError: mapError,
+		file: file, mapError: mapError, now: time.Now,
 		begin: make(chan struct{}, 1), between: make(chan func()),
 		quit: make(chan struct{}), closed: make(chan struct{}),
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mattn/go-sqlite3"
 
@@ -47,6 +48,8 @@ func openWatched(t *testing.T) *watched {
 		return nil
 	}))
 	w.Writer = NewWriter(f.DB, func(err error) error { return errors.Join(errFailed, err) })
+	// However slow the machine is, no transaction exceeds maxWork.
+	w.now = func() time.Time { return time.Time{} }
 	f.close.Do(func() { // the writer is closed before the file
 		t.Cleanup(func() {
 			w.done()
@@ -376,6 +379,30 @@ func TestTransactionHasNoMoreThanMaxUnits(t *testing.T) {
 	if n := w.commits.Load(); n != 3 {
 		t.Errorf("%d writes took %d commits, want 3", 2*maxUnits+1, n)
 	}
+}
+
+// A transaction takes no further unit after maxWork, which its first unit alone may exceed.
+func TestTransactionTakesNoUnitAfterMaxWork(t *testing.T) {
+	w := openWatched(t)
+	now := time.Now()
+	w.now = func() time.Time { return now }
+	var commits []int64
+	lasts := func(id string, d time.Duration) func(*sqldb.Tx) error {
+		return func(tx *sqldb.Tx) error {
+			now = now.Add(d)
+			commits = append(commits, w.commits.Load())
+			return put(id)(tx)
+		}
+	}
+	results := w.together(lasts("a", maxWork-1), lasts("b", 1), lasts("c", 2*maxWork), lasts("d", 0),
+		lasts("e", maxWork-1), lasts("f", 0))
+	if err := errors.Join(results...); err != nil {
+		t.Fatal(err)
+	}
+	if want := []int64{0, 0, 1, 2, 2, 2}; !slices.Equal(commits, want) {
+		t.Errorf("the units began after %v commits, want %v", commits, want)
+	}
+	w.want("a", "b", "c", "d", "e", "f")
 }
 
 func (w *watched) wantDone(err error) {
