@@ -151,7 +151,8 @@ func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []e
 		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,
 		auth.Authenticate(h.tokens, level), auth.Authorize(level), admit(h.requests),
 		auth.LimitPending(h.store, id), auth.LimitRequests(h.store), auth.ResolveMe, contract.ParsePHPArrays,
-		takeBodyRoom(h.bodies, contract.MaxBody(route.Operation)), contract.Validate(route), auth.Recheck, withIdempotencyKey(route),
+		takeBodyRoom(h.bodies, contract.MaxBody(route.Operation)), contract.Validate(route),
+		auth.Recheck, withIdempotencyKey(route),
 	}
 }
 
