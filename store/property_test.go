@@ -136,8 +136,8 @@ func newModel(f *fixture, b sideConnection, rt *rapid.T) *model {
 	}
 	f.t = reporter{f.t, rt}
 	for _, table := range []string{
-		"attempts", "deliveries", "status_changes", "event_sweeps", "agent_events", "event_versions", "lanes", "receivers",
-		"agents", "clients",
+		"attempts", "deliveries", "status_changes", "event_sweeps", "agent_events", "event_versions", "lanes",
+		"receivers", "agents", "clients",
 	} {
 		_, err := b.conn.Exec("DELETE FROM " + table)
 		f.check(err)

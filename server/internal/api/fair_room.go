@@ -13,8 +13,8 @@ import (
 )
 
 // fairRoom is a semaphore of which requests in progress take parts: bytes for their bodies (body_room.go), or turns to
-// read (fair_reads.go) and to write (fair_writes.go). One client takes at most a share. All clients together may have a bound, too, which leaves the
-// rest to operators. A request that finds no room waits.
+// read (fair_reads.go) and to write (fair_writes.go). One client takes at most a share. All clients together may have a
+// bound, too, which leaves the rest to operators. A request that finds no room waits.
 type fairRoom struct {
 	share        int64
 	all, clients *semaphore.Weighted
