@@ -714,7 +714,7 @@ type Delivery struct {
 	// Example: https://somehost.com/fordel/show.php
 	URL string `json:"url"`
 
-	// Attempts Number of attempts, since the last redelivery if there was one.
+	// Attempts Number of attempts. It begins at 0 again when the finished delivery is redelivered.
 	//
 	// Example: 1
 	Attempts int `json:"attempts"`

@@ -15,10 +15,13 @@ type listeners struct {
 
 // listen opens both listeners. serve calls it before it opens the store, so that it reports an address in use first.
 func listen(ctx context.Context, c config) (on listeners, err error) {
-	if on.api, err = new(net.ListenConfig).Listen(ctx, "tcp", c.addr); err != nil || c.metricsAddr == "" {
+	// Every wait for a client has a time limit. So probes of TCP are not needed, which cost four system calls for each
+	// connection, a tenth of the processor time of one that sends nothing.
+	tcp := net.ListenConfig{KeepAlive: -1}
+	if on.api, err = tcp.Listen(ctx, "tcp", c.addr); err != nil || c.metricsAddr == "" {
 		return on, err
 	}
-	if on.metrics, err = new(net.ListenConfig).Listen(ctx, "tcp", c.metricsAddr); err != nil {
+	if on.metrics, err = tcp.Listen(ctx, "tcp", c.metricsAddr); err != nil {
 		return on, errors.Join(fmt.Errorf("listen for metrics: %w", err), on.api.Close())
 	}
 	return on, nil

@@ -197,8 +197,8 @@ func (e *erasure) cancel(tx *sqldb.Tx, rows []erasable) error {
 var erasedChangesSQL = "SELECT " + sqldb.Columns[changeRow]() + " FROM status_changes t WHERE " +
 	fmt.Sprintf(ofErasedSQL, "id")
 
-// eraseChanges deletes the first changes of the agent, after the test deliveries of the events that they name: no other
-// row names these events any more.
+// eraseChanges deletes the first changes of the agent, after the test deliveries and the URLs of the events that they
+// name: no other row names these events any more.
 func (e *erasure) eraseChanges(tx *sqldb.Tx) (found int, err error) {
 	rows, err := sqldb.Select[changeRow](tx, erasedChangesSQL, append(e.key(), erasedPerCommit)...)
 	if err != nil || len(rows) == 0 {
@@ -210,10 +210,9 @@ func (e *erasure) eraseChanges(tx *sqldb.Tx) (found int, err error) {
 			maps.Copy(events, idsIn(list))
 		}
 	}
-	tests, err := tx.ExecCount("DELETE FROM samples WHERE id IN (SELECT id FROM samples WHERE event_id IN ?"+
-		sqldb.Limit+")", sqldb.Padded(append(slices.Sorted(maps.Keys(events)), 0)), erasedPerCommit)
-	if err != nil || tests > 0 {
-		return int(tests), err
+	more, err := eraseEvents(tx, append(slices.Sorted(maps.Keys(events)), 0))
+	if err != nil || more {
+		return 1, err
 	}
 	tx.WriterOnCommit(func() { e.StatusChanges += int64(len(rows)) })
 	deleted, err := sqldb.Select[string](tx, "DELETE FROM status_changes WHERE id IN ? RETURNING client_id",
@@ -222,6 +221,22 @@ func (e *erasure) eraseChanges(tx *sqldb.Tx) (found int, err error) {
 		return 0, err
 	}
 	return len(rows), subtractRetained(tx, deleted, retainedRow{Changes: 1})
+}
+
+// eraseEvents deletes some test deliveries and URLs of deleted events, and reports whether there were any.
+func eraseEvents(tx *sqldb.Tx, events []int64) (found bool, err error) {
+	events = sqldb.Padded(events)
+	tests, err := tx.ExecCount("DELETE FROM samples WHERE id IN (SELECT id FROM samples WHERE event_id IN ?"+
+		sqldb.Limit+")", events, erasedPerCommit)
+	if err != nil || tests > 0 {
+		return true, err
+	}
+	if err := tx.Exec("DELETE FROM event_sweeps WHERE event_id IN ?", events); err != nil {
+		return false, err
+	}
+	urls, err := tx.ExecCount("DELETE FROM event_versions WHERE id IN (SELECT v.id FROM event_versions v "+
+		"WHERE v.event_id IN ? AND "+unusedVersionSQL+sqldb.Limit+")", events, erasedPerCommit)
+	return urls > 0, err
 }
 
 // eraseRest deletes the replays of the agent, and gives its lanes another number. A result that is recorded after that

@@ -42,7 +42,7 @@ func (f *fixture) agentToErase(kind gen.AgentType) store.AgentKey {
 		f.check(err)
 	}
 	f.createEvents(k, crm, both...)
-	f.createEvents(k, "https://other.example/hook", both...)
+	f.createEvents(k, fmt.Sprint("https://other.example/hook?agent=", erasedID), both...)
 	return k
 }
 

@@ -129,9 +129,9 @@ func (u *statusUpdate) answer() gen.AgentStatusResult {
 	return r
 }
 
-// A transaction sets the statuses of agents with maxEventsPerCommit events in all. This bounds the deliveries that other
-// updates wait for. A change with more than maxEventsToJoin events is the first of its transaction, so that smaller ones
-// need not wait for it. Such a change may exceed the bound by itself.
+// A transaction sets the statuses of agents with maxEventsPerCommit events in all. This bounds the deliveries that
+// other updates wait for. A change with more than maxEventsToJoin events is the first of its transaction, so that
+// smaller ones need not wait for it. Such a change may exceed the bound by itself.
 const (
 	maxEventsPerCommit = 128
 	maxEventsToJoin    = 32

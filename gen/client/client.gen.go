@@ -921,8 +921,8 @@ type ClientInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
-	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-	// may be set. Repeat the whole request.
+	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+	// block others. After a 503, some entries may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -937,8 +937,8 @@ type ClientInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
-	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-	// may be set. Repeat the whole request.
+	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+	// block others. After a 503, some entries may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -2566,8 +2566,8 @@ func (c *HTTPClient) RotateSecret(ctx context.Context, clientID ClientID, params
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
-// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-// may be set. Repeat the whole request.
+// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+// block others. After a 503, some entries may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //
@@ -2592,8 +2592,8 @@ func (c *HTTPClient) PutStatusesWithBody(ctx context.Context, clientID ClientID,
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
-// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-// may be set. Repeat the whole request.
+// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+// block others. After a 503, some entries may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //
@@ -6900,8 +6900,8 @@ type ClientWithResponsesInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
-	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-	// may be set. Repeat the whole request.
+	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+	// block others. After a 503, some entries may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -6916,8 +6916,8 @@ type ClientWithResponsesInterface interface {
 	// per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 	// no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 	//
-	// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-	// may be set. Repeat the whole request.
+	// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+	// block others. After a 503, some entries may be set. Repeat the whole request.
 	//
 	// Requires access level `all`.
 	//
@@ -19482,8 +19482,8 @@ func (c *ClientWithResponses) RotateSecretWithResponse(ctx context.Context, clie
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
-// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-// may be set. Repeat the whole request.
+// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+// block others. After a 503, some entries may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //
@@ -19504,8 +19504,8 @@ func (c *ClientWithResponses) PutStatusesWithBodyWithResponse(ctx context.Contex
 // per entry, in the order of the request. Entries of the same agent are processed in turn. A refused entry affects
 // no other; its result has `error` instead of `status`. Each entry and each delivery counts as one request.
 //
-// Entries are stored in small groups, so that the request does not block others. After a 503, the first entries
-// may be set. Repeat the whole request.
+// Entries are stored in small groups, in turn with the statuses of other clients, so that the request does not
+// block others. After a 503, some entries may be set. Repeat the whole request.
 //
 // Requires access level `all`.
 //

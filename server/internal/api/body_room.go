@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -42,7 +41,8 @@ func takeBodyRoom(room *fairRoom, limit int64) echo.MiddlewareFunc {
 			if r.ContentLength > 0 {
 				size = min(size, r.ContentLength)
 			}
-			taken, err := waitForRoom(r.Context(), room, bodyOwner(r.Context()), size)
+			taken, err := room.takeWithin(r.Context(), bodyPatience, bodyOwner(r.Context()), size,
+				"other requests with large bodies are in progress, try again")
 			if err != nil {
 				return err
 			}
@@ -59,18 +59,6 @@ func bodyOwner(ctx context.Context) string {
 		return withoutToken
 	}
 	return limitedClient(ctx)
-}
-
-// waitForRoom refuses a request for which there is no room within bodyPatience.
-func waitForRoom(ctx context.Context, room *fairRoom, client string, size int64) (*takenRoom, error) {
-	patience, cancel := context.WithTimeout(ctx, bodyPatience)
-	defer cancel()
-	taken, err := room.take(patience, client, size)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return nil, request.RefuseAs(http.StatusServiceUnavailable, "server_busy",
-			"other requests with large bodies are in progress, try again")
-	}
-	return taken, err
 }
 
 // countedBody gives back the room that a body does not need, once the body has arrived.

@@ -140,12 +140,12 @@ func TestBodyWaitsForRoom(t *testing.T) {
 		gone, leave := context.WithCancel(t.Context())
 		waits := make(chan error, 2)
 		go func() {
-			_, err := waitForRoom(gone, room, "a", 40<<10)
+			_, err := room.takeWithin(gone, bodyPatience, "a", 40<<10, "full")
 			waits <- err
 		}()
 		synctest.Wait()
 		go func() {
-			_, err := waitForRoom(t.Context(), room, "a", 40<<10)
+			_, err := room.takeWithin(t.Context(), bodyPatience, "a", 40<<10, "full")
 			waits <- err
 		}()
 		synctest.Wait()

@@ -128,7 +128,7 @@ func (r *fairRoom) awaitSecond(t *testing.T, request string, ended <-chan struct
 	}
 }
 
-// The router has a GET wait for a reader, and a large body for room.
+// The router has a GET wait for a reader, a large body for room, and a request that writes for its turn.
 func TestRequestsWaitForRoom(t *testing.T) {
 	ls := newLiveServer(t).withAgents()
 	o := Options{
@@ -149,6 +149,7 @@ func TestRequestsWaitForRoom(t *testing.T) {
 		{h.readers, h.readers.share, http.MethodGet, "/agent/local/136", ""},
 		{h.readers, h.readers.share, http.MethodGet, "/status_change/", ""},
 		{h.bodies, h.bodies.share, http.MethodPut, "/status/", "[" + strings.Repeat(" ", smallBody) + "]"},
+		{h.writers, h.writers.share, http.MethodPut, "/agent/local/136", `{"extension_name":"x"}`},
 	} {
 		taken, err := c.room.take(t.Context(), "12", c.share)
 		if err != nil {

@@ -2,13 +2,18 @@ package api
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/agentevents/agentevents/server/internal/request"
 )
 
 // fairRoom is a semaphore of which requests in progress take parts: bytes for their bodies (body_room.go), or turns to
-// read (fair_reads.go). One client takes at most a share. All clients together may have a bound, too, which leaves the
+// read (fair_reads.go) and to write (fair_writes.go). One client takes at most a share. All clients together may have a bound, too, which leaves the
 // rest to operators. A request that finds no room waits.
 type fairRoom struct {
 	share        int64
@@ -49,6 +54,19 @@ func (r *fairRoom) take(ctx context.Context, client string, n int64) (*takenRoom
 		t.from = append(t.from, s)
 	}
 	return t, nil
+}
+
+// takeWithin is take that waits no longer than patience, and then refuses the request with a message.
+func (r *fairRoom) takeWithin(
+	ctx context.Context, patience time.Duration, client string, n int64, message string,
+) (*takenRoom, error) {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	taken, err := r.take(limited, client, n)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil, request.RefuseAs(http.StatusServiceUnavailable, "server_busy", message)
+	}
+	return taken, err
 }
 
 func (r *fairRoom) enter(client string) *clientRoom {

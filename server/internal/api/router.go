@@ -55,6 +55,7 @@ type handlers struct {
 	tests     *testDeliveryLimiter
 	bodies    *fairRoom
 	readers   *fairRoom
+	writers   *fairRoom
 }
 
 var _ api.StrictServerInterface = handlers{}
@@ -69,6 +70,7 @@ func newHandlers(o Options) handlers {
 		tests:    newTestDeliveryLimiter(),
 		bodies:   newBodyRoom(maxBodyRoom),
 		readers:  newReaderRoom(o.Store.Readers()),
+		writers:  newWriterRoom(),
 	}
 }
 
@@ -99,7 +101,8 @@ func (h handlers) routes(o Options) (*echo.Echo, error) {
 		auth.SetLimitHeaders(o.Store), recoverPanics, limitHead,
 	}, routedHandler)
 	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return every })
-	api.RegisterHandlersWithOptions(slashRouter{e}, api.NewStrictHandler(h, []api.StrictMiddlewareFunc{h.readInTurn}),
+	inTurn := []api.StrictMiddlewareFunc{h.readInTurn, h.writeInTurn}
+	api.RegisterHandlersWithOptions(slashRouter{e}, api.NewStrictHandler(h, inTurn),
 		api.RegisterHandlersOptions{BaseURL: contract.BasePath, OperationMiddlewares: middlewares})
 	addHealth(e, o)
 	return e, addDocs(e, document)
@@ -148,7 +151,8 @@ func (h handlers) middlewaresOf(route *routers.Route, level gen.AccessLevel) []e
 		refuseGetOfRedeliver, request.WithOperation(id), contract.UnescapePath,
 		auth.Authenticate(h.tokens, level), auth.Authorize(level), admit(h.requests),
 		auth.LimitPending(h.store, id), auth.LimitRequests(h.store), auth.ResolveMe, contract.ParsePHPArrays,
-		takeBodyRoom(h.bodies, contract.MaxBody(route.Operation)), contract.Validate(route), auth.Recheck, withIdempotencyKey(route),
+		takeBodyRoom(h.bodies, contract.MaxBody(route.Operation)), contract.Validate(route),
+		auth.Recheck, withIdempotencyKey(route),
 	}
 }
 
