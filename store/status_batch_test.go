@@ -17,6 +17,8 @@ func (f *fixture) agentsWith(client string, events ...int) (keys []store.AgentKe
 	f.t.Helper()
 	_, _, err := f.PutClient(f.ctx, client, gen.ClientUpdate{})
 	f.check(err)
+	_, err = f.SetLimits(f.ctx, client, gen.ClientLimitsUpdate{EventsPerAgent: limitOf(1000)})
+	f.check(err)
 	for i, n := range events {
 		k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: int64(i + 1)}
 		name := "x"

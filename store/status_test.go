@@ -195,7 +195,7 @@ func TestInterruptedBulkIsCharged(t *testing.T) {
 	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
 	f.Trace = func(context.Context) (string, func(int64, error)) { return "", func(int64, error) { cancel() } }
-	entries := make([]gen.AgentStatusUpdateItem, 100)
+	entries := make([]gen.AgentStatusUpdateItem, 1000)
 	for i := range entries {
 		to := []gen.AgentStatusValue{gen.AgentStatusValueAvailable, gen.AgentStatusValueLoggedOut}[i%2]
 		entries[i] = gen.AgentStatusUpdateItem{AgentType: k.Type, AgentID: k.ID, AgentStatus: to}
