@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -85,6 +86,44 @@ func TestReadersAreShared(t *testing.T) {
 		}
 		if n := len(r.reading); n != 2 || len(r.readers.byClient) != 0 {
 			t.Errorf("%d requests read at last, and %d clients are kept", n, len(r.readers.byClient))
+		}
+	})
+}
+
+// After a big page, a client waits before it reads another one, for twice as long as the first one took. Small pages,
+// and the pages of others, do not wait.
+func TestBigPagesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := handlers{readers: newReaderRoom(8), bigPages: newBigPageRoom()}
+		begun := time.Now()
+		read := func(caller store.Caller, entries int, takes time.Duration) time.Duration {
+			ctx := request.NewContext(t.Context(), &request.Info{Caller: caller})
+			err := h.inTurn(ctx, entries, func() error { time.Sleep(takes); return nil })
+			if err != nil {
+				t.Error(err)
+			}
+			return time.Since(begun)
+		}
+		for _, step := range []struct {
+			caller  store.Caller
+			entries int
+			want    time.Duration // since the first page began
+		}{
+			{ofClient("a"), 101, 10 * time.Millisecond},
+			{ofClient("a"), 100, 20 * time.Millisecond}, // small
+			{ofClient("b"), 1000, 30 * time.Millisecond},
+			{ofOperator, 1000, 40 * time.Millisecond},
+			{ofOperator, 1000, 50 * time.Millisecond},
+			{ofClient("a"), 101, 60 * time.Millisecond}, // its rest has ended
+			{ofClient("a"), 101, 90 * time.Millisecond},
+		} {
+			if ended := read(step.caller, step.entries, 10*time.Millisecond); ended != step.want {
+				t.Errorf("%d entries of client %q: %v, want %v", step.entries, step.caller.Client, ended, step.want)
+			}
+		}
+		time.Sleep(time.Second)
+		if n := len(h.bigPages.byClient); n != 0 {
+			t.Errorf("%d clients are kept", n)
 		}
 	})
 }

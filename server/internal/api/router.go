@@ -55,6 +55,7 @@ type handlers struct {
 	tests     *testDeliveryLimiter
 	bodies    *fairRoom
 	readers   *fairRoom
+	bigPages  *fairRoom
 	writers   *fairRoom
 }
 
@@ -70,6 +71,7 @@ func newHandlers(o Options) handlers {
 		tests:    newTestDeliveryLimiter(),
 		bodies:   newBodyRoom(maxBodyRoom),
 		readers:  newReaderRoom(o.Store.Readers()),
+		bigPages: newBigPageRoom(),
 		writers:  newWriterRoom(),
 	}
 }

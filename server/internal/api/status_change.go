@@ -47,7 +47,7 @@ func (h handlers) follow(ctx context.Context, r api.ListStatusChangesRequestObje
 		epoch = "" // an epoch is meaningful only with a number
 	}
 	read := func() (page store.Feed, err error) {
-		err = h.inTurn(ctx, func() error {
+		err = h.inTurn(ctx, pageSize(r.Params.Limit), func() error {
 			page, err = h.store.StatusChanges(ctx, r.ClientID, after, epoch, pageSize(r.Params.Limit))
 			return err
 		})
@@ -88,7 +88,7 @@ func (h handlers) feedStart(ctx context.Context, r api.ListStatusChangesRequestO
 		return nil, request.Invalid(gen.FieldError{Field: "start", Message: "must not be given together with after"})
 	case start == gen.FeedStartNewest:
 		var newest int64
-		err = h.inTurn(ctx, func() (err error) {
+		err = h.inTurn(ctx, 1, func() (err error) {
 			newest, err = h.store.NewestChange(ctx, r.ClientID)
 			return err
 		})
