@@ -264,8 +264,8 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 	})
 }
 
-// maxKeptAttempts is the number of attempts at a delivery that are kept. With "Retry-After: 1", a receiver gets one
-// each second.
+// maxKeptAttempts is the number of attempts at a delivery that are kept. A receiver that asks for short delays gets
+// hundreds.
 const maxKeptAttempts = 100
 
 // attempt returns the row of a plain result (see laneStates.plain).
