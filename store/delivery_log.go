@@ -310,7 +310,8 @@ const attemptsSQL = "SELECT a.id, a.delivery_id, a.number, a.started_at, a.durat
 	"CASE a.version_id WHEN d.version_id THEN '' " +
 	"ELSE (SELECT v.url FROM event_versions v WHERE v.id = a.version_id) END AS url, " +
 	"CASE a.version_id WHEN d.version_id THEN '' " +
-	"ELSE (SELECT v.method FROM event_versions v WHERE v.id = a.version_id) END AS method, a.signature, a.traceparent FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE "
+	"ELSE (SELECT v.method FROM event_versions v WHERE v.id = a.version_id) END AS method, " +
+	"a.signature, a.traceparent FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE "
 
 func (r attemptRow) model() gen.Attempt {
 	return gen.Attempt{

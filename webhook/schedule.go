@@ -58,8 +58,8 @@ func (s Schedule) Outcome(d Delivery, a Attempt) Outcome {
 	return o
 }
 
-// leastDelay lengthens a delay that the receiver asked for (0 for none) to a second for each attempt so far. Otherwise a
-// receiver that always asks for a second would get an attempt each second, for the whole window.
+// leastDelay lengthens a delay that the receiver asked for (0 for none) to a second for each attempt so far. Otherwise
+// a receiver that always asks for a second would get an attempt each second, for the whole window.
 func (d Delivery) leastDelay(asked time.Duration) time.Duration {
 	if asked == 0 {
 		return 0
