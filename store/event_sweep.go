@@ -37,9 +37,10 @@ var sweptRows = 200
 // unsweptSQL is true of a delivery d that has not followed its event yet.
 const unsweptSQL = "EXISTS (SELECT 1 FROM event_sweeps w WHERE w.event_id = d.event_id AND w.position < d.id)"
 
-// cancellingSQL is true of a delivery d that a sweep would cancel if it were unfinished.
-const cancellingSQL = "EXISTS (SELECT 1 FROM event_sweeps w WHERE w.event_id = d.event_id AND w.position < d.id " +
-	"AND w.state = 'cancelled')"
+// orphanSweepSQL is true of a delivery d that the sweep of a deleted event would change if it were unfinished. It would
+// be cancelled, or parked for ever, or sent to another URL than its own.
+const orphanSweepSQL = "EXISTS (SELECT 1 FROM event_sweeps w WHERE w.event_id = d.event_id AND w.position < d.id " +
+	"AND NOT EXISTS (SELECT 1 FROM agent_events e WHERE e.id = w.event_id))"
 
 // sweep begins a sweep. It replaces an earlier one of the event.
 func (s *Store) sweep(tx *sqldb.Tx, w eventSweep) error {
