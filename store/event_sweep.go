@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -70,7 +71,7 @@ func (r *deliveryRow) foresee(tx *sqldb.Tx) (unswept bool, err error) {
 	return unswept, err
 }
 
-// runSweeps continues all sweeps, a slice of each in turn, until none is left.
+// runSweeps continues all sweeps, a slice of each in turn, until none is left. A failed sweep does not block the others.
 func (s *Store) runSweeps(ctx context.Context) error {
 	for ctx.Err() == nil {
 		events, err := sqldb.Select[int64](s.read(ctx), "SELECT event_id FROM event_sweeps ORDER BY event_id")
@@ -78,12 +79,14 @@ func (s *Store) runSweeps(ctx context.Context) error {
 			return publicError(err)
 		}
 		for _, event := range events {
-			err = s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return s.continueSweep(tx, event) })
-			if err != nil {
-				return err
-			}
+			err = errors.Join(err, s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
+				return s.continueSweep(tx, event)
+			}))
 		}
 		s.wake()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

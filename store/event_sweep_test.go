@@ -241,6 +241,25 @@ func TestRedeliveryWaitsForASweepOfADeletedAgent(t *testing.T) {
 	f.want(map[string]int{"parked": 2, "pending": 1})
 }
 
+func TestFailedSweepBlocksNoOther(t *testing.T) {
+	f := openSwept(t)
+	agents := f.agentsWith("12", 1, 1)
+	for i, k := range agents {
+		f.flip(k, 3)
+		f.state(k, int64(i+1), disabled)
+	}
+	allow := f.refuse("deliveries", agents[0])
+	for range 3 {
+		if err := f.SweepAll(f.ctx); err == nil {
+			t.Error("no error")
+		}
+	}
+	f.want(map[string]int{"parked": 4, "pending": 2})
+	allow()
+	f.sweepAll()
+	f.want(map[string]int{"parked": 6})
+}
+
 // No transaction changes more than a slice, however many deliveries an event has.
 func TestSlicesAreBounded(t *testing.T) {
 	t.Cleanup(store.SetSweptRows(3))
