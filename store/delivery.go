@@ -93,6 +93,7 @@ const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.ev
 func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 	return webhook.Delivery{
 		ID: r.ID, WebhookID: r.WebhookID, Lane: r.LaneID, Claim: r.Claim, Lease: lease, Receiver: r.ReceiverID,
+		Client: r.Owner,
 		URL: r.URL, Method: r.Method, Version: r.VersionID, EventType: eventType(r.NewStatus), Sequence: r.ChangeID,
 		Epoch:     r.Epoch,
 		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Failures: r.Failures, Data: r.data(),
