@@ -559,10 +559,10 @@ type Attempt struct {
 	// Example: we are having lunch
 	Answer string `json:"answer,omitempty"`
 
-	// Method The method of the attempt, if the delivery's method has changed since.
+	// Method The method of the attempt, if it differs from the delivery's.
 	Method AnyRequestMethod `json:"method,omitempty"`
 
-	// URL The URL of the attempt, if the delivery's URL has changed since.
+	// URL The URL of the attempt, if it differs from the delivery's.
 	//
 	// Example: https://somehost.com/old.php
 	URL string `json:"url,omitempty"`

@@ -35,6 +35,7 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	}
 	defer tr.Close(log)
 	log = tr.Logger(log)
+	telemetry.RedirectStandardLog(log)
 	on, err := listen(ctx, c)
 	if err != nil {
 		return err

@@ -35,6 +35,7 @@ type Writer struct {
 	file     *DB               // only the goroutine run uses its connection that writes
 	mapError func(error) error // maps the error of a transaction to that of its units
 	now      func() time.Time
+	unsynced bool // whether a commit on the connection may not be synced; only for the goroutine run
 
 	mu      sync.Mutex
 	waiting []*unit
