@@ -105,7 +105,7 @@ func serveAndDeliver(
 	if err != nil {
 		return errors.Join(err, on.close())
 	}
-	group.Go(func() error { return dispatcher.Run(ctx) })
+	group.Go(func() error { dispatcher.Run(ctx); return nil })
 	group.Go(func() error { st.Work(ctx); return nil })
 	limits := limitConnections(log, api.DefaultLimits(), maxOpenFiles(), on.count())
 	limits.TrustedProxies = c.trustedProxies
