@@ -59,7 +59,7 @@ demo: build ## build, log an agent in and out, and show the webhooks that a rece
 .PHONY: test
 test: ## run all tests, and those that use a store a second time on PostgreSQL (requires initdb or AGENTEVENTS_TEST_POSTGRES_URL)
 	@echo "make test: on SQLite, with the tests that need no database"
-	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 60m $(longest) ./...
+	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 60m $(longest) ./... ./.ci/progress
 	@echo "make test: on PostgreSQL"
 	@AGENTEVENTS_TEST_ENGINE=postgres go run ./.ci/progress -count=1 -timeout 60m $(longest) $(on_postgres)
 	$(if $(postgres),,@echo "make test: NOTHING was tested on PostgreSQL, which requires initdb or AGENTEVENTS_TEST_POSTGRES_URL" >&2)

@@ -240,7 +240,7 @@ func eraseEvents(tx *sqldb.Tx, events []int64) (found bool, err error) {
 		return false, err
 	}
 	urls, err := tx.ExecCount("DELETE FROM event_versions WHERE id IN (SELECT v.id FROM event_versions v "+
-		"WHERE v.event_id IN ? AND "+unusedVersionSQL+sqldb.Limit+")", events, erasedPerCommit)
+		"WHERE v.event_id IN ? AND "+unusedVersionSQL+sqldb.Limit+")", events, events, events, erasedPerCommit)
 	return urls > 0, err
 }
 

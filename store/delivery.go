@@ -93,7 +93,8 @@ const headSQL = "SELECT d.id, d.lane_id, l.claim, l.receiver_id, l.pending, d.ev
 func (r headRow) delivery(lease time.Time, now int64) webhook.Delivery {
 	return webhook.Delivery{
 		ID: r.ID, WebhookID: r.WebhookID, Lane: r.LaneID, Claim: r.Claim, Lease: lease, Receiver: r.ReceiverID,
-		URL: r.URL, Method: r.Method, Version: r.VersionID, EventType: eventType(r.NewStatus), Sequence: r.ChangeID,
+		Client: r.Owner,
+		URL:    r.URL, Method: r.Method, Version: r.VersionID, EventType: eventType(r.NewStatus), Sequence: r.ChangeID,
 		Epoch:     r.Epoch,
 		ChangedAt: millis(r.ChangedAt), Attempt: r.Attempts + 1, Failures: r.Failures, Data: r.data(),
 		Secrets: r.secrets(now), CreatedAt: millis(r.CreatedAt), Redelivery: r.Replays > 0, Redeliveries: r.Replays,

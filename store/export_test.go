@@ -87,6 +87,9 @@ func (s *Store) PollChanges(ctx context.Context) error { return s.pollChanges(ct
 // StatusUpdatesWaiting returns the number of status updates in the queue.
 func (s *Store) StatusUpdatesWaiting() int { return s.statusUpdates.Waiting() }
 
+// GoneWaiting returns the number of results of answers of 410 in the queue.
+func (s *Store) GoneWaiting() int { return s.gone.Waiting() }
+
 // RecoveredAfter is the time without a failure after which a downtime is over.
 const RecoveredAfter = recoveredAfter
 

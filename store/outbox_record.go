@@ -34,8 +34,8 @@ func (s *Store) Record(
 	ctx context.Context, d webhook.Delivery, o webhook.Outcome, keepLane bool,
 ) (next *webhook.Delivery, err error) {
 	r := &result{ctx: ctx, Delivery: d, outcome: o, keepLane: keepLane, lease: time.Now().Add(s.Lease)}
-	if o.Verdict == webhook.Gone { // a 410 changes more than its lane
-		r.End(s.write(ctx, func(tx *sqldb.Tx) error { return s.recordGone(tx, r) }))
+	if o.Verdict == webhook.Gone {
+		s.gone.Do(r)
 	} else {
 		s.results.Do(r)
 	}
@@ -65,8 +65,18 @@ type result struct {
 func (r *result) Context() context.Context { return r.ctx }
 func (r *result) End(err error)            { r.err = err }
 func (r *result) Key() any                 { return r.Lane }
-func (r *result) Owner() any               { return nil } // results are few: the dispatcher bounds what it sends
+func (r *result) Owner() any               { return r.Client }
 func (r *result) lane() int64              { return r.Lane }
+
+// recordFirstGone records the first of some results of answers of 410, and defers the others. Such a result changes more
+// than its lane: up to sweptRows deliveries follow their event. So each has a transaction of its own, and other writes
+// need not wait for more than one of them.
+func (s *Store) recordFirstGone(
+	tx *sqldb.Tx, results []*result, _ bool,
+) (skipped sqldb.Skipped[*result], err error) {
+	skipped.Deferred = results[1:]
+	return skipped, s.recordGone(tx, results[0])
+}
 
 // recordGone records the result of an answer of 410.
 func (s *Store) recordGone(tx *sqldb.Tx, r *result) error {
@@ -264,8 +274,8 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 	})
 }
 
-// maxKeptAttempts is the number of attempts at a delivery that are kept. With "Retry-After: 1", a receiver gets one
-// each second.
+// maxKeptAttempts is the number of attempts at a delivery that are kept. A receiver that asks for short delays gets
+// hundreds.
 const maxKeptAttempts = 100
 
 // attempt returns the row of a plain result (see laneStates.plain).

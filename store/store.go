@@ -106,6 +106,7 @@ type Store struct {
 	unreadableAt   map[string]time.Time // when an unreadable secret of a client was logged; under unreadableLog
 	statusUpdates  *sqldb.Batcher[*statusUpdate]
 	results        *sqldb.Batcher[*result]
+	gone           *sqldb.Batcher[*result] // results of answers of 410
 	counts         totalCounts
 }
 
@@ -153,7 +154,8 @@ func (s *Store) openAs(ctx context.Context) (err error) {
 		return errors.Join(fmt.Errorf("open %s: %w", Redacted(s.URL), err), s.Close())
 	}
 	s.reader.Logger = s.downtimes.observe(s.reader.Logger)
-	s.statusUpdates, s.results = batcher(s, s.setBatch), batcher(s, s.recordBatch)
+	s.statusUpdates = batcher(s, s.setBatch)
+	s.results, s.gone = batcher(s, s.recordBatch), batcher(s, s.recordFirstGone)
 	return nil
 }
 

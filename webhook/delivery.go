@@ -15,6 +15,7 @@ type Delivery struct {
 	Claim        int64     // fences the record: a later claim of the lane makes this one void
 	Lease        time.Time // end of the lane's lease, by this process's monotonic clock
 	Receiver     int64     // the receiver's row: client, scheme, host and port
+	Client       string    // whose event it is: clients take turns when results are recorded
 	URL          string
 	Method       gen.RequestMethod
 	Version      int64 // the row with the URL and the method

@@ -18,7 +18,7 @@ const (
 	tokenRate = 20
 	// maxTokenBurst is how many it gets at once. Programs for the original API request one for each of their calls.
 	maxTokenBurst = 300
-	// secretKnown is how long the secret of a refused request is taken for right, so that further refusals read nothing.
+	// secretKnown is how long the secret of a refused request counts as right, so that further refusals read nothing.
 	secretKnown = time.Second
 	// maxTokenRates is for how many applications the server remembers this.
 	maxTokenRates = 10_000
