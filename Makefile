@@ -156,7 +156,7 @@ race: ## run the tests with the race detector on SQLite, and the store's tests o
 	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 60m -run 'Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
 
 .PHONY: crash
-crash: build ## inject 300 faults (mostly kill -9) into one server, then faults into replicas on PostgreSQL for 3 minutes, and check that nothing is lost (CRASH_FAULTS=50 CRASH_TIME=1m CRASH_REPLICAS=2)
+crash: build ## inject 300 faults (mostly kill -9) into one server, then faults into replicas on PostgreSQL for 3 minutes (requires initdb and postgres on this machine), and check that nothing is lost (CRASH_FAULTS=50 CRASH_TIME=1m CRASH_REPLICAS=2)
 	@go run ./server/crash -binary bin/agentevents -faults $(CRASH_FAULTS)
 	@go run ./server/crash -binary bin/agentevents -replicas $(CRASH_REPLICAS) -lasts $(CRASH_TIME)
 
