@@ -34,6 +34,13 @@ func (on listeners) close() error {
 	return errors.Join(on.api.Close(), on.metrics.Close())
 }
 
+func (on listeners) count() int {
+	if on.metrics == nil {
+		return 1
+	}
+	return 2
+}
+
 // secretPorts are the ports that no receiver may have at this machine: metrics and profiles require no token. The API's
 // port is none of them, because the API requires one.
 func (on listeners) secretPorts() []uint16 {

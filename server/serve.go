@@ -107,7 +107,7 @@ func serveAndDeliver(
 	}
 	group.Go(func() error { dispatcher.Run(ctx); return nil })
 	group.Go(func() error { st.Work(ctx); return nil })
-	limits := api.DefaultLimits()
+	limits := limitConnections(log, api.DefaultLimits(), maxOpenFiles(), on.count())
 	limits.TrustedProxies = c.trustedProxies
 	group.Go(func() error { return api.Serve(ctx, stop, router, on.api, log, limits) })
 	if on.metrics != nil {

@@ -18,6 +18,13 @@ import (
 // maxUnread is the number of bytes that the server discards after an answer that closes the connection.
 const maxUnread = 16 << 20
 
+// The sizes of a connection's buffers in the system, in bytes. By itself the system enlarges them, up to several MiB on
+// Linux. A client that asks for answers and reads none fills them, and all programs of the machine share that memory.
+const (
+	sendBuffer    = 64 << 10
+	receiveBuffer = 128 << 10 // a body of 1 MiB must arrive in time from afar
+)
+
 // listener accepts TCP connections. If there are too many, it closes idle ones. On its connections every error has the
 // form of the API, even one that net/http answers itself. Clients receive the error even while they send.
 type listener struct {
@@ -60,11 +67,18 @@ func (l *listener) Accept() (net.Conn, error) {
 			_ = evicted.TCPConn.Close() // fails if it is closed already
 		}
 		if ok {
+			boundBuffers(c.TCPConn)
 			return c, nil
 		}
 		l.refused.Add()
 		_ = accepted.Close()
 	}
+}
+
+// boundBuffers sets the sizes of a connection's buffers. It fails only if the connection is closed already.
+func boundBuffers(c *net.TCPConn) {
+	_ = c.SetWriteBuffer(sendBuffer)
+	_ = c.SetReadBuffer(receiveBuffer)
 }
 
 // Close implements net.Listener.
