@@ -36,10 +36,11 @@ func (h handlers) RequestToken(
 
 // issueToken refuses the secret first, then an application with too many requests.
 func (h handlers) issueToken(ctx context.Context, id, secret string) (string, error) {
-	if err := h.store.CheckCredentials(ctx, id, secret); err != nil {
+	client, err := h.store.CheckCredentials(ctx, id, secret)
+	if err != nil {
 		return "", err
 	}
-	if err := h.tokenRate.Allow(id); err != nil {
+	if err := h.tokenRate.Allow(client, id); err != nil {
 		return "", err
 	}
 	return h.store.IssueToken(ctx, id, secret)
