@@ -59,7 +59,7 @@ demo: build ## build, log an agent in and out, and show the webhooks that a rece
 .PHONY: test
 test: ## run all tests, and those that use a store a second time on PostgreSQL (requires initdb or AGENTEVENTS_TEST_POSTGRES_URL)
 	@echo "make test: on SQLite, with the tests that need no database"
-	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 60m $(longest) ./...
+	@AGENTEVENTS_TEST_ENGINE=sqlite go run ./.ci/progress -timeout 60m $(longest) ./... ./.ci/progress
 	@echo "make test: on PostgreSQL"
 	@AGENTEVENTS_TEST_ENGINE=postgres go run ./.ci/progress -count=1 -timeout 60m $(longest) $(on_postgres)
 	$(if $(postgres),,@echo "make test: NOTHING was tested on PostgreSQL, which requires initdb or AGENTEVENTS_TEST_POSTGRES_URL" >&2)
@@ -156,7 +156,7 @@ race: ## run the tests with the race detector on SQLite, and the store's tests o
 	AGENTEVENTS_TEST_ENGINE=postgres go test -race -timeout 60m -run 'Feed|Copy|Migrates|Redeliver|Record|Replay|Status|Claim' ./store
 
 .PHONY: crash
-crash: build ## inject 300 faults (mostly kill -9) into one server, then faults into replicas on PostgreSQL for 3 minutes, and check that nothing is lost (CRASH_FAULTS=50 CRASH_TIME=1m CRASH_REPLICAS=2)
+crash: build ## inject 300 faults (mostly kill -9) into one server, then faults into replicas on PostgreSQL for 3 minutes (requires initdb and postgres on this machine), and check that nothing is lost (CRASH_FAULTS=50 CRASH_TIME=1m CRASH_REPLICAS=2)
 	@go run ./server/crash -binary bin/agentevents -faults $(CRASH_FAULTS)
 	@go run ./server/crash -binary bin/agentevents -replicas $(CRASH_REPLICAS) -lasts $(CRASH_TIME)
 

@@ -430,9 +430,10 @@ type AnyAgentStatus = AgentStatusValue
 type AnyAgentType = AgentType
 
 // AnyDeliveryState The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
-// enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
-// event was deleted. After a change of an event with more than 200 unfinished deliveries, some of them show their
-// former state for a moment. None of them is sent before it has followed the change.
+// enabled, or until the end of its retry window, when it fails. `delivered`: confirmed by the receiver. `failed`:
+// refused, or not delivered in time. `cancelled`: its event was deleted. After a change of an event with more than
+// 200 unfinished deliveries, some of them show their former state for a moment. None of them is sent before it has
+// followed the change.
 //
 // Example: failed
 type AnyDeliveryState = DeliveryState
@@ -552,15 +553,16 @@ type Attempt struct {
 	// Example: there was no complete answer within 10s
 	Error string `json:"error,omitempty"`
 
-	// Answer The beginning of the response body, as the receiver sent it. The access level `read_only` does not see it.
+	// Answer The first kilobyte of the response body, decoded from gzip or deflate. Absent if there is no body, or if it
+	// cannot be decoded. The access level `read_only` does not see it.
 	//
 	// Example: we are having lunch
 	Answer string `json:"answer,omitempty"`
 
-	// Method The method of the attempt, if the delivery's method has changed since.
+	// Method The method of the attempt, if it differs from the delivery's.
 	Method AnyRequestMethod `json:"method,omitempty"`
 
-	// URL The URL of the attempt, if the delivery's URL has changed since.
+	// URL The URL of the attempt, if it differs from the delivery's.
 	//
 	// Example: https://somehost.com/old.php
 	URL string `json:"url,omitempty"`
@@ -734,7 +736,8 @@ type Delivery struct {
 	// Example: 2017-05-30T15:07:50.000Z
 	ChangedAt Time `json:"changed_at"`
 
-	// ExpiresAt Time at which the delivery fails if it has not been delivered.
+	// ExpiresAt End of the retry window. Within a minute after it, a delivery fails that has not finished. A delivery can
+	// fail earlier, by a response that is final or after 15 minutes of responses such as 404.
 	//
 	// Example: 2017-05-31T15:07:50.000Z
 	ExpiresAt Time `json:"expires_at"`
@@ -767,9 +770,10 @@ type DeliveryDetail struct {
 }
 
 // DeliveryState The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
-// enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
-// event was deleted. After a change of an event with more than 200 unfinished deliveries, some of them show their
-// former state for a moment. None of them is sent before it has followed the change.
+// enabled, or until the end of its retry window, when it fails. `delivered`: confirmed by the receiver. `failed`:
+// refused, or not delivered in time. `cancelled`: its event was deleted. After a change of an event with more than
+// 200 unfinished deliveries, some of them show their former state for a moment. None of them is sent before it has
+// followed the change.
 type DeliveryState string
 
 // ErrorResponse Why a request was refused.
@@ -1397,9 +1401,10 @@ type ReplayID = int64
 type Since = time.Time
 
 // StateFilter The state of a delivery. `pending`: waiting or in progress. `parked`: waiting until its event is
-// enabled. `delivered`: confirmed by the receiver. `failed`: refused, or not delivered in time. `cancelled`: its
-// event was deleted. After a change of an event with more than 200 unfinished deliveries, some of them show their
-// former state for a moment. None of them is sent before it has followed the change.
+// enabled, or until the end of its retry window, when it fails. `delivered`: confirmed by the receiver. `failed`:
+// refused, or not delivered in time. `cancelled`: its event was deleted. After a change of an event with more than
+// 200 unfinished deliveries, some of them show their former state for a moment. None of them is sent before it has
+// followed the change.
 type StateFilter = DeliveryState
 
 // Until defines model for Until.

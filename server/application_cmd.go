@@ -50,13 +50,13 @@ type revokeCommand struct {
 	ID string `arg:"" help:"${revoke_id}"`
 }
 
-func (c createCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
+func (c createCommand) run(ctx context.Context, stdout io.Writer, log *slog.Logger) error {
 	return c.withStore(ctx, func(st *store.Store) error {
 		created, err := c.create(ctx, st)
 		if err != nil {
 			return err
 		}
-		audit(stderr, "createApplication", slog.String("created", created.ID), slog.String("client", c.Client),
+		audit(log, "createApplication", slog.String("created", created.ID), slog.String("client", c.Client),
 			slog.String("access", string(created.Access)))
 		_, err = fmt.Fprintf(stdout, "id     %s\nsecret %s\n", created.ID, created.Secret)
 		return err
@@ -103,12 +103,12 @@ func (c listCommand) run(ctx context.Context, stdout io.Writer) error {
 	})
 }
 
-func (c revokeCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
+func (c revokeCommand) run(ctx context.Context, stdout io.Writer, log *slog.Logger) error {
 	return c.withStore(ctx, func(st *store.Store) error {
 		if err := st.RevokeApplication(ctx, c.ID); err != nil {
 			return err
 		}
-		audit(stderr, "deleteApplication", slog.String("deleted", c.ID))
+		audit(log, "deleteApplication", slog.String("deleted", c.ID))
 		_, err := fmt.Fprintf(stdout, "revoked %s\n", c.ID)
 		return err
 	})

@@ -28,6 +28,10 @@ func TestCommandsAreAudited(t *testing.T) {
 	if _, _, log := runCommand(t, nil, "application", "revoke", "x", url); strings.Contains(log, "msg=command") {
 		t.Errorf("a refused revoke logs %q", log)
 	}
+	_, _, log = runCommand(t, []string{"AGENTEVENTS_LOG_FORMAT=json"}, "new-epoch", url)
+	if !strings.HasPrefix(log, `{"time":"`) || !strings.Contains(log, `"msg":"command","operation":"newEpoch"`) {
+		t.Errorf("in JSON, new-epoch logs %q", log)
+	}
 	_, _, log = runCommand(t, nil, "application", "revoke", made[1], url)
 	if !strings.Contains(log, "msg=command operation=deleteApplication ") ||
 		!strings.Contains(log, "deleted="+made[1]) {

@@ -89,9 +89,7 @@ func (s settings) validate() (c config, err error) {
 	c.addr = s.Addr
 	wrong.add("addr", checkAddr(s.Addr))
 	c.metricsAddr = s.MetricsAddr
-	if s.MetricsAddr != "" {
-		wrong.add("metrics-addr", checkAddr(s.MetricsAddr))
-	}
+	wrong.add("metrics-addr", checkMetricsAddr(s.MetricsAddr, s.Addr))
 	c.databaseURL = s.DatabaseURL
 	wrong.add("database-url", checkDatabaseURL(s.DatabaseURL))
 	c.networks, err = parseNetworks(s.AllowNetworks)
@@ -142,10 +140,15 @@ func (p *problems) add(flag string, err error) {
 	}
 }
 
-// addFlag is add for a flag of a command, which has no variable.
-func (p *problems) addFlag(flag string, err error) {
-	if err != nil {
-		*p = append(*p, fmt.Sprintf("\n  --%s %v", flag, err))
+// addSecret is add for a secret, which its variable has or, if a file is named, that file. err says what is allowed.
+func (p *problems) addSecret(name, file string, err error) {
+	switch {
+	case err == nil:
+	case file == "":
+		*p = append(*p, fmt.Sprintf("\n  %s must be %v", variable(name), err))
+	default:
+		flag := name + "-file"
+		*p = append(*p, fmt.Sprintf("\n  the file of %s (--%s) must contain %v", variable(flag), flag, err))
 	}
 }
 
@@ -165,6 +168,18 @@ func checkAddr(s string) error {
 		return errors.New("must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:8080")
 	}
 	return nil
+}
+
+// checkMetricsAddr checks the address of metrics, empty for none. Port 0 takes another free port than the API's.
+func checkMetricsAddr(s, api string) error {
+	_, port, _ := net.SplitHostPort(s)
+	switch {
+	case s == "":
+		return nil
+	case s == api && checkAddr(s) == nil && port != "0":
+		return fmt.Errorf("must differ from %s, such as 127.0.0.1:8081", variable("addr"))
+	}
+	return checkAddr(s)
 }
 
 func checkDatabaseURL(s string) error {
@@ -213,21 +228,20 @@ func (s settings) checkOperator(wrong *problems, secret string) {
 	case given && !validID.MatchString(s.OperatorID):
 		wrong.add("operator-id", errors.New("must be 1 to 64 characters of A-Z a-z 0-9 . _ -"))
 	}
-	if err := checkSecret(secret); err != nil {
-		wrong.add(operatorSecret+"-file", fmt.Errorf("or %s %w", variable(operatorSecret), err))
-	}
+	wrong.addSecret(operatorSecret, s.OperatorSecretFile, checkSecret(secret))
 }
 
-// checkSecret checks the operator's secret, empty for none. Its errors do not contain the secret.
+// checkSecret checks the operator's secret, empty for none. Its errors say what is allowed, and do not contain the
+// secret.
 func checkSecret(secret string) error {
 	switch {
 	case secret == "":
 		return nil
 	case !validSecret.MatchString(secret):
-		return errors.New("must be 16 to 128 characters of A-Z a-z 0-9 . _ ~ -")
+		return errors.New("16 to 128 characters of A-Z a-z 0-9 . _ ~ -")
 	case isGuessable(secret):
-		return fmt.Errorf("is easy to guess: it must have at least %d different characters, and be neither repeated "+
-			"nor a series, such as what `openssl rand -hex 32` prints", minDistinct)
+		return fmt.Errorf("a secret that is not easy to guess: it has at least %d different characters, and is "+
+			"neither repeated nor a series, such as what `openssl rand -hex 32` prints", minDistinct)
 	}
 	return nil
 }
@@ -235,20 +249,18 @@ func checkSecret(secret string) error {
 // key is the encryption key, nil for none.
 func (s settings) key(wrong *problems) []byte {
 	key, err := parseKey(s.secret(wrong, encryptionKey, s.EncryptionKeyFile))
-	if err != nil {
-		wrong.add(encryptionKey+"-file", fmt.Errorf("or %s %w", variable(encryptionKey), err))
-	}
+	wrong.addSecret(encryptionKey, s.EncryptionKeyFile, err)
 	return key
 }
 
-// parseKey parses the encryption key, nil for none. Its error does not contain the key.
+// parseKey parses the encryption key, nil for none. Its error says what is allowed, and does not contain the key.
 func parseKey(s string) ([]byte, error) {
 	if s == "" {
 		return nil, nil
 	}
 	key, err := hex.DecodeString(s)
 	if err != nil || len(key) != store.KeySize {
-		return nil, errors.New("must be 64 hexadecimal digits, such as `openssl rand -hex 32` prints")
+		return nil, errors.New("64 hexadecimal digits, such as `openssl rand -hex 32` prints")
 	}
 	return key, nil
 }

@@ -193,8 +193,13 @@ func TestConfigOfOperatorSecret(t *testing.T) {
 		"must be 1 to 64 characters": {
 			"AGENTEVENTS_OPERATOR_ID=p b x", byVariable,
 		},
-		"AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) or AGENTEVENTS_OPERATOR_SECRET must be 16 to 128 " +
-			"characters of": {"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=correct horse"},
+		"\n  AGENTEVENTS_OPERATOR_SECRET must be 16 to 128 characters of": {
+			"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=correct horse",
+		},
+		"\n  the file of AGENTEVENTS_OPERATOR_SECRET_FILE (--operator-secret-file) must contain 16 to 128 " +
+			"characters of": {
+			"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET_FILE=config_test.go",
+		},
 	} {
 		_, err := configOf(t, nil, env)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "horse") {
@@ -233,9 +238,32 @@ func TestConfigRequires64DigitEncryptionKey(t *testing.T) {
 	}
 	for _, wrong := range []string{key + "0f", key[2:], key[:63] + "g", "swordfish"} {
 		_, err := configOf(t, nil, []string{"AGENTEVENTS_ENCRYPTION_KEY=" + wrong})
-		if err == nil || !strings.Contains(err.Error(), "AGENTEVENTS_ENCRYPTION_KEY must be 64 hexadecimal digits") ||
-			strings.Contains(err.Error(), wrong) {
+		if err == nil || strings.Contains(err.Error(), wrong) ||
+			!strings.Contains(err.Error(), "\n  AGENTEVENTS_ENCRYPTION_KEY must be 64 hexadecimal digits") {
 			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+	_, err = configOf(t, []string{"--encryption-key-file=config_test.go"}, nil)
+	if err == nil || !strings.Contains(err.Error(), "\n  the file of AGENTEVENTS_ENCRYPTION_KEY_FILE "+
+		"(--encryption-key-file) must contain 64 hexadecimal digits") {
+		t.Error(err)
+	}
+}
+
+// One address cannot serve the API and the metrics. Port 0 takes another port each time.
+func TestConfigRequiresTwoAddresses(t *testing.T) {
+	for _, c := range []struct {
+		addr, metrics string
+		wrong         bool
+	}{
+		{"127.0.0.1:8080", "127.0.0.1:8080", true},
+		{"127.0.0.1:0", "127.0.0.1:0", false},
+		{"127.0.0.1:8080", "127.0.0.1:8081", false},
+	} {
+		_, err := configOf(t, []string{"--addr=" + c.addr, "--metrics-addr=" + c.metrics}, nil)
+		if c.wrong != (err != nil) || err != nil && !strings.Contains(err.Error(), "AGENTEVENTS_METRICS_ADDR "+
+			"(--metrics-addr) must differ from AGENTEVENTS_ADDR, such as 127.0.0.1:8081") {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 }

@@ -1,10 +1,12 @@
 // The program agentevents parses its command line and settings, and runs the other packages.
 //
 //	main.go           the command line; help.go has the texts of --help
-//	config.go         the settings: defaults, bounds and their errors; env.go reads the variables AGENTEVENTS_*
+//	config.go         the settings: defaults, bounds and their errors; env.go reads the variables AGENTEVENTS_*, and
+//	                  secret.go the files of secrets
 //	serve.go          the command serve: the order of start and stop; listener.go opens the addresses
 //	memory.go         the limit of memory, from the cgroup or the machine
-//	*_cmd.go          the other commands, a file for each; store.go opens the store for them
+//	*_cmd.go          the other commands, a file for each; store.go opens the store for them, audit.go logs what they
+//	                  have changed
 //	version.go        version and commit of the build
 //
 // The packages in internal serve the API. Imports point right; auth and telemetry do not import each other:

@@ -2,13 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/agentevents/agentevents/store"
 )
 
 func main() {
@@ -41,24 +46,25 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 	set := variables(env)
 	command, err := parse(&line, args, set, stdout, stderr)
 	if err != nil {
-		fmt.Fprintf(stderr, "agentevents: %v (see agentevents --help)\n", err)
+		fmt.Fprintf(stderr, "agentevents: %v\n", err)
 		return exitUsage
 	}
+	log := commandLog(stderr, set)
 	switch command {
 	case "serve":
 		err = serve(ctx, line.Serve, set.unknown(line.known), stdout, stderr)
 	case "backup":
 		err = line.Backup.run(ctx, stdout)
 	case "new-epoch":
-		err = line.NewEpoch.run(ctx, stdout, stderr)
+		err = line.NewEpoch.run(ctx, stdout, log)
 	case "rotate-key":
-		err = line.RotateKey.run(ctx, stdout, stderr)
+		err = line.RotateKey.run(ctx, stdout, log)
 	case "application create":
-		err = line.Application.Create.run(ctx, stdout, stderr)
+		err = line.Application.Create.run(ctx, stdout, log)
 	case "application list":
 		err = line.Application.List.run(ctx, stdout)
 	case "application revoke <id>":
-		err = line.Application.Revoke.run(ctx, stdout, stderr)
+		err = line.Application.Revoke.run(ctx, stdout, log)
 	case "verify":
 		err = line.Verify.run(ctx, stdout)
 	case "copy":
@@ -67,6 +73,9 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 		_, err = fmt.Fprint(stdout, build())
 	}
 	if err != nil {
+		if errors.Is(err, store.ErrNoDatabase) && command != "copy" {
+			err = fmt.Errorf("%w (%s, --database-url)", err, variable("database-url"))
+		}
 		fmt.Fprintf(stderr, "agentevents: %v\n", err)
 		return exitFailed
 	}
@@ -98,7 +107,29 @@ func parse(line *commands, args []string, set vars, stdout, stderr io.Writer) (c
 		return "", nil
 	}
 	if err != nil {
-		return "", err
+		return "", usageError(parser.Model.Node, err)
 	}
 	return parsed.Command(), nil
+}
+
+// usageError adds to an error of the command line which help explains it. The parser says of a flag before its command
+// only that it is unknown.
+func usageError(root *kong.Node, err error) error {
+	at := root
+	if failed, ok := errors.AsType[*kong.ParseError](err); ok && failed.Context.Selected() != nil {
+		at = failed.Context.Selected()
+	}
+	if flag, unknown := strings.CutPrefix(err.Error(), "unknown flag --"); unknown {
+		flag, _, _ = strings.Cut(flag, ",")
+		if slices.ContainsFunc(at.Children, func(command *kong.Node) bool { return hasFlag(command, flag) }) {
+			err = fmt.Errorf("--%s must stand after the command", flag)
+		}
+	}
+	return fmt.Errorf("%w (see %s --help)", err, at.FullPath())
+}
+
+// hasFlag reports whether a command, or one of its commands, has a flag.
+func hasFlag(command *kong.Node, name string) bool {
+	return slices.ContainsFunc(command.Flags, func(flag *kong.Flag) bool { return flag.Name == name }) ||
+		slices.ContainsFunc(command.Children, func(child *kong.Node) bool { return hasFlag(child, name) })
 }

@@ -119,7 +119,11 @@ func TestVersionReportsTheBuild(t *testing.T) {
 func TestInvalidCommandLinesAreUsageErrors(t *testing.T) {
 	for name, args := range map[string][]string{
 		"swerve": {"swerve"}, "--listen": {"serve", "--listen=:1"}, "--addr": {"serve", "--addr"},
-		"extra": {"serve", "extra"},
+		"extra": {"serve", "extra"}, "see agentevents serve --help": {"serve", "--listen=:1"},
+		"see agentevents application create --help": {"application", "create", "--operator"},
+		"see agentevents --help":                    {"swerve"},
+		"--keep must stand after the command":       {"--keep=1h", "serve"},
+		"--name must stand after the command":       {"application", "--name", "PBX", "create", "--operator"},
 	} {
 		code, out, stderr := runCommand(t, nil, args...)
 		if code != exitUsage || out != "" || !strings.Contains(stderr, name) || strings.Count(stderr, "\n") != 1 {

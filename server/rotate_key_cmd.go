@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 
-	"github.com/agentevents/agentevents/server/internal/telemetry"
 	"github.com/agentevents/agentevents/store"
 )
 
@@ -17,35 +16,37 @@ type rotateKeyCommand struct {
 }
 
 // run encrypts the signing secrets of a store with another key.
-func (r rotateKeyCommand) run(ctx context.Context, stdout, stderr io.Writer) error {
+func (r rotateKeyCommand) run(ctx context.Context, stdout io.Writer, log *slog.Logger) error {
 	o, err := r.options()
 	if err != nil {
 		return err
 	}
 	var wrong problems
-	var newKey []byte
-	o.Key, err = keyIn(r.OldKeyFile)
-	wrong.addFlag("old-key-file", err)
-	newKey, err = keyIn(r.NewKeyFile)
-	wrong.addFlag("new-key-file", err)
+	o.Key = wrong.keyIn("old-key-file", r.OldKeyFile)
+	newKey := wrong.keyIn("new-key-file", r.NewKeyFile)
 	if err := wrong.err(); err != nil {
 		return err
 	}
-	warnOfExposedFiles(telemetry.NewLog(stderr, slog.LevelInfo, false), r.OldKeyFile, r.NewKeyFile)
+	warnOfExposedFiles(log, r.OldKeyFile, r.NewKeyFile)
 	done, err := store.RotateKey(ctx, o, newKey)
 	if err != nil {
 		return err
 	}
-	audit(stderr, "rotateKey", slog.Int("clients", done.Clients), slog.String("key", done.ID))
+	audit(log, "rotateKey", slog.Int("clients", done.Clients), slog.String("key", done.ID))
 	_, err = fmt.Fprintf(stdout, "clients %d\nkey     %s\n", done.Clients, done.ID)
 	return err
 }
 
-// keyIn reads the encryption key in a file.
-func keyIn(file string) ([]byte, error) {
+// keyIn reads the encryption key in the file of a flag, and adds its error.
+func (p *problems) keyIn(flag, file string) []byte {
 	text, err := readSecret(file)
 	if err != nil {
-		return nil, err
+		*p = append(*p, fmt.Sprintf("\n  --%s %v", flag, err))
+		return nil
 	}
-	return parseKey(text)
+	key, err := parseKey(text)
+	if err != nil {
+		*p = append(*p, fmt.Sprintf("\n  the file of --%s must contain %v", flag, err))
+	}
+	return key
 }

@@ -33,7 +33,7 @@ func TestRotateKey(t *testing.T) {
 		t.Errorf("with a wrong old key: %d %s", code, stderr)
 	}
 	if code, _, stderr := rotate(oldFile, filepath.Join(dir, "agentevents.db")); code != exitFailed ||
-		!strings.Contains(stderr, "--new-key-file must be 64 hexadecimal digits") {
+		!strings.Contains(stderr, "\n  the file of --new-key-file must contain 64 hexadecimal digits") {
 		t.Errorf("with a file that has no key: %d %s", code, stderr)
 	}
 	code, stdout, stderr := rotate(oldFile, newFile)

@@ -43,7 +43,7 @@ func readSecret(file string) (string, error) {
 	}
 	text := strings.TrimSpace(string(data))
 	if text == "" {
-		return "", errors.New("is empty")
+		return "", errors.New("must name a file that is not empty")
 	}
 	return text, nil
 }

@@ -35,7 +35,7 @@ func TestGuessableSecrets(t *testing.T) {
 // A start with such a secret says what is wrong, and does not show it.
 func TestConfigRefusesGuessableSecrets(t *testing.T) {
 	_, err := configOf(t, nil, []string{"AGENTEVENTS_OPERATOR_ID=pbx", "AGENTEVENTS_OPERATOR_SECRET=0123456789abcdef"})
-	if err == nil || !strings.Contains(err.Error(), "AGENTEVENTS_OPERATOR_SECRET is easy to guess") ||
+	if err == nil || !strings.Contains(err.Error(), "OPERATOR_SECRET must be a secret that is not easy to guess") ||
 		strings.Contains(err.Error(), "0123456789abcdef") {
 		t.Errorf("got %v", err)
 	}

@@ -35,6 +35,7 @@ func serve(ctx context.Context, s settings, unknown []string, stdout, stderr io.
 	}
 	defer tr.Close(log)
 	log = tr.Logger(log)
+	telemetry.RedirectStandardLog(log)
 	on, err := listen(ctx, c)
 	if err != nil {
 		return err
@@ -104,7 +105,7 @@ func serveAndDeliver(
 	if err != nil {
 		return errors.Join(err, on.close())
 	}
-	group.Go(func() error { return dispatcher.Run(ctx) })
+	group.Go(func() error { dispatcher.Run(ctx); return nil })
 	group.Go(func() error { st.Work(ctx); return nil })
 	limits := api.DefaultLimits()
 	limits.TrustedProxies = c.trustedProxies

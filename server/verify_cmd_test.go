@@ -42,7 +42,8 @@ func TestVerifyReportsFaults(t *testing.T) {
 
 func TestVerifyRequiresAStore(t *testing.T) {
 	code, out, stderr := runCommand(t, nil, "verify", "--database-url=sqlite:"+filepath.Join(t.TempDir(), "no.db"))
-	if code != exitFailed || out != "" || !strings.Contains(stderr, "no such file") {
+	if code != exitFailed || out != "" || !strings.Contains(stderr, "/no.db: `agentevents serve` creates it "+
+		"(AGENTEVENTS_DATABASE_URL, --database-url)") {
 		t.Errorf("exit code %d, standard error %q\n%s", code, stderr, out)
 	}
 }

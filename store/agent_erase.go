@@ -143,8 +143,12 @@ func (e *erasure) eraseDeliveries(tx *sqldb.Tx) (found int, err error) {
 	if err := lockLanes(tx, lanes...); err != nil {
 		return 0, err
 	}
-	if rows, err = e.findDeliveries(tx); err != nil { // one may have moved or ended meanwhile
+	if rows, err = e.findDeliveries(tx); err != nil { // some may have moved, ended or gone meanwhile
 		return 0, err
+	}
+	rows = slices.DeleteFunc(rows, func(r erasable) bool { return !slices.Contains(lanes, r.LaneID) })
+	if len(rows) == 0 {
+		return 1, nil // the next transaction locks their lanes
 	}
 	if err := e.cancel(tx, rows); err != nil {
 		return 0, err
@@ -181,15 +185,12 @@ func (e *erasure) cancel(tx *sqldb.Tx, rows []erasable) error {
 	}
 	for _, lane := range slices.Sorted(maps.Keys(byLane)) {
 		ids := sqldb.Padded(byLane[lane])
-		if err := e.store.removeFromLane(tx, lane, stateCancelled, "id IN ?", ids); err != nil {
+		if err := e.store.removeFromLane(tx, lane, stateCancelled, byIDs, ids); err != nil {
 			return err
 		}
-		parked, err := tx.ExecCount("UPDATE deliveries SET state = 'cancelled', finished_at = ? WHERE id IN ? "+
-			"AND state || '' = 'parked'", e.store.now(), ids)
-		if err != nil {
+		if err := e.store.cancelParked(tx, ids); err != nil {
 			return err
 		}
-		e.store.countEnded(tx, stateCancelled, parked)
 	}
 	return nil
 }
@@ -235,7 +236,7 @@ func eraseEvents(tx *sqldb.Tx, events []int64) (found bool, err error) {
 		return false, err
 	}
 	urls, err := tx.ExecCount("DELETE FROM event_versions WHERE id IN (SELECT v.id FROM event_versions v "+
-		"WHERE v.event_id IN ? AND "+unusedVersionSQL+sqldb.Limit+")", events, erasedPerCommit)
+		"WHERE v.event_id IN ? AND "+unusedVersionSQL+sqldb.Limit+")", events, events, events, erasedPerCommit)
 	return urls > 0, err
 }
 

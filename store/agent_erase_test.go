@@ -181,6 +181,38 @@ func TestErasureWaitsForADeliveryInFlight(t *testing.T) {
 	f.wantNoTrace()
 }
 
+// Before the erasure has its lock, a delivery may be redelivered into another lane, and be in flight there.
+func TestErasureFindsADeliveryThatMovesBeforeTheLock(t *testing.T) {
+	pgtest.PostgresOnly(t, "SQLite has one writer")
+	f := open(t)
+	k := f.agentToErase(gen.AgentTypeLocal)
+	third := f.createEvents(k, "https://third.example/", gen.EventTypeAgentLogin)[0]
+	lane := f.count("SELECT lane_id FROM agent_events WHERE id = " + fmt.Sprint(third))
+	f.check(f.DeleteEvent(f.ctx, k, third))
+	f.login(k)
+	claimed := f.claim()
+	moves := claimed[0]
+	for _, d := range claimed {
+		f.record(d, webhook.Failed, false)
+	}
+	f.check(f.DeleteAgent(f.ctx, k))
+	f.WatchStatements(func(_ bool, text string) {
+		if strings.HasPrefix(text, "SELECT id FROM lanes WHERE") && lane > 0 {
+			f.exec(fmt.Sprintf("UPDATE deliveries SET state = 'pending', finished_at = NULL, lane_id = %d "+
+				"WHERE id = %d; UPDATE lanes SET pending = 1, claim = claim + 1, lease_until = %d, due_at = %[3]d, "+
+				"delivery_id = %[2]d WHERE id = %[1]d", lane, moves.ID, f.clock.Now().Add(leaseTime).UnixMilli()))
+			lane = 0
+		}
+	})
+	if _, err := f.EraseAgent(f.ctx, k); statusOf(err) != "not_ended" {
+		t.Errorf("in flight in another lane: %v", err)
+	}
+	f.clock.add(leaseTime)
+	_, err := f.EraseAgent(f.ctx, k)
+	f.check(err)
+	f.verify()
+}
+
 // An erasure that was interrupted is completed by the next one.
 func TestErasureIsRepeatable(t *testing.T) {
 	f := open(t)

@@ -312,7 +312,7 @@ func TestRefusedBackupChangesNothing(t *testing.T) {
 		"another's log":    {f.url, "old.db", "old.db-wal is there already"},
 		"another's undo":   {f.url, "older.db", "older.db-journal is there already"},
 		"no folder":        {f.url, "none/copy.db", "no such file or directory"},
-		"no store":         {"sqlite:" + dir + "/none.db", "copy.db", "none.db: no such file or directory"},
+		"no store":         {"sqlite:" + dir + "/none.db", "copy.db", dir + "/none.db: `agentevents serve` creates it"},
 		"no database":      {"sqlite:" + dir + "/garbage.db", "copy.db", "not a database"},
 		"PostgreSQL":       {"postgres://x:secret@127.0.0.1:1/y", "copy.db", "pg_dump"},
 		"PostgreSQL again": {"postgresql://x:secret@127.0.0.1:1/y", "copy.db", "new-epoch"},

@@ -178,7 +178,7 @@ func TestCopyRefusesUnsuitableDatabases(t *testing.T) {
 		}
 	}
 	refuse("the wrong way", "must be from sqlite:PATH", target.url, source.url)
-	refuse("from nothing", "no such file", "sqlite:"+filepath.Join(t.TempDir(), "x.db"), target.url)
+	refuse("from nothing", "there is no database yet at /", "sqlite:"+filepath.Join(t.TempDir(), "x.db"), target.url)
 	source.open()
 	refuse("a source that is served", "another process serves", source.url, target.url)
 	source.check(source.Close())

@@ -75,9 +75,9 @@ func dispatch(b *testing.B, f *fixture) (stop func()) {
 		Schedule: webhook.DefaultSchedule(),
 	})
 	ctx, cancel := context.WithCancel(b.Context())
-	done := make(chan error)
-	go func() { done <- d.Run(ctx) }()
-	return func() { cancel(); f.check(<-done) }
+	var running sync.WaitGroup
+	running.Go(func() { d.Run(ctx) })
+	return func() { cancel(); running.Wait() }
 }
 
 // statusChange changes statuses b.N times.

@@ -14,8 +14,8 @@ import (
 // DeliveryFilter selects deliveries. The zero value selects all.
 //
 // Each filter has an index that has the selected deliveries in their order. So the time of a page does not depend on
-// the length of the log. The exception are filters for unfinished deliveries of one agent or event (see sorted): all of
-// these are read for each page.
+// the length of the log. The exceptions are filters for unfinished deliveries of one agent or event: all of these
+// are read for each page.
 type DeliveryFilter struct {
 	State        gen.DeliveryState
 	AgentType    gen.AgentType // only with AgentID

@@ -306,9 +306,12 @@ func (attemptRow) TableName() string { return "attempts" }
 
 // attemptsSQL selects attempts a; a condition follows.
 const attemptsSQL = "SELECT a.id, a.delivery_id, a.number, a.started_at, a.duration, a.status, a.error, a.excerpt, " +
-	"a.verdict, a.version_id, coalesce(v.url, '') AS url, coalesce(v.method, '') AS method, a.signature, " +
-	"a.traceparent FROM attempts a JOIN deliveries d ON d.id = a.delivery_id " +
-	"LEFT JOIN event_versions v ON v.id = a.version_id AND a.version_id <> d.version_id WHERE "
+	"a.verdict, a.version_id, " +
+	"CASE a.version_id WHEN d.version_id THEN '' " +
+	"ELSE (SELECT v.url FROM event_versions v WHERE v.id = a.version_id) END AS url, " +
+	"CASE a.version_id WHEN d.version_id THEN '' " +
+	"ELSE (SELECT v.method FROM event_versions v WHERE v.id = a.version_id) END AS method, " +
+	"a.signature, a.traceparent FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE "
 
 func (r attemptRow) model() gen.Attempt {
 	return gen.Attempt{

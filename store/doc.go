@@ -42,7 +42,8 @@
 //
 // # Where the rest is
 //
-//   - One noun each: client, application, token, secret, agent, event, receiver, lane, delivery, replay.
+//   - One noun each: client, application, token, secret, agent (agent_erase erases one), event, receiver, lane,
+//     delivery, replay.
 //   - Status changes as they are read: change_feed, change_explain.
 //   - Deliveries as they are read: delivery_log, delivery_filter. Test deliveries: event_test_delivery. The unfinished
 //     deliveries of an event follow its changes in slices, by sweeps: event_sweep.

@@ -19,6 +19,9 @@ var (
 	ErrCheckpoint = sqlite.ErrCheckpoint // committed pages cannot be written from the write-ahead log into the file
 )
 
+// ErrNoDatabase is the error for an SQLite file that does not exist, of all that does not create it.
+var ErrNoDatabase = sqlite.ErrMissing
+
 // Kind classifies an error.
 type Kind int
 

@@ -73,12 +73,13 @@ func lockVersion(tx *sqldb.Tx, id int64) (is bool, err error) {
 	return is, err
 }
 
-// unusedVersionSQL is true of a version v that nothing refers to.
+// unusedVersionSQL is true of a version v of some events that nothing refers to. Both parameters are these events. They
+// are named so that a statement reads their deliveries once, and not for each version.
 const unusedVersionSQL = "NOT EXISTS (SELECT 1 FROM agent_events e WHERE e.id = v.event_id AND e.version_id = v.id) " +
 	"AND NOT EXISTS (SELECT 1 FROM event_sweeps w WHERE w.event_id = v.event_id AND w.version_id = v.id) " +
-	"AND v.id NOT IN (SELECT d.version_id FROM deliveries d WHERE d.event_id = v.event_id) " +
+	"AND v.id NOT IN (SELECT d.version_id FROM deliveries d WHERE d.event_id IN ?) " +
 	"AND v.id NOT IN (SELECT a.version_id FROM deliveries d JOIN attempts a ON a.delivery_id = d.id " +
-	"WHERE d.event_id = v.event_id)"
+	"WHERE d.event_id IN ?)"
 
 // pruneVersions deletes versions that nothing has referred to for an hour. Until then, the result of an attempt in
 // flight may still come.
@@ -108,12 +109,14 @@ func (s *Store) pruneVersions(ctx context.Context) error {
 
 // deleteVersions deletes versions that are still unused. It locks them first, since setVersion may use one again.
 func deleteVersions(tx *sqldb.Tx, ids []int64) error {
-	locked, err := sqldb.Select[int64](tx, "SELECT id FROM event_versions WHERE id IN ?"+tx.SkipLocked("id"),
-		sqldb.Padded(ids))
+	locked, err := sqldb.Select[eventVersion](tx, "SELECT id, event_id FROM event_versions WHERE id IN ?"+
+		tx.SkipLocked("id"), sqldb.Padded(ids))
 	if err != nil || len(locked) == 0 {
 		return err
 	}
-	return tx.Exec("DELETE FROM event_versions AS v WHERE v.id IN ? AND "+unusedVersionSQL, sqldb.Padded(locked))
+	events := sqldb.Padded(each(locked, func(v eventVersion) int64 { return v.EventID }))
+	return tx.Exec("DELETE FROM event_versions AS v WHERE v.id IN ? AND "+unusedVersionSQL,
+		sqldb.Padded(each(locked, func(v eventVersion) int64 { return v.ID })), events, events)
 }
 
 func (s *Store) unusedVersions(ctx context.Context) (unused []int64, err error) {
@@ -121,8 +124,9 @@ func (s *Store) unusedVersions(ctx context.Context) (unused []int64, err error) 
 		"WHERE NOT EXISTS (SELECT 1 FROM agent_events e WHERE e.id = v.event_id AND e.version_id = v.id)")
 	for i := 0; err == nil && i < len(events) && ctx.Err() == nil; i++ {
 		var ids []int64
-		ids, err = sqldb.Select[int64](s.read(ctx), "SELECT v.id FROM event_versions v WHERE v.event_id = ? AND "+
-			unusedVersionSQL, events[i])
+		event := events[i : i+1]
+		ids, err = sqldb.Select[int64](s.read(ctx), "SELECT v.id FROM event_versions v WHERE v.event_id IN ? AND "+
+			unusedVersionSQL, event, event, event)
 		unused = append(unused, ids...)
 	}
 	return unused, err

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -37,9 +38,10 @@ var sweptRows = 200
 // unsweptSQL is true of a delivery d that has not followed its event yet.
 const unsweptSQL = "EXISTS (SELECT 1 FROM event_sweeps w WHERE w.event_id = d.event_id AND w.position < d.id)"
 
-// cancellingSQL is true of a delivery d that a sweep would cancel if it were unfinished.
-const cancellingSQL = "EXISTS (SELECT 1 FROM event_sweeps w WHERE w.event_id = d.event_id AND w.position < d.id " +
-	"AND w.state = 'cancelled')"
+// orphanSweepSQL is true of a delivery d that the sweep of a deleted event would change if it were unfinished. It would
+// be cancelled, or parked for ever, or sent to another URL than its own.
+const orphanSweepSQL = "EXISTS (SELECT 1 FROM event_sweeps w WHERE w.event_id = d.event_id AND w.position < d.id " +
+	"AND NOT EXISTS (SELECT 1 FROM agent_events e WHERE e.id = w.event_id))"
 
 // sweep begins a sweep. It replaces an earlier one of the event.
 func (s *Store) sweep(tx *sqldb.Tx, w eventSweep) error {
@@ -69,7 +71,7 @@ func (r *deliveryRow) foresee(tx *sqldb.Tx) (unswept bool, err error) {
 	return unswept, err
 }
 
-// runSweeps continues all sweeps, a slice of each in turn, until none is left.
+// runSweeps continues all sweeps, a slice of each in turn, until none is left. A failed sweep blocks no other.
 func (s *Store) runSweeps(ctx context.Context) error {
 	for ctx.Err() == nil {
 		events, err := sqldb.Select[int64](s.read(ctx), "SELECT event_id FROM event_sweeps ORDER BY event_id")
@@ -77,12 +79,14 @@ func (s *Store) runSweeps(ctx context.Context) error {
 			return publicError(err)
 		}
 		for _, event := range events {
-			err = s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error { return s.continueSweep(tx, event) })
-			if err != nil {
-				return err
-			}
+			err = errors.Join(err, s.write(context.WithoutCancel(ctx), func(tx *sqldb.Tx) error {
+				return s.continueSweep(tx, event)
+			}))
 		}
 		s.wake()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -215,6 +215,51 @@ func TestRedeliveryWaitsForACancellation(t *testing.T) {
 	}
 }
 
+// Nor can it while they follow the last change of a deleted agent's event: it would be parked for ever.
+func TestRedeliveryWaitsForASweepOfADeletedAgent(t *testing.T) {
+	f := openSwept(t)
+	k := f.agent()
+	id := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.flip(k, 3)
+	for range 3 {
+		f.finishOne()
+	}
+	for _, earlier := range []int64{1, 2} {
+		_, err := f.Redeliver(f.ctx, k.Client, earlier)
+		f.check(err)
+	}
+	f.state(k, id, disabled)
+	f.check(f.DeleteAgent(f.ctx, k))
+	_, err := f.Redeliver(f.ctx, k.Client, 3)
+	var refused *store.Error
+	if !errors.As(err, &refused) || refused.Kind != store.Conflict {
+		t.Errorf("error %v", err)
+	}
+	f.sweepAll()
+	_, err = f.Redeliver(f.ctx, k.Client, 3)
+	f.check(err)
+	f.want(map[string]int{"parked": 2, "pending": 1})
+}
+
+func TestFailedSweepBlocksNoOther(t *testing.T) {
+	f := openSwept(t)
+	agents := f.agentsWith("12", 1, 1)
+	for i, k := range agents {
+		f.flip(k, 3)
+		f.state(k, int64(i+1), disabled)
+	}
+	allow := f.refuse("deliveries", agents[0])
+	for range 3 {
+		if err := f.SweepAll(f.ctx); err == nil {
+			t.Error("no error")
+		}
+	}
+	f.want(map[string]int{"parked": 4, "pending": 2})
+	allow()
+	f.sweepAll()
+	f.want(map[string]int{"parked": 6})
+}
+
 // No transaction changes more than a slice, however many deliveries an event has.
 func TestSlicesAreBounded(t *testing.T) {
 	t.Cleanup(store.SetSweptRows(3))

@@ -22,9 +22,7 @@ import (
 // TestPostgresFaults makes a PostgreSQL server fail in its usual ways. No operation is ever half done, and each failure
 // permits a retry.
 func TestPostgresFaults(t *testing.T) {
-	if pgtest.OnPostgres() {
-		t.Skip("it starts its own server, and ran in the first pass")
-	}
+	pgtest.SQLiteOnly(t, "it starts its own server")
 	c := pgtest.ForTest(t, pgtest.Options{Settings: map[string]string{
 		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "deadlock_timeout": "50ms",
 	}})

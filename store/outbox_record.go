@@ -68,9 +68,9 @@ func (r *result) Key() any                 { return r.Lane }
 func (r *result) Owner() any               { return r.Client }
 func (r *result) lane() int64              { return r.Lane }
 
-// recordFirstGone records the first of some results of answers of 410, and defers the others. Such a result changes more
-// than its lane: up to sweptRows deliveries follow their event. So each has a transaction of its own, and other writes
-// need not wait for more than one of them.
+// recordFirstGone records the first of some results of answers of 410, and defers the others. Such a result changes
+// more than its lane: up to sweptRows deliveries follow their event. So each has a transaction of its own, and other
+// writes need not wait for more than one of them.
 func (s *Store) recordFirstGone(
 	tx *sqldb.Tx, results []*result, _ bool,
 ) (skipped sqldb.Skipped[*result], err error) {
@@ -274,8 +274,8 @@ func (s *Store) Release(ctx context.Context, d webhook.Delivery) error {
 	})
 }
 
-// maxKeptAttempts is the number of attempts at a delivery that are kept. With "Retry-After: 1", a receiver gets one
-// each second.
+// maxKeptAttempts is the number of attempts at a delivery that are kept. A receiver that asks for short delays gets
+// hundreds.
 const maxKeptAttempts = 100
 
 // attempt returns the row of a plain result (see laneStates.plain).

@@ -199,8 +199,8 @@ func writtenRequests(q sqldb.Querier, hour int64) (map[string]int64, error) {
 }
 
 // AdmitDeliveries returns an error of kind OverQuota if the caller's client has as many pending deliveries as it may
-// have. The deliveries of an operator are never refused. The number is at most as old as the last countPending, and
-// includes what this process has added since.
+// have. The deliveries of an operator are never refused. Work counts the pending deliveries about once a second. This
+// process adds its own ones to the last count.
 func (s *Store) AdmitDeliveries(c Caller) error {
 	if c.Client == "" {
 		return nil

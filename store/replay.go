@@ -114,14 +114,14 @@ func (s *Store) redeliverByState(tx *sqldb.Tx, d gen.Delivery) error {
 		return &Error{Kind: Conflict, Status: "not_ended", Message: fmt.Sprintf(
 			"delivery %d is parked: it waits until its event is enabled, or fails when its time is over", d.ID)}
 	}
-	cancelling, err := sqldb.Value[bool](tx, "SELECT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = ? AND "+
-		cancellingSQL+")", d.ID)
+	swept, err := sqldb.Value[bool](tx, "SELECT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = ? AND "+
+		orphanSweepSQL+")", d.ID)
 	switch {
 	case err != nil:
 		return err
-	case cancelling:
+	case swept:
 		return &Error{Kind: Conflict, Status: "conflict", Message: fmt.Sprintf(
-			"event %d was deleted a moment ago, and its deliveries are being cancelled; try again", d.EventID)}
+			"event %d was deleted a moment ago, and its deliveries still follow its last change; try again", d.EventID)}
 	}
 	return s.redeliver(tx, d.ID)
 }
@@ -312,7 +312,8 @@ func (s *Store) replay(ctx context.Context) error {
 }
 
 // replayPart finds the next deliveries of a replay and redelivers them. It finds them on a reader's connection, since
-// that may take long. It finishes the sweeps before, since one that cancels would cancel redelivered deliveries, too.
+// that may take long. It finishes the sweeps before, since that of a deleted event would change redelivered deliveries,
+// too.
 func (s *Store) replayPart(ctx context.Context, r replayRow) error {
 	if err := s.runSweeps(ctx); err != nil {
 		return err
@@ -368,7 +369,7 @@ func (s *Store) redeliverPart(tx *sqldb.Tx, r replayRow, part []int64) error {
 		return err
 	}
 	still, err := sqldb.Select[int64](tx, "SELECT d.id FROM deliveries d WHERE d.id IN ? AND d.state = ? "+
-		"AND d."+r.asOf()+" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) AND NOT "+cancellingSQL+" ORDER BY d.id",
+		"AND d."+r.asOf()+" AND EXISTS (SELECT 1 FROM replays WHERE id = ?) AND NOT "+orphanSweepSQL+" ORDER BY d.id",
 		sqldb.Padded(part), r.State, r.CreatedAt, r.ID)
 	if err == nil {
 		err = s.redeliverAll(tx, r.State, still)

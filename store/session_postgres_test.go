@@ -22,9 +22,7 @@ import (
 // ownCluster starts a server for one test, which restarts it or creates databases with other encodings.
 func ownCluster(t *testing.T, o pgtest.Options) *pgtest.Cluster {
 	t.Helper()
-	if pgtest.OnPostgres() {
-		t.Skip("it starts its own server, and ran in the first pass")
-	}
+	pgtest.SQLiteOnly(t, "it starts its own server")
 	return pgtest.ForTest(t, o)
 }
 

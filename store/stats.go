@@ -21,7 +21,7 @@ type Stats struct {
 	Pending  int     // pending deliveries, due or not
 	Breakers int     // open breakers
 	Disabled int     // disabled events
-	AtLimit  int     // clients that have as many pending deliveries as they may have, or more; counted by countPending
+	AtLimit  int     // clients that have as many pending deliveries as they may have; counted about once a second
 }
 
 // Backlog measures the lanes that are due and not leased.

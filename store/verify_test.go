@@ -368,7 +368,7 @@ func TestVerifyRefusesAFileThatIsNoStore(t *testing.T) {
 	pgtest.SQLiteOnly(t, "it is about files")
 	dir := t.TempDir()
 	for name, c := range map[string]struct{ plant, want string }{
-		"missing.db": {"", "no such file"},
+		"missing.db": {"", "there is no database yet at /"},
 		"text.db":    {"what is this", "file is not a database"},
 		"empty.db":   {" ", "no database of agentevents"},
 	} {

@@ -67,7 +67,7 @@ func (d *Dispatcher) Heartbeat() time.Time { return time.UnixMilli(d.heartbeat.L
 
 // Run sends deliveries until ctx ends. Then it takes no new ones, and returns when those in flight are recorded. After
 // 12 s it cuts them off, which does not count as a failure.
-func (d *Dispatcher) Run(ctx context.Context) error {
+func (d *Dispatcher) Run(ctx context.Context) {
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cut) })()
@@ -87,7 +87,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		}
 		fresh = d.wait(ctx, until)
 	}
-	return nil
 }
 
 // begin accepts deliveries from now on.

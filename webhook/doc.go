@@ -21,7 +21,7 @@
 //	d := webhook.NewDispatcher(webhook.DispatcherOptions{
 //		Outbox: outbox, Sender: sender, Schedule: webhook.DefaultSchedule(),
 //	})
-//	err := d.Run(ctx)
+//	d.Run(ctx)
 //
 // A lane is the deliveries for one agent at one receiver; at most one of them is in flight. A claim takes lanes that
 // are due, each with a lease: the time in which this process alone has the lane. A handoff is a lane that the outbox

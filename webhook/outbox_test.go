@@ -461,9 +461,7 @@ func (r *rig) run() *rig {
 	r.soft = cancel
 	go func() {
 		defer close(r.done)
-		if err := r.d.Run(ctx); err != nil {
-			r.t.Errorf("Run: %v", err)
-		}
+		r.d.Run(ctx)
 	}()
 	r.t.Cleanup(func() { r.stop() })
 	synctest.Wait()

@@ -49,13 +49,22 @@ func (s Schedule) Outcome(d Delivery, a Attempt) Outcome {
 	if a.Verdict != Retry {
 		return Outcome{Attempt: a}
 	}
-	o := Outcome{Attempt: a, Delay: s.Delay(d.Failures+1, a.RetryAfter)}
+	o := Outcome{Attempt: a, Delay: s.Delay(d.Failures+1, d.leastDelay(a.RetryAfter))}
 	if deploying(a.Status) && a.Error == "" { // the last attempt of the deploy window is due at its end
 		o.Delay = max(0, min(o.Delay, time.Until(d.DeployingUntil)))
 	}
 	// The argument is the number of earlier failed attempts that were not the delivery's own failures.
 	o.Recovery = min(o.Delay, s.vary(RecoveryDelay(d.Attempt-1-d.Failures)))
 	return o
+}
+
+// leastDelay lengthens a delay that the receiver asked for (0 for none) to a second for each attempt so far. Otherwise
+// a receiver that always asks for a second would get an attempt each second, for the whole window.
+func (d Delivery) leastDelay(asked time.Duration) time.Duration {
+	if asked == 0 {
+		return 0
+	}
+	return max(asked, time.Duration(d.Attempt)*time.Second)
 }
 
 func (s Schedule) vary(delay time.Duration) time.Duration {

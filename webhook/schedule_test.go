@@ -72,6 +72,19 @@ func TestScheduleRetryAfterReplaces(t *testing.T) {
 	}
 }
 
+// A receiver that always asks for a second gets fewer and fewer attempts.
+func TestRetryAfterGrowsWithTheAttempts(t *testing.T) {
+	for attempt, want := range map[int]time.Duration{
+		1: 10 * time.Second, 10: 10 * time.Second, 11: 11 * time.Second, 90: 90 * time.Second, 5000: time.Hour,
+	} {
+		o := DefaultSchedule().Outcome(Delivery{Attempt: attempt},
+			Attempt{Status: 503, Verdict: Retry, RetryAfter: 10 * time.Second})
+		if o.Delay != want {
+			t.Errorf("after attempt %d: %s, want %s", attempt, o.Delay, want)
+		}
+	}
+}
+
 func TestScheduleLongest(t *testing.T) {
 	if got, want := DefaultSchedule().Longest(), 72*time.Minute; got != want {
 		t.Errorf("Longest() = %s, want %s", got, want)

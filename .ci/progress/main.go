@@ -1,5 +1,5 @@
 // Progress runs go test with its arguments. It reports each package when its first test begins and when its last test
-// has ended. It prints the output of failed tests only.
+// has ended. It prints the output of failed tests only, and the reason for which a test was skipped.
 //
 //	go run ./.ci/progress -timeout 60m ./...
 package main
@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -61,7 +63,7 @@ func report(events io.Reader, to io.Writer) error {
 			return fmt.Errorf("%w in %s", err, line)
 		}
 		if packages[e.Package] == nil {
-			packages[e.Package] = &tested{to: to, output: map[string]string{}}
+			packages[e.Package] = &tested{to: to, name: e.Package, output: map[string]string{}}
 		}
 		packages[e.Package].take(e)
 	}
@@ -70,9 +72,17 @@ func report(events io.Reader, to io.Writer) error {
 // tested is a package under test.
 type tested struct {
 	to     io.Writer
+	name   string
 	begun  bool
 	tests  []string          // tests that have not passed, in the order of their start; "" is the package
 	output map[string]string // output of these tests
+	skips  []skip
+}
+
+// skip is a reason for which tests were skipped.
+type skip struct {
+	reason string
+	tests  []string
 }
 
 func (p *tested) take(e event) {
@@ -89,6 +99,8 @@ func (p *tested) take(e event) {
 	case "pass", "skip":
 		if e.Test == "" {
 			p.passed()
+		} else if e.Action == "skip" {
+			p.skipped(e.Test)
 		}
 		delete(p.output, e.Test)
 	case "fail":
@@ -109,8 +121,30 @@ func (p *tested) add(e event) {
 	p.output[e.Test] += e.Output
 }
 
-// passed prints the line of go test for a package with tests.
+// logged is a line that a test has logged.
+var logged = regexp.MustCompile(`(?m)^\s*\S+\.go:\d+: (.*)$`)
+
+// skipped notes why a test was skipped, which is the last line of its log. Tests that are about the other engine alone
+// are left out (see package pgtest).
+func (p *tested) skipped(test string) {
+	lines := logged.FindAllStringSubmatch(p.output[test], -1)
+	if lines == nil {
+		return
+	}
+	reason := lines[len(lines)-1][1]
+	if strings.HasPrefix(reason, "on SQLite alone: ") || strings.HasPrefix(reason, "on PostgreSQL alone: ") {
+		return
+	}
+	at := slices.IndexFunc(p.skips, func(s skip) bool { return s.reason == reason })
+	if at < 0 {
+		at, p.skips = len(p.skips), append(p.skips, skip{reason: reason})
+	}
+	p.skips[at].tests = append(p.skips[at].tests, test)
+}
+
+// passed prints the reasons for skipped tests, and the line of go test, for a package with tests.
 func (p *tested) passed() {
+	p.printSkips()
 	for line := range strings.Lines(p.output[""]) {
 		if strings.HasPrefix(line, "ok ") {
 			fmt.Fprint(p.to, line)
@@ -118,8 +152,15 @@ func (p *tested) passed() {
 	}
 }
 
+func (p *tested) printSkips() {
+	for _, s := range p.skips {
+		fmt.Fprintf(p.to, "skipped\t%s\t%s: %s\n", p.name, strings.Join(s.tests, ", "), s.reason)
+	}
+}
+
 // failed prints the output of all tests that failed or were running when the process ended, and then the package's.
 func (p *tested) failed() {
+	p.printSkips()
 	for _, test := range p.tests {
 		if test != "" {
 			fmt.Fprint(p.to, p.output[test])

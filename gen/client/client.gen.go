@@ -104,7 +104,7 @@ type ClientInterface interface {
 	//
 	// Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
 	// Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
-	// signed with the client's secret.
+	// signed with the client's secret. Parked ones stay parked, and fail at the end of their retry window.
 	//
 	// A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
 	// its feed begins after the earlier changes. A request for these is answered with 410.
@@ -184,7 +184,7 @@ type ClientInterface interface {
 	// DeleteLocalAgent Delete a local agent
 	//
 	// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
-	// Pending deliveries are still sent.
+	// Pending deliveries are still sent. Parked ones stay parked, and fail at the end of their retry window.
 	//
 	// Requires access level `all`.
 	//
@@ -278,7 +278,7 @@ type ClientInterface interface {
 
 	// DeleteLocalAgentEvent Delete an event of a local agent
 	//
-	// Deletes an event and cancels its pending deliveries.
+	// Deletes an event and cancels its pending and parked deliveries.
 	//
 	// Requires access level `call_api`.
 	//
@@ -459,7 +459,7 @@ type ClientInterface interface {
 	// DeleteRemoteAgent Delete a remote agent
 	//
 	// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
-	// Pending deliveries are still sent.
+	// Pending deliveries are still sent. Parked ones stay parked, and fail at the end of their retry window.
 	//
 	// Requires access level `all`.
 	//
@@ -553,7 +553,7 @@ type ClientInterface interface {
 
 	// DeleteRemoteAgentEvent Delete an event of a remote agent
 	//
-	// Deletes an event and cancels its pending deliveries.
+	// Deletes an event and cancels its pending and parked deliveries.
 	//
 	// Requires access level `call_api`.
 	//
@@ -798,8 +798,9 @@ type ClientInterface interface {
 
 	// GetDelivery Get a delivery
 	//
-	// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
-	// was sent. If the delivery has not finished, it is the request that would be sent now.
+	// Returns a delivery with its attempts, and when and why the next one is made. If the delivery has finished,
+	// `request` is the last request that was sent. If it has not, or if it had no attempt, `request` is the one that
+	// would be sent now. This one has the number of the next attempt and a new signature.
 	//
 	// Requires access level `read_only`.
 	//
@@ -814,8 +815,8 @@ type ClientInterface interface {
 	// the event is paused, the delivery is parked until the event is enabled.
 	//
 	// If the delivery is pending, its next attempt is made at once, after earlier deliveries of the same agent at that
-	// receiver. This is not a replay, so `replays` stays the same. The attempt ignores the retry delay and the
-	// delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
+	// receiver. The delivery had not finished, so `replays` stays the same. The attempt ignores the retry delay and
+	// the delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
@@ -959,12 +960,12 @@ type ClientInterface interface {
 	//   or of all clients together, it is sent at once, with no change if there is none yet.
 	//
 	// If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
-	// the oldest number that is kept.
+	// the oldest number that is kept. Begin again with `start=oldest`, without `after` and `epoch`.
 	//
 	// A server that was restored from a backup lacks later changes and reuses their numbers. It therefore begins a new
 	// epoch, which the header `Agentevents-Epoch` and the `epoch` in `Link` name. If the server has another epoch than
-	// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again with
-	// `start=oldest`, without `after` and `epoch`.
+	// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again in
+	// the same way.
 	//
 	// Requires access level `read_only`.
 	//
@@ -979,8 +980,9 @@ type ClientInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-	// `Retry-After`. Other applications are not affected.
+	// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+	// second, and up to 600 at once. Above that, the response is 429 with
+	// `Retry-After`. Other clients are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -1001,8 +1003,9 @@ type ClientInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-	// `Retry-After`. Other applications are not affected.
+	// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+	// second, and up to 600 at once. Above that, the response is 429 with
+	// `Retry-After`. Other clients are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -1049,7 +1052,7 @@ func (c *HTTPClient) ListClients(ctx context.Context, params *ListClientsParams,
 //
 // Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
 // Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
-// signed with the client's secret.
+// signed with the client's secret. Parked ones stay parked, and fail at the end of their retry window.
 //
 // A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
 // its feed begins after the earlier changes. A request for these is answered with 410.
@@ -1199,7 +1202,7 @@ func (c *HTTPClient) CreateLocalAgent(ctx context.Context, clientID ClientID, pa
 // DeleteLocalAgent Delete a local agent
 //
 // Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
-// Pending deliveries are still sent.
+// Pending deliveries are still sent. Parked ones stay parked, and fail at the end of their retry window.
 //
 // Requires access level `all`.
 //
@@ -1373,7 +1376,7 @@ func (c *HTTPClient) CreateLocalAgentEvent(ctx context.Context, clientID ClientI
 
 // DeleteLocalAgentEvent Delete an event of a local agent
 //
-// Deletes an event and cancels its pending deliveries.
+// Deletes an event and cancels its pending and parked deliveries.
 //
 // Requires access level `call_api`.
 //
@@ -1714,7 +1717,7 @@ func (c *HTTPClient) CreateRemoteAgent(ctx context.Context, clientID ClientID, p
 // DeleteRemoteAgent Delete a remote agent
 //
 // Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
-// Pending deliveries are still sent.
+// Pending deliveries are still sent. Parked ones stay parked, and fail at the end of their retry window.
 //
 // Requires access level `all`.
 //
@@ -1888,7 +1891,7 @@ func (c *HTTPClient) CreateRemoteAgentEvent(ctx context.Context, clientID Client
 
 // DeleteRemoteAgentEvent Delete an event of a remote agent
 //
-// Deletes an event and cancels its pending deliveries.
+// Deletes an event and cancels its pending and parked deliveries.
 //
 // Requires access level `call_api`.
 //
@@ -2343,8 +2346,9 @@ func (c *HTTPClient) RedeliverMany(ctx context.Context, clientID ClientID, param
 
 // GetDelivery Get a delivery
 //
-// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
-// was sent. If the delivery has not finished, it is the request that would be sent now.
+// Returns a delivery with its attempts, and when and why the next one is made. If the delivery has finished,
+// `request` is the last request that was sent. If it has not, or if it had no attempt, `request` is the one that
+// would be sent now. This one has the number of the next attempt and a new signature.
 //
 // Requires access level `read_only`.
 //
@@ -2369,8 +2373,8 @@ func (c *HTTPClient) GetDelivery(ctx context.Context, clientID ClientID, deliver
 // the event is paused, the delivery is parked until the event is enabled.
 //
 // If the delivery is pending, its next attempt is made at once, after earlier deliveries of the same agent at that
-// receiver. This is not a replay, so `replays` stays the same. The attempt ignores the retry delay and the
-// delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
+// receiver. The delivery had not finished, so `replays` stays the same. The attempt ignores the retry delay and
+// the delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
@@ -2624,12 +2628,12 @@ func (c *HTTPClient) PutStatuses(ctx context.Context, clientID ClientID, body Pu
 //     or of all clients together, it is sent at once, with no change if there is none yet.
 //
 // If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
-// the oldest number that is kept.
+// the oldest number that is kept. Begin again with `start=oldest`, without `after` and `epoch`.
 //
 // A server that was restored from a backup lacks later changes and reuses their numbers. It therefore begins a new
 // epoch, which the header `Agentevents-Epoch` and the `epoch` in `Link` name. If the server has another epoch than
-// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again with
-// `start=oldest`, without `after` and `epoch`.
+// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again in
+// the same way.
 //
 // Requires access level `read_only`.
 //
@@ -2654,8 +2658,9 @@ func (c *HTTPClient) ListStatusChanges(ctx context.Context, clientID ClientID, p
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-// `Retry-After`. Other applications are not affected.
+// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+// second, and up to 600 at once. Above that, the response is 429 with
+// `Retry-After`. Other clients are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -2686,8 +2691,9 @@ func (c *HTTPClient) RequestTokenWithBody(ctx context.Context, contentType strin
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-// `Retry-After`. Other applications are not affected.
+// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+// second, and up to 600 at once. Above that, the response is 429 with
+// `Retry-After`. Other clients are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -6007,7 +6013,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
 	// Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
-	// signed with the client's secret.
+	// signed with the client's secret. Parked ones stay parked, and fail at the end of their retry window.
 	//
 	// A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
 	// its feed begins after the earlier changes. A request for these is answered with 410.
@@ -6093,7 +6099,7 @@ type ClientWithResponsesInterface interface {
 	// DeleteLocalAgentWithResponse Delete a local agent
 	//
 	// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
-	// Pending deliveries are still sent.
+	// Pending deliveries are still sent. Parked ones stay parked, and fail at the end of their retry window.
 	//
 	// Requires access level `all`.
 	//
@@ -6195,7 +6201,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteLocalAgentEventWithResponse Delete an event of a local agent
 	//
-	// Deletes an event and cancels its pending deliveries.
+	// Deletes an event and cancels its pending and parked deliveries.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6392,7 +6398,7 @@ type ClientWithResponsesInterface interface {
 	// DeleteRemoteAgentWithResponse Delete a remote agent
 	//
 	// Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
-	// Pending deliveries are still sent.
+	// Pending deliveries are still sent. Parked ones stay parked, and fail at the end of their retry window.
 	//
 	// Requires access level `all`.
 	//
@@ -6494,7 +6500,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteRemoteAgentEventWithResponse Delete an event of a remote agent
 	//
-	// Deletes an event and cancels its pending deliveries.
+	// Deletes an event and cancels its pending and parked deliveries.
 	//
 	// Requires access level `call_api`.
 	//
@@ -6761,8 +6767,9 @@ type ClientWithResponsesInterface interface {
 
 	// GetDeliveryWithResponse Get a delivery
 	//
-	// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
-	// was sent. If the delivery has not finished, it is the request that would be sent now.
+	// Returns a delivery with its attempts, and when and why the next one is made. If the delivery has finished,
+	// `request` is the last request that was sent. If it has not, or if it had no attempt, `request` is the one that
+	// would be sent now. This one has the number of the next attempt and a new signature.
 	//
 	// Requires access level `read_only`.
 	//
@@ -6779,8 +6786,8 @@ type ClientWithResponsesInterface interface {
 	// the event is paused, the delivery is parked until the event is enabled.
 	//
 	// If the delivery is pending, its next attempt is made at once, after earlier deliveries of the same agent at that
-	// receiver. This is not a replay, so `replays` stays the same. The attempt ignores the retry delay and the
-	// delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
+	// receiver. The delivery had not finished, so `replays` stays the same. The attempt ignores the retry delay and
+	// the delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
 	// waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 	// applies. An attempt in progress continues.
 	//
@@ -6938,12 +6945,12 @@ type ClientWithResponsesInterface interface {
 	//   or of all clients together, it is sent at once, with no change if there is none yet.
 	//
 	// If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
-	// the oldest number that is kept.
+	// the oldest number that is kept. Begin again with `start=oldest`, without `after` and `epoch`.
 	//
 	// A server that was restored from a backup lacks later changes and reuses their numbers. It therefore begins a new
 	// epoch, which the header `Agentevents-Epoch` and the `epoch` in `Link` name. If the server has another epoch than
-	// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again with
-	// `start=oldest`, without `after` and `epoch`.
+	// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again in
+	// the same way.
 	//
 	// Requires access level `read_only`.
 	//
@@ -6960,8 +6967,9 @@ type ClientWithResponsesInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-	// `Retry-After`. Other applications are not affected.
+	// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+	// second, and up to 600 at once. Above that, the response is 429 with
+	// `Retry-After`. Other clients are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -6982,8 +6990,9 @@ type ClientWithResponsesInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-	// `Retry-After`. Other applications are not affected.
+	// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+	// second, and up to 600 at once. Above that, the response is 429 with
+	// `Retry-After`. Other clients are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -18169,7 +18178,7 @@ func (c *ClientWithResponses) ListClientsWithResponse(ctx context.Context, param
 //
 // Deletes a client with its agents, events and applications. Its tokens become invalid, and its replays end.
 // Agents that are `available` are first logged out, which creates deliveries. Pending deliveries are still sent,
-// signed with the client's secret.
+// signed with the client's secret. Parked ones stay parked, and fail at the end of their retry window.
 //
 // A client that is later created with the same id shares nothing with the deleted one. It has its own secret, and
 // its feed begins after the earlier changes. A request for these is answered with 410.
@@ -18297,7 +18306,7 @@ func (c *ClientWithResponses) CreateLocalAgentWithResponse(ctx context.Context, 
 // DeleteLocalAgentWithResponse Delete a local agent
 //
 // Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
-// Pending deliveries are still sent.
+// Pending deliveries are still sent. Parked ones stay parked, and fail at the end of their retry window.
 //
 // Requires access level `all`.
 //
@@ -18447,7 +18456,7 @@ func (c *ClientWithResponses) CreateLocalAgentEventWithResponse(ctx context.Cont
 
 // DeleteLocalAgentEventWithResponse Delete an event of a local agent
 //
-// Deletes an event and cancels its pending deliveries.
+// Deletes an event and cancels its pending and parked deliveries.
 //
 // Requires access level `call_api`.
 //
@@ -18740,7 +18749,7 @@ func (c *ClientWithResponses) CreateRemoteAgentWithResponse(ctx context.Context,
 // DeleteRemoteAgentWithResponse Delete a remote agent
 //
 // Deletes an agent and its events. If the agent is `available`, it is first logged out, which creates deliveries.
-// Pending deliveries are still sent.
+// Pending deliveries are still sent. Parked ones stay parked, and fail at the end of their retry window.
 //
 // Requires access level `all`.
 //
@@ -18890,7 +18899,7 @@ func (c *ClientWithResponses) CreateRemoteAgentEventWithResponse(ctx context.Con
 
 // DeleteRemoteAgentEventWithResponse Delete an event of a remote agent
 //
-// Deletes an event and cancels its pending deliveries.
+// Deletes an event and cancels its pending and parked deliveries.
 //
 // Requires access level `call_api`.
 //
@@ -19283,8 +19292,9 @@ func (c *ClientWithResponses) RedeliverManyWithResponse(ctx context.Context, cli
 
 // GetDeliveryWithResponse Get a delivery
 //
-// Returns a delivery with its attempts, and when and why the next one is made. `request` is the last request that
-// was sent. If the delivery has not finished, it is the request that would be sent now.
+// Returns a delivery with its attempts, and when and why the next one is made. If the delivery has finished,
+// `request` is the last request that was sent. If it has not, or if it had no attempt, `request` is the one that
+// would be sent now. This one has the number of the next attempt and a new signature.
 //
 // Requires access level `read_only`.
 //
@@ -19307,8 +19317,8 @@ func (c *ClientWithResponses) GetDeliveryWithResponse(ctx context.Context, clien
 // the event is paused, the delivery is parked until the event is enabled.
 //
 // If the delivery is pending, its next attempt is made at once, after earlier deliveries of the same agent at that
-// receiver. This is not a replay, so `replays` stays the same. The attempt ignores the retry delay and the
-// delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
+// receiver. The delivery had not finished, so `replays` stays the same. The attempt ignores the retry delay and
+// the delivery's own `Retry-After`. A receiver that has failed too often is also tried at once, by this or another
 // waiting delivery. When it answers, the others follow. A delay that the receiver requested with 429 still
 // applies. An attempt in progress continues.
 //
@@ -19532,12 +19542,12 @@ func (c *ClientWithResponses) PutStatusesWithResponse(ctx context.Context, clien
 //     or of all clients together, it is sent at once, with no change if there is none yet.
 //
 // If changes after the number are no longer kept, the response is 410 (`feed_truncated`). Its `oldest_sequence` is
-// the oldest number that is kept.
+// the oldest number that is kept. Begin again with `start=oldest`, without `after` and `epoch`.
 //
 // A server that was restored from a backup lacks later changes and reuses their numbers. It therefore begins a new
 // epoch, which the header `Agentevents-Epoch` and the `epoch` in `Link` name. If the server has another epoch than
-// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again with
-// `start=oldest`, without `after` and `epoch`.
+// the request, the response is 410 (`feed_restarted`). Discard what you read from the feed, and begin again in
+// the same way.
 //
 // Requires access level `read_only`.
 //
@@ -19560,8 +19570,9 @@ func (c *ClientWithResponses) ListStatusChangesWithResponse(ctx context.Context,
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-// `Retry-After`. Other applications are not affected.
+// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+// second, and up to 600 at once. Above that, the response is 429 with
+// `Retry-After`. Other clients are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -19588,8 +19599,9 @@ func (c *ClientWithResponses) RequestTokenWithBodyWithResponse(ctx context.Conte
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-// `Retry-After`. Other applications are not affected.
+// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+// second, and up to 600 at once. Above that, the response is 429 with
+// `Retry-After`. Other clients are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of

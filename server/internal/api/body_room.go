@@ -28,8 +28,9 @@ const (
 // three quarters.
 func newBodyRoom(size int64) *fairRoom { return newFairRoom(size, size/4*3, size/8) }
 
-// takeBodyRoom takes room for the body of a request before the body is read, and refuses the request if there is none
-// in time. The room is as large as the Content-Length. Without one, it is limit until the body has arrived.
+// takeBodyRoom takes room for a body that is not small, and refuses the request if there is none in time. The room is
+// as large as the Content-Length, and is taken before the body is read. Without a Content-Length, it is limit until the
+// body has arrived, and is taken when the body has proved not to be small.
 func takeBodyRoom(room *fairRoom, limit int64) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -41,13 +42,15 @@ func takeBodyRoom(room *fairRoom, limit int64) echo.MiddlewareFunc {
 			if r.ContentLength > 0 {
 				size = min(size, r.ContentLength)
 			}
-			taken, err := room.takeWithin(r.Context(), bodyPatience, bodyOwner(r.Context()), size,
-				"other requests with large bodies are in progress, try again")
-			if err != nil {
-				return err
+			body := &countedBody{ReadCloser: r.Body, take: func() (*takenRoom, error) {
+				return room.takeWithin(r.Context(), bodyPatience, bodyOwner(r.Context()), size,
+					"other requests with large bodies are in progress, try again")
+			}}
+			defer body.leave()
+			if r.ContentLength > 0 && !body.hasRoom() {
+				return body.refusal
 			}
-			defer taken.leave()
-			r.Body = &countedBody{ReadCloser: r.Body, room: taken}
+			r.Body = body
 			return next(c)
 		}
 	}
@@ -61,23 +64,53 @@ func bodyOwner(ctx context.Context) string {
 	return limitedClient(ctx)
 }
 
-// countedBody gives back the room that a body does not need, once the body has arrived.
+// countedBody takes room unless the body is small, and gives back what the body does not need once it has arrived.
 type countedBody struct {
 	io.ReadCloser
-	room *takenRoom
-	read int64
+	take    func() (*takenRoom, error)
+	room    *takenRoom // nil before take
+	refusal error      // of take
+	read    int64
 }
 
 // Read implements io.Reader.
 func (b *countedBody) Read(p []byte) (int, error) {
+	if b.read > smallBody && !b.hasRoom() {
+		return 0, b.refusal
+	}
+	if b.room == nil {
+		p = p[:min(int64(len(p)), smallBody+1-b.read)]
+	}
 	n, err := b.ReadCloser.Read(p)
 	b.read += int64(n)
+	if errors.Is(err, io.EOF) && b.room != nil {
+		b.shrink()
+	}
+	return n, err
+}
+
+// hasRoom takes room if none was taken. After a refusal it does not try again.
+func (b *countedBody) hasRoom() bool {
+	if b.room == nil && b.refusal == nil {
+		b.room, b.refusal = b.take()
+	}
+	return b.refusal == nil
+}
+
+// shrink gives back the room beyond the size of the body.
+func (b *countedBody) shrink() {
 	size := b.read
 	if size <= smallBody {
 		size = 0
 	}
-	if errors.Is(err, io.EOF) && size < b.room.size {
+	if size < b.room.size {
 		b.room.shrink(size)
 	}
-	return n, err
+}
+
+// leave gives all room back.
+func (b *countedBody) leave() {
+	if b.room != nil {
+		b.room.leave()
+	}
 }

@@ -27,9 +27,11 @@ type bodies struct {
 func newBodies(t *testing.T, size, limit int64) *bodies {
 	b := &bodies{T: t, end: make(chan struct{})}
 	b.send = takeBodyRoom(newBodyRoom(size), limit)(func(c echo.Context) error {
-		_, err := io.Copy(io.Discard, c.Request().Body)
+		if _, err := io.Copy(io.Discard, c.Request().Body); err != nil {
+			return err
+		}
 		<-b.end
-		return err
+		return nil
 	})
 	return b
 }
@@ -95,6 +97,17 @@ func (b *bodies) hasRoom(caller store.Caller, size int) {
 	if err := <-b.begin(caller, size, false); err != nil {
 		b.Error(err)
 	}
+}
+
+// A small body of unknown length arrives although all room is taken.
+func TestSmallBodyOfUnknownLengthTakesNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBodies(t, 320<<10, 40<<10)
+		all := b.begin(store.Caller{}, 40<<10, false)
+		small := b.begin(store.Caller{}, 4<<10, true)
+		b.refused(b.begin(store.Caller{}, 4<<10+1, true))
+		b.ended(all, small)
+	})
 }
 
 // A body without Content-Length takes the room of the longest one only until it has arrived.

@@ -2,8 +2,11 @@ package api
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -178,4 +181,20 @@ func (o *openConnections) inconsistency() error {
 		}
 	}
 	return nil
+}
+
+// Another goroutine runs between requests that a client sends without waiting for answers.
+func TestConnectionYieldsBetweenRequests(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	o := newOpenConnections(2, 2)
+	c, _ := o.connect("1.1.1.1")
+	c.on = &listener{open: o.connections}
+	var other atomic.Bool
+	go other.Store(true)
+	for range 2 { // the scheduler may choose this goroutine once more
+		followState(c, http.StateIdle)
+	}
+	if !other.Load() {
+		t.Error("a goroutine that was ready did not run")
+	}
 }

@@ -219,3 +219,21 @@ func TestTokenFieldsAreLimited(t *testing.T) {
 		}
 	}
 }
+
+// Parts beyond the bound cost nothing, since they are not parsed.
+func TestTokenPartsBeyondTheBoundAreNotRead(t *testing.T) {
+	t.Parallel()
+	ts := newTestServer(t)
+	part := "--x\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n"
+	header := map[string]string{"Content-Type": "multipart/form-data; boundary=x", "Authorization": ""}
+	for parts, want := range map[int]string{
+		20: "the body must be valid multipart/form-data", 21: "the body may have at most 20 fields",
+	} {
+		resp := ts.send(scenario{
+			request: "POST /oauth/token", body: strings.Repeat(part, parts) + "--x\r\nmalformed", header: header,
+		})
+		if !strings.Contains(string(resp.body), want) {
+			t.Errorf("%d parts before a malformed one: %d %s", parts, resp.status, resp.body)
+		}
+	}
+}

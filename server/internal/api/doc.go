@@ -7,10 +7,11 @@
 //	router.go          the middlewares of all requests, and those of each operation
 //	slash_router.go    both forms of each path: with and without a trailing slash
 //	request_limits.go  limits of the head of a request
-//	admission.go       how many requests are in progress, and how many polls wait; client_limiter.go counts them
+//	admission.go       how many requests are in progress, and how many polls wait; client_limiter.go counts them, and
+//	                   test_delivery_limiter.go the test deliveries
 //	body_room.go       room for the bodies in progress; fair_room.go gives each client a share
 //	idempotency.go     Idempotency-Key
-//	fair_reads.go      the turn of a request that reads
+//	fair_reads.go      the turn of a request that reads; fair_writes.go has that of one that writes, except a status
 //	client.go …        the handlers, a file for each noun: they call the store, and build the answer
 //	redact.go          removes from answers what access level read_only must not see
 //	pagination.go      limits of lists, and the link to the next page; page_size.go bounds the bytes of a page

@@ -65,9 +65,13 @@ func (h handlers) inTurn(ctx context.Context, entries int, read func() error) er
 	if err != nil {
 		return err
 	}
-	begun := time.Now()
-	defer func() { time.AfterFunc(bigPageRest*time.Since(begun), page.leave) }()
-	return h.readTurn(ctx, client, read)
+	var took time.Duration // without the wait for a reader
+	defer func() { time.AfterFunc(bigPageRest*took, page.leave) }()
+	return h.readTurn(ctx, client, func() error {
+		begun := time.Now()
+		defer func() { took = time.Since(begun) }()
+		return read()
+	})
 }
 
 func (h handlers) readTurn(ctx context.Context, client string, read func() error) error {

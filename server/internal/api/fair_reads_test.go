@@ -128,6 +128,27 @@ func TestBigPagesTakeTurns(t *testing.T) {
 	})
 }
 
+// The pause after a big page does not depend on how long others kept the readers busy.
+func TestPauseAfterBigPageExcludesWaitForReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := handlers{readers: newReaderRoom(2), bigPages: newBigPageRoom()}
+		taken, err := h.readers.take(t.Context(), "", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Second, taken.leave)
+		ctx := request.NewContext(t.Context(), &request.Info{Caller: ofClient("a")})
+		begun := time.Now()
+		for _, want := range []time.Duration{1010 * time.Millisecond, 1040 * time.Millisecond} {
+			err := h.inTurn(ctx, 101, func() error { time.Sleep(10 * time.Millisecond); return nil })
+			if ended := time.Since(begun); err != nil || ended != want {
+				t.Errorf("a page ended after %v, want %v: %v", ended, want, err)
+			}
+		}
+		time.Sleep(time.Second)
+	})
+}
+
 // A poll that begins with the newest change waits for a reader before it looks for that change.
 func TestStartOfFeedWaitsForReader(t *testing.T) {
 	ls := newLiveServer(t).withAgents()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,7 +142,8 @@ func (c *conn) Close() error {
 }
 
 // followState is an http.Server.ConnState. It resets an idle connection for the next request. When the head of a
-// request has arrived, the connection stays idle until admit.
+// request has arrived, the connection stays idle until admit. Between two requests it yields: a client that sends
+// requests without waiting for answers would otherwise keep a processor for a whole time slice.
 func followState(on net.Conn, state http.ConnState) {
 	c, ok := on.(*conn)
 	switch {
@@ -150,6 +152,7 @@ func followState(on net.Conn, state http.ConnState) {
 		c.answered.Store(false)
 		c.lineRead.Store(false)
 		c.on.open.setIdle(c)
+		runtime.Gosched()
 	case state == http.StateActive:
 		c.on.open.setIdle(c)
 	}

@@ -34,13 +34,16 @@ func (h handlers) RequestToken(
 	return answer, nil
 }
 
-// issueToken refuses the secret first, then an application with too many requests.
+// issueToken refuses a wrong secret first, then an application with too many requests.
 func (h handlers) issueToken(ctx context.Context, id, secret string) (string, error) {
+	if err := h.tokenRate.RefuseEarly(id, secret); err != nil {
+		return "", err
+	}
 	client, err := h.store.CheckCredentials(ctx, id, secret)
 	if err != nil {
 		return "", err
 	}
-	if err := h.tokenRate.Allow(client, id); err != nil {
+	if err := h.tokenRate.Allow(client, id, secret); err != nil {
 		return "", err
 	}
 	return h.store.IssueToken(ctx, id, secret)

@@ -109,25 +109,35 @@ func refuseForm(status int, message string) *TokenRefusal {
 	return &TokenRefusal{Status: status, code: CodeInvalidRequest, message: message}
 }
 
+// multipartForm parses parts up to the bound, and ignores files.
 func multipartForm(body []byte, boundary string) (url.Values, error) {
 	if len(body) == 0 {
 		return nil, nil
 	}
-	form, err := multipart.NewReader(bytes.NewReader(body), boundary).ReadForm(MaxTokenBody)
-	if err != nil {
-		return nil, RefuseToken(CodeInvalidRequest, "the body must be valid multipart/form-data")
+	form := url.Values{}
+	parts := multipart.NewReader(bytes.NewReader(body), boundary)
+	for n := 0; ; n++ {
+		part, err := parts.NextPart()
+		switch {
+		case err == io.EOF: //nolint:errorlint // an error that wraps EOF means that the end is missing
+			return form, nil
+		case err == nil && n == maxTokenFields:
+			return nil, tooManyFields()
+		case err == nil:
+			err = addPart(form, part)
+		}
+		if err != nil {
+			return nil, RefuseToken(CodeInvalidRequest, "the body must be valid multipart/form-data")
+		}
 	}
-	parts := 0
-	for _, values := range form.Value {
-		parts += len(values)
+}
+
+func addPart(form url.Values, part *multipart.Part) error {
+	value, err := io.ReadAll(part)
+	if part.FileName() == "" {
+		form.Add(part.FormName(), string(value))
 	}
-	for _, files := range form.File {
-		parts += len(files)
-	}
-	if parts > maxTokenFields {
-		return nil, tooManyFields()
-	}
-	return form.Value, nil
+	return err
 }
 
 func tooManyFields() error {

@@ -10,7 +10,7 @@ func TestTokenRate(t *testing.T) {
 	now := time.Now()
 	limit := NewTokenRate(func() time.Time { return now })
 	allowed := func(application string) (n int) {
-		for limit.Allow("of "+application, application) == nil {
+		for limit.Allow("of "+application, application, "s") == nil {
 			n++
 		}
 		return n
@@ -27,6 +27,40 @@ func TestTokenRate(t *testing.T) {
 	}
 }
 
+// After a refusal, the next ones need no look at the store: as long as the application has no token left, with the same
+// secret, for a second.
+func TestTokenRateRefusesEarly(t *testing.T) {
+	now := time.Now()
+	limit := NewTokenRate(func() time.Time { return now })
+	early := func(secret string, want bool) {
+		t.Helper()
+		if err := limit.RefuseEarly("a", secret); (err != nil) != want {
+			t.Errorf("with secret %q: %v", secret, err)
+		}
+	}
+	early("s", false)
+	for limit.Allow("", "a", "s") == nil {
+		early("s", false)
+	}
+	early("s", true)
+	early("wrong", false)
+	now = now.Add(49 * time.Millisecond)
+	early("s", true)
+	now = now.Add(time.Millisecond)
+	early("s", false) // it may have another token
+	if err := limit.Allow("", "a", "s"); err != nil {
+		t.Error(err)
+	}
+	early("s", true)
+	for range 20 {
+		now = now.Add(50 * time.Millisecond)
+		if err := limit.Allow("", "a", "s"); err != nil {
+			t.Error(err)
+		}
+	}
+	early("s", false) // the secret may have been revoked
+}
+
 // All applications of a client together get 600 tokens at once, then 40 a second. Another client has its own limit, and
 // an operator's applications have none together.
 func TestTokenRateOfAClient(t *testing.T) {
@@ -34,7 +68,7 @@ func TestTokenRateOfAClient(t *testing.T) {
 	limit := NewTokenRate(func() time.Time { return now })
 	allowed := func(client string, applications ...string) (n int) {
 		for _, a := range applications {
-			for limit.Allow(client, client+a) == nil {
+			for limit.Allow(client, client+a, "s") == nil {
 				n++
 			}
 		}

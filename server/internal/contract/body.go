@@ -86,7 +86,8 @@ func BodyValue(r *http.Request) any {
 	return nil
 }
 
-// ReadBody reads the body of a request. It refuses a body that is longer than limit, or compressed.
+// ReadBody reads the body of a request. It refuses a body that is longer than limit, or compressed. If a read of the
+// body fails with a *request.Refusal, ReadBody returns that.
 func ReadBody(c echo.Context, limit int64) ([]byte, error) {
 	return readBody(c, limit, func(io.Reader) error { return nil })
 }
@@ -107,7 +108,10 @@ func readBody(c echo.Context, limit int64, check func(body io.Reader) error) ([]
 		message := fmt.Sprintf("the body may have at most %d bytes", limit)
 		return nil, request.Refuse(http.StatusRequestEntityTooLarge, message)
 	}
+	refusal, refused := errors.AsType[*request.Refusal](err)
 	switch {
+	case refused:
+		return nil, refusal
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, request.Refuse(http.StatusRequestTimeout, "the body did not arrive in time")
 	case err != nil:

@@ -19,7 +19,7 @@ import (
 )
 
 // Validate refuses requests that violate the rules of openapi.yaml for their operation. The refusal names the invalid
-// fields, up to maxFieldErrors. It names repeated parameters only if nothing else is wrong. The generated binding uses
+// fields, at most 20 of them. It names repeated parameters only if nothing else is wrong. The generated binding uses
 // the value that was validated.
 func Validate(route *routers.Route) echo.MiddlewareFunc {
 	schema := bodySchema(route.Operation)

@@ -15,8 +15,8 @@ const (
 	lineBurst      = 100
 )
 
-// LineLimiter bounds how many lines of a kind are logged, so that requests without a token cannot fill the log. The log
-// says how many were left out.
+// LineLimiter bounds how many lines of a kind are logged, so that neither requests without a token nor receivers can
+// fill the log. The log says how many were left out.
 type LineLimiter struct {
 	log     *slog.Logger
 	rate    *rate.Limiter
@@ -28,7 +28,7 @@ func NewLineLimiter(log *slog.Logger, kind string) *LineLimiter {
 	return &LineLimiter{
 		log:     log,
 		rate:    rate.NewLimiter(linesPerSecond, lineBurst),
-		omitted: NewTally(log.With("kind", kind), slog.LevelInfo, "request lines omitted"),
+		omitted: NewTally(log.With("kind", kind), slog.LevelInfo, "lines omitted"),
 	}
 }
 

@@ -76,7 +76,7 @@ func TestRequestLinesAreLimited(t *testing.T) {
 			time.Sleep(time.Second)
 			synctest.Wait()
 			added := lr.log.String()[before:]
-			if !strings.Contains(added, `msg="request lines omitted" kind=`+c.kind+" count=900\n") {
+			if !strings.Contains(added, `msg="lines omitted" kind=`+c.kind+" count=900\n") {
 				t.Errorf("%s: the next line is %q", name, added)
 			}
 			if n := len(lr.send(1000, "GET", "/x")); n != 20 {

@@ -139,7 +139,7 @@ type storeCollector struct{ *store.Store }
 // The metrics that storeCollector reads from the store.
 var (
 	storeUpDesc = newDesc("agentevents_store_up",
-		"1 if /readyz of this process finds the store usable and it can be read, else 0.")
+		"1 if /readyz of this process has no reason about the store, and its gauges can be read, else 0.")
 	changesDesc = newDesc("agentevents_status_changes_total",
 		"Status changes, by the type of event that they fire.", "event_type")
 	deliveriesDesc = newDesc("agentevents_deliveries_total",

@@ -19,7 +19,7 @@ const maxTuples = 512
 //
 // Its columns are the fields of the rows by their names in JSON, and ordinal, which numbers the rows in their order.
 // The first field must never be nil. Fields are integers, strings, or pointers to them. On SQLite each value is a
-// parameter, which is fastest, unless there are more than maxTuples rows. Otherwise all rows are one JSON parameter.
+// parameter, which is fastest, unless there are more than 512 rows. Otherwise all rows are one JSON parameter.
 func Table[R any](q Querier, rows []R) clause.Expr {
 	if q.Dialect() == SQLite && len(rows) <= maxTuples {
 		return tuples(rows)

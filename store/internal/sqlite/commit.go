@@ -31,15 +31,7 @@ func (w *Writer) transaction(first *unit) (units []*unit, results []error, err e
 		return units, results, nil
 	}
 	begun := w.now()
-	if first.unsynced {
-		if err = w.exec("PRAGMA synchronous = NORMAL"); err == nil {
-			defer func() { err = errors.Join(err, w.exec("PRAGMA synchronous = FULL")) }()
-		}
-	}
-	if err == nil {
-		err = w.beginTransaction()
-	}
-	if err != nil {
+	if err = w.beginTransaction(first.unsynced); err != nil {
 		units = append(units, w.takeWaiting()...)
 		results = make([]error, len(units))
 	} else if results[0] = w.runUnit(first); results[0] == nil {
@@ -54,11 +46,31 @@ func (w *Writer) transaction(first *unit) (units []*unit, results []error, err e
 }
 
 // beginTransaction begins a transaction, unless the file is known to be lost.
-func (w *Writer) beginTransaction() error {
+func (w *Writer) beginTransaction(unsynced bool) error {
 	if err := w.file.LostFile(); err != nil {
 		return err
 	}
+	if err := w.setUnsynced(unsynced); err != nil {
+		return err
+	}
 	return w.exec("BEGIN IMMEDIATE")
+}
+
+// setUnsynced sets whether the next commit may be lost. A checkpoint is synced in both modes.
+func (w *Writer) setUnsynced(unsynced bool) error {
+	if w.unsynced == unsynced {
+		return nil
+	}
+	mode := "FULL"
+	if unsynced {
+		mode = "NORMAL"
+	}
+	w.unsynced = true // after an error, the mode is not known, and the next synced transaction sets it again
+	err := w.exec("PRAGMA synchronous = " + mode)
+	if err == nil {
+		w.unsynced = unsynced
+	}
+	return err
 }
 
 // exec runs a statement of the transaction itself, such as BEGIN.

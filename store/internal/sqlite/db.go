@@ -177,7 +177,7 @@ func (db *DB) TransactionEnded() (ended bool) {
 }
 
 // CloseWriter closes the connection that writes, after a checkpoint. The checkpoint moves all commits to the file
-// itself, unless a reader needs old pages for longer than closeWait.
+// itself, unless a reader needs old pages for longer than half a second.
 func (db *DB) CloseWriter() error {
 	if db.conn == nil {
 		return nil

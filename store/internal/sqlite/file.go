@@ -37,10 +37,25 @@ func ExistingPath(databaseURL string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := os.Stat(file); err != nil {
-		return "", fmt.Errorf("open the database: %w", err)
+	return file, checkExists(file)
+}
+
+// ErrMissing is the error for a file that must exist.
+var ErrMissing = errors.New("`agentevents serve` creates it")
+
+// checkExists returns ErrMissing, with the absolute path, for a file that does not exist.
+func checkExists(file string) error {
+	_, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if absolute, err := filepath.Abs(file); err == nil {
+			file = absolute
+		}
+		return fmt.Errorf("there is no database yet at %s: %w", file, ErrMissing)
+	case err != nil:
+		return fmt.Errorf("open the database: %w", err)
 	}
-	return file, nil
+	return nil
 }
 
 // maxLinks is the maximum number of symbolic links in a path, as on Linux.

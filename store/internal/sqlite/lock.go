@@ -3,7 +3,6 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/gofrs/flock"
 )
@@ -26,8 +25,8 @@ func lockFile(file string) (*flock.Flock, error) {
 
 // lockIfFree locks an existing file, unless another process has locked it: then it returns a lock that is not locked.
 func lockIfFree(file string) (*flock.Flock, error) {
-	if _, err := os.Stat(file); err != nil {
-		return nil, fmt.Errorf("there is no database yet, `agentevents serve` creates it: %w", err)
+	if err := checkExists(file); err != nil {
+		return nil, err
 	}
 	lock, err := lockFile(file)
 	if errors.Is(err, errServed) {

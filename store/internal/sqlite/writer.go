@@ -29,12 +29,13 @@ var (
 )
 
 // Writer implements sqldb.Writer with one goroutine. It runs the units of work that wait, and those that arrive before
-// the commit, in one transaction, for as long as maxWork. Simultaneous requests share one fsync, which limits the speed
+// the commit, in one transaction, for as long as 5 ms. Simultaneous requests share one fsync, which limits the speed
 // of a durable SQLite.
 type Writer struct {
 	file     *DB               // only the goroutine run uses its connection that writes
 	mapError func(error) error // maps the error of a transaction to that of its units
 	now      func() time.Time
+	unsynced bool // whether a commit on the connection may not be synced; only for the goroutine run
 
 	mu      sync.Mutex
 	waiting []*unit

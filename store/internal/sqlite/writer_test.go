@@ -551,3 +551,29 @@ func TestUnsyncedUnitsShareNoTransactionWithOthers(t *testing.T) {
 		t.Errorf("modes are %s, want %s", got, want)
 	}
 }
+
+// A transaction that needs a sync does not begin before commits are synced again, although setting that has failed.
+func TestFailedSettingOfSyncIsRepeated(t *testing.T) {
+	w := openWatched(t)
+	fail := true
+	sqldb.AddTap(w.ORM(), func(text string, _ []any) error {
+		if fail && strings.HasSuffix(text, "= FULL") {
+			return errBefore
+		}
+		return nil
+	}, nil)
+	check(t, w.DoUnsynced(t.Context(), put("a")))
+	if err := w.write(put("b")); !errors.Is(err, errBefore) {
+		t.Errorf("with commits that are not synced: %v", err)
+	}
+	check(t, w.DoUnsynced(t.Context(), put("c")))
+	fail = false
+	check(t, w.write(func(tx *sqldb.Tx) error {
+		mode, err := sqldb.Value[int](tx, "PRAGMA synchronous")
+		if mode != 2 {
+			t.Errorf("the mode is %d", mode)
+		}
+		return err
+	}))
+	w.want("a", "c")
+}
