@@ -441,7 +441,7 @@ func testConnectionsEnd(s *sharedDatabase) {
 }
 
 // anyRoom accepts all lanes.
-var anyRoom = webhook.ClaimLimits{Lanes: 10, PerReceiver: 10, Take: func(int64) bool { return true }}
+var anyRoom = webhook.ClaimLimits{Lanes: 10, PerReceiver: 10, Take: func(string, int64) bool { return true }}
 
 func confirmed() webhook.Outcome {
 	return webhook.Outcome{Attempt: webhook.Attempt{StartedAt: time.Now(), Status: 200, Verdict: webhook.Delivered}}
