@@ -635,7 +635,8 @@ type ClientLimits struct {
 	RequestsPerHour ClientLimit `json:"requests_per_hour"`
 
 	// PendingDelivery The limit on pending deliveries, without parked ones. At the limit, the client's own applications can neither
-	// create events nor set statuses. `used` exceeds the limit if an operator's requests or a replay add more.
+	// create events nor set statuses. `used` exceeds the limit if an operator's requests, redeliveries, replays
+	// or enabled events add more.
 	PendingDelivery ClientLimit `json:"pending_delivery"`
 
 	// StatusChange The number of status changes that are kept. `limit` is of all clients together. If the clients have more, the

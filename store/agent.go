@@ -273,6 +273,11 @@ func (s *Store) deleteAgents(tx *sqldb.Tx, client string, rows []agentRow) error
 	if _, err := s.applyChanges(tx, s.logouts(tx, rows), true); err != nil {
 		return err
 	}
+	err := tx.Exec("UPDATE event_versions SET past = 1 "+
+		"WHERE id IN (SELECT version_id FROM agent_events WHERE agent IN ?)", ids)
+	if err != nil {
+		return err
+	}
 	if err := tx.Exec("DELETE FROM agent_events WHERE agent IN ?", ids); err != nil {
 		return err
 	}

@@ -14,6 +14,9 @@ import (
 // writer.
 const erasedPerCommit = pruneRows
 
+// eventsPerStatement is the number of events that one statement names. Changes may name more than it has parameters.
+const eventsPerStatement = 1024
+
 // erasure is the progress of EraseAgent.
 type erasure struct {
 	store *Store
@@ -211,9 +214,10 @@ func (e *erasure) eraseChanges(tx *sqldb.Tx) (found int, err error) {
 			maps.Copy(events, idsIn(list))
 		}
 	}
-	more, err := eraseEvents(tx, append(slices.Sorted(maps.Keys(events)), 0))
-	if err != nil || more {
-		return 1, err
+	for some := range slices.Chunk(slices.Sorted(maps.Keys(events)), eventsPerStatement) {
+		if more, err := eraseEvents(tx, some); err != nil || more {
+			return 1, err
+		}
 	}
 	tx.WriterOnCommit(func() { e.StatusChanges += int64(len(rows)) })
 	deleted, err := sqldb.Select[string](tx, "DELETE FROM status_changes WHERE id IN ? RETURNING client_id",

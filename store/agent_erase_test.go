@@ -213,6 +213,22 @@ func TestErasureFindsADeliveryThatMovesBeforeTheLock(t *testing.T) {
 	f.verify()
 }
 
+// The changes of an agent may name more events than a statement has parameters.
+func TestErasureOfManyEvents(t *testing.T) {
+	f := open(t)
+	k := f.agentToErase(gen.AgentTypeLocal)
+	f.login(k)
+	f.check(f.DeleteAgent(f.ctx, k))
+	var events strings.Builder
+	for i := range 40_000 {
+		fmt.Fprintf(&events, "%d,", i+1000)
+	}
+	f.exec("UPDATE status_changes SET skipped = '" + events.String() + "1'")
+	_, err := f.EraseAgent(f.ctx, k)
+	f.check(err)
+	f.wantNoTrace()
+}
+
 // An erasure that was interrupted is completed by the next one.
 func TestErasureIsRepeatable(t *testing.T) {
 	f := open(t)

@@ -101,7 +101,7 @@ func (b *load) change(ctx context.Context, k store.AgentKey) {
 }
 
 func (b *load) deliver(ctx context.Context) {
-	room := webhook.ClaimLimits{Lanes: 5, PerReceiver: 5, Take: func(int64) bool { return true }}
+	room := webhook.ClaimLimits{Lanes: 5, PerReceiver: 5, Take: func(string, int64) bool { return true }}
 	for ctx.Err() == nil {
 		claimed, _, err := b.Claim(ctx, room)
 		for _, d := range claimed {

@@ -232,7 +232,7 @@ func (f *fixture) watchClock() {
 // claimAll claims all due lanes, without a limit for each receiver.
 func (f *fixture) claimAll() []webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 10_000, Take: func(int64) bool {
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 10_000, Take: func(string, int64) bool {
 		return true
 	}})
 	f.check(err)

@@ -63,7 +63,13 @@ func (r *eventRow) setVersion(tx *sqldb.Tx) error {
 		}
 		earlier = v.ID
 	}
+	former := r.VersionID
 	r.VersionID = earlier
+	err = tx.Exec("UPDATE event_versions SET past = CASE id WHEN ? THEN 0 ELSE 1 END WHERE id IN (?, ?)", r.VersionID,
+		former, r.VersionID)
+	if err != nil {
+		return err
+	}
 	return tx.Exec("UPDATE agent_events SET version_id = ? WHERE id = ?", r.VersionID, r.ID)
 }
 
@@ -120,8 +126,7 @@ func deleteVersions(tx *sqldb.Tx, ids []int64) error {
 }
 
 func (s *Store) unusedVersions(ctx context.Context) (unused []int64, err error) {
-	events, err := sqldb.Select[int64](s.read(ctx), "SELECT DISTINCT v.event_id FROM event_versions v "+
-		"WHERE NOT EXISTS (SELECT 1 FROM agent_events e WHERE e.id = v.event_id AND e.version_id = v.id)")
+	events, err := sqldb.Select[int64](s.read(ctx), "SELECT DISTINCT event_id FROM event_versions WHERE past = 1")
 	for i := 0; err == nil && i < len(events) && ctx.Err() == nil; i++ {
 		var ids []int64
 		event := events[i : i+1]
@@ -262,6 +267,9 @@ func (s *Store) DeleteEvent(ctx context.Context, k AgentKey, id int64) error {
 			return err
 		}
 		if err := s.sweep(tx, eventSweep{EventID: e.ID, State: stateCancelled}); err != nil {
+			return err
+		}
+		if err := tx.Exec("UPDATE event_versions SET past = 1 WHERE id = ?", e.VersionID); err != nil {
 			return err
 		}
 		return tx.Exec("DELETE FROM agent_events WHERE id = ?", e.ID)

@@ -71,7 +71,7 @@ func (r *deliveryRow) foresee(tx *sqldb.Tx) (unswept bool, err error) {
 	return unswept, err
 }
 
-// runSweeps continues all sweeps, a slice of each in turn, until none is left. A failed sweep blocks no other.
+// runSweeps continues all sweeps, a slice of each in turn, until none is left. A failed sweep does not block another.
 func (s *Store) runSweeps(ctx context.Context) error {
 	for ctx.Err() == nil {
 		events, err := sqldb.Select[int64](s.read(ctx), "SELECT event_id FROM event_sweeps ORDER BY event_id")

@@ -40,6 +40,7 @@ func TestPostgresFaults(t *testing.T) {
 		"a lost notification":                   testPoll,
 		"locked rows block only their waiters":  testLockedRowsBlockOnlyTheirWaiters,
 		"results that need locked rows":         testHeldResults,
+		"a 410 of a locked agent":               testHeldGone,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -440,7 +441,7 @@ func testConnectionsEnd(s *sharedDatabase) {
 }
 
 // anyRoom accepts all lanes.
-var anyRoom = webhook.ClaimLimits{Lanes: 10, PerReceiver: 10, Take: func(int64) bool { return true }}
+var anyRoom = webhook.ClaimLimits{Lanes: 10, PerReceiver: 10, Take: func(string, int64) bool { return true }}
 
 func confirmed() webhook.Outcome {
 	return webhook.Outcome{Attempt: webhook.Attempt{StartedAt: time.Now(), Status: 200, Verdict: webhook.Delivered}}
@@ -597,6 +598,37 @@ func testHeldResults(s *sharedDatabase) {
 		s.t.Errorf("the receiver has failed %d times, want 1", n)
 	}
 	s.sound(3, 3)
+}
+
+// An answer of 410 disables an event of a locked agent. It delays no such answer for another agent.
+func testHeldGone(s *sharedDatabase) {
+	patient := s.another("lock_timeout=0")
+	s.check(s.put(137))
+	s.createEvents(s.key(137), "http://other.example/", gen.EventTypeAgentLogin)
+	s.login(s.key(136))
+	s.login(s.key(137))
+	claimed, _, err := s.Claim(s.ctx, anyRoom)
+	s.check(err)
+	conn := s.connect()
+	s.exec(conn, "BEGIN")
+	s.exec(conn, "SELECT id FROM agents WHERE agent_id = 136 FOR UPDATE")
+	record := func(d webhook.Delivery) error {
+		o := webhook.Outcome{Attempt: webhook.Attempt{StartedAt: time.Now(), Status: 410, Verdict: webhook.Gone}}
+		_, err := patient.Record(s.ctx, d, o, true)
+		return err
+	}
+	if len(claimed) != 2 || claimed[0].Data.AgentID != "136" {
+		s.t.Fatalf("claimed: %+v", claimed)
+	}
+	end := make(chan error, 1)
+	go func() { end <- record(claimed[0]) }()
+	s.until("the first one waits", waiting)
+	s.check(record(claimed[1]))
+	s.exec(conn, "ROLLBACK")
+	s.check(<-end)
+	if n := s.number("SELECT count(*) FROM agent_events WHERE state = 'disabled'"); n != 2 {
+		s.t.Errorf("%d events are disabled, want 2", n)
+	}
 }
 
 // A poll finds a change without a notification, once for all waiting requests. Requests of other clients do not wake

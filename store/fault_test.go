@@ -152,7 +152,7 @@ func (s *faultyFixture) claims(what string) (claimed []webhook.Delivery) {
 	s.t.Helper()
 	s.try(what, func() (err error) {
 		claimed, _, err = s.Claim(s.ctx, webhook.ClaimLimits{
-			Fresh: s.fresh, Lanes: 100, PerReceiver: 10, Take: func(int64) bool { return true },
+			Fresh: s.fresh, Lanes: 100, PerReceiver: 10, Take: func(string, int64) bool { return true },
 		})
 		if err != nil && claimed != nil {
 			s.t.Errorf("a claim that failed returned %+v", claimed)

@@ -227,17 +227,23 @@ func lockLanes(tx *sqldb.Tx, lanes ...int64) error {
 
 // lockAgentsOf locks the agents of deliveries that still exist.
 func lockAgentsOf(tx *sqldb.Tx, deliveries []int64) error {
+	_, err := tryLockAgentsOf(tx, deliveries, true)
+	return err
+}
+
+// tryLockAgentsOf is lockAgentsOf. With wait false, it reports whether no other transaction has locked one of them.
+func tryLockAgentsOf(tx *sqldb.Tx, deliveries []int64, wait bool) (all bool, err error) {
 	if tx.Dialect() == sqldb.SQLite {
-		return nil
+		return true, nil
 	}
 	agents, err := sqldb.Select[int64](tx, "SELECT DISTINCT a.id FROM deliveries d JOIN agents a "+
 		"ON (a.client_id, a.kind, a.agent_id) = (d.client_id, d.kind, d.agent_id) WHERE d.id IN ?",
 		sqldb.Padded(deliveries))
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = tx.LockRows("agents", agents, true)
-	return err
+	locked, err := tx.LockRows("agents", agents, wait)
+	return len(locked) == len(agents), err
 }
 
 // lockLanesOfEvent locks the lanes that unfinished deliveries of an event are in or move to, the event's lane, and the

@@ -635,7 +635,7 @@ func TestClaimIsFairAmongReceivers(t *testing.T) {
 	f.login(last)
 
 	asked := 0
-	claimed, next, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 4, PerReceiver: 3, Take: func(int64) bool {
+	claimed, next, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 4, PerReceiver: 3, Take: func(string, int64) bool {
 		asked++
 		return asked != 1
 	}})
@@ -653,7 +653,7 @@ func TestClaimIsFairAmongReceivers(t *testing.T) {
 		t.Errorf("%d lanes of the receiver with one lane were claimed, want 1", boards)
 	}
 	claimed, _, err = f.Claim(f.ctx, webhook.ClaimLimits{
-		Lanes: 100, PerReceiver: 100, Full: []int64{claimed[0].Receiver}, Take: func(int64) bool { return true },
+		Lanes: 100, PerReceiver: 100, Full: []int64{claimed[0].Receiver}, Take: func(string, int64) bool { return true },
 	})
 	f.check(err)
 	for _, d := range claimed {
@@ -666,7 +666,7 @@ func TestClaimIsFairAmongReceivers(t *testing.T) {
 func TestClaimReturnsTheTimeOfTheNextDueLane(t *testing.T) {
 	f := open(t)
 	k := f.agent()
-	room := webhook.ClaimLimits{Lanes: 10, PerReceiver: 10, Take: func(int64) bool { return true }}
+	room := webhook.ClaimLimits{Lanes: 10, PerReceiver: 10, Take: func(string, int64) bool { return true }}
 	if _, next, err := f.Claim(f.ctx, room); err != nil || next >= 0 {
 		t.Errorf("next %v, %v; want none", next, err)
 	}
@@ -688,8 +688,8 @@ func TestFreshClaimFindsOnlyLanesOfChanges(t *testing.T) {
 	f.createEvents(k, crm, both...)
 	f.createEvents(other, board, both...)
 	f.login(k)
-	refuse := func(int64) bool { return false }
-	accept := func(int64) bool { return true }
+	refuse := func(string, int64) bool { return false }
+	accept := func(string, int64) bool { return true }
 	refused := f.claimFresh(refuse)
 	f.login(other)
 	fresh := f.claimFresh(accept)
@@ -710,7 +710,7 @@ func TestFreshClaimFindsOnlyLanesOfChanges(t *testing.T) {
 }
 
 // claimFresh claims lanes of changes only, unless the store requests a claim over all lanes.
-func (f *fixture) claimFresh(take func(int64) bool) []webhook.Delivery {
+func (f *fixture) claimFresh(take func(string, int64) bool) []webhook.Delivery {
 	f.t.Helper()
 	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Fresh: true, Lanes: 1000, PerReceiver: 100, Take: take})
 	f.check(err)
@@ -725,7 +725,7 @@ func TestFirstClaimLooksAtAllLanes(t *testing.T) {
 	f.login(k)
 	before := f.claimOne()
 	f.crash()
-	if d := f.claimFresh(func(int64) bool { return true }); len(d) != 1 || d[0].ID != before.ID {
+	if d := f.claimFresh(func(string, int64) bool { return true }); len(d) != 1 || d[0].ID != before.ID {
 		t.Errorf("claimed %+v, want the delivery that was in flight", d)
 	}
 }
@@ -738,7 +738,7 @@ func TestFreshClaimSkipsFullReceivers(t *testing.T) {
 	f.createLanes("3", 1, 1, crm)
 	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{
 		Fresh: true, Lanes: 2, PerReceiver: 100, Full: []int64{f.receiverOf("1"), f.receiverOf("2")},
-		Take: func(r int64) bool { return r == f.receiverOf("3") },
+		Take: func(_ string, r int64) bool { return r == f.receiverOf("3") },
 	})
 	f.check(err)
 	if len(claimed) != 1 || claimed[0].Receiver != f.receiverOf("3") {

@@ -26,8 +26,8 @@ SELECT min(CASE WHEN v.waits > ? THEN v.waits ELSE (
 	SELECT x.due_at FROM lanes x WHERE x.receiver_id = r.id AND x.due_at > ? ORDER BY x.due_at LIMIT 1) END)
 FROM r JOIN receivers v ON v.id = r.id`
 
-// These queries find due lanes, fairly among receivers. Each receiver's lanes are in the order of their due times, and
-// no receiver gets a second lane before every receiver has a first one. pickLanes keeps only the first lane of a
+// These queries find due lanes, fairly among clients, and among the receivers of each. Each receiver's lanes are in the
+// order of their due times, and no receiver gets a second lane before every receiver of its client has a first one. pickLanes keeps only the first lane of a
 // receiver with an open breaker. A query skips a lane while a delivery in another lane must move to it.
 var (
 	sqliteDueLanesSQL = dueLanesQuery("JOIN receivers v ON v.id = r.id", "JOIN lanes l ON l.id IN (SELECT x.id", ")")
@@ -41,14 +41,16 @@ var (
 // lanes l.
 func dueLanesQuery(receivers, lanes, end string) string {
 	return receiversSQL + `
-SELECT l.id, l.receiver_id, v.failures, coalesce(v.failing_since, 0) AS failing_since,
+SELECT id, receiver_id, client_id, failures, failing_since, turn FROM (
+SELECT f.*, row_number() OVER (PARTITION BY client_id ORDER BY turn, due_at, id) AS client_turn FROM (
+SELECT l.id, l.receiver_id, l.due_at, v.client_id, v.failures, coalesce(v.failing_since, 0) AS failing_since,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
 FROM r ` + receivers + ` ` + lanes + `
 	FROM lanes x WHERE x.receiver_id = r.id AND x.due_at <= ?
 		AND ` + freeOfMovesSQL("x.id") + `
 	ORDER BY x.due_at, x.id` + sqldb.Limit + end + `
-WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ?
-ORDER BY turn, l.due_at, l.id` + sqldb.Limit
+WHERE (v.waits IS NULL OR v.waits <= ?) AND r.id NOT IN ? AND v.client_id NOT IN ?
+) f) g ORDER BY client_turn, turn, due_at, id` + sqldb.Limit
 }
 
 // freshLanesSQL finds the due lanes of some changes, in the same order. It skips a lane whose lease has expired,
@@ -57,12 +59,12 @@ ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 // The term due_at + 0 is for PostgreSQL, whose plan may be of a time without due lanes. It would then scan the index of
 // due lanes instead of looking up the named ones.
 var freshLanesSQL = `
-SELECT l.id, l.receiver_id, v.failures,
+SELECT l.id, l.receiver_id, v.client_id, v.failures,
 	row_number() OVER (PARTITION BY l.receiver_id ORDER BY l.due_at, l.id) AS turn
 FROM (SELECT DISTINCT d.lane_id FROM deliveries d WHERE d.change_id IN ? AND d.state || '' = 'pending') f
 JOIN lanes l ON l.id = f.lane_id JOIN receivers v ON v.id = l.receiver_id
 WHERE l.due_at + 0 <= ? AND l.lease_until IS NULL AND ` + freeOfMovesSQL("l.id") + `
-	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ?
+	AND (v.waits IS NULL OR v.waits <= ?) AND l.receiver_id NOT IN ? AND v.client_id NOT IN ?
 ORDER BY turn, l.due_at, l.id` + sqldb.Limit
 
 // freshChanges are the changes since the last claim. The next claim may look at their lanes only.
@@ -163,7 +165,7 @@ func (s *Store) findDueLanes(tx *sqldb.Tx, limits webhook.ClaimLimits, changes [
 	case limits.Fresh:
 		now := s.now()
 		return pickLanes(limits, tx, freshLanesSQL, sqldb.Padded(changes), now, now, fullReceivers(limits),
-			limits.Lanes)
+			fullClients(limits), limits.Lanes)
 	}
 	if err := s.followMoves(tx); err != nil {
 		return nil, false, err
@@ -214,6 +216,7 @@ const maxFullNamed = 1000
 // dueLane is a lane that may be claimed.
 type dueLane struct {
 	ID, ReceiverID int64
+	ClientID       string
 	Failures       int   // of the receiver
 	Turn           int   // place among the lanes of the receiver that the query found, from 1
 	FailingSince   int64 // start of the receiver's outage; 0 for none, and in a fresh claim
@@ -225,7 +228,7 @@ func (l dueLane) open() bool { return l.Failures >= webhook.BreakerThreshold }
 func (s *Store) dueAmongAll(tx *sqldb.Tx, limits webhook.ClaimLimits) (lanes []dueLane, more bool, err error) {
 	now := s.now()
 	lanes, more, err = pickLanes(limits, tx, s.engine.dueLanesSQL(), now, limits.PerReceiver, now,
-		fullReceivers(limits), limits.Lanes)
+		fullReceivers(limits), fullClients(limits), limits.Lanes)
 	for i := 0; err == nil && i < len(lanes); i++ {
 		if lanes[i].open() {
 			err = s.chooseProbe(tx, &lanes[i])
@@ -239,6 +242,15 @@ func fullReceivers(limits webhook.ClaimLimits) []int64 {
 	return sqldb.Padded(append([]int64{0}, limits.Full[:min(len(limits.Full), maxFullNamed)]...))
 }
 
+// fullClients returns the clients that the query excludes, of which there are 1, 2, 4, 8 … No client has an empty id.
+func fullClients(limits webhook.ClaimLimits) []string {
+	clients := append([]string{""}, limits.FullClients...)
+	for len(clients)&(len(clients)-1) != 0 {
+		clients = append(clients, "")
+	}
+	return clients
+}
+
 // pickLanes chooses the lanes that there is room for, among those that a query finds.
 func pickLanes(
 	limits webhook.ClaimLimits, tx *sqldb.Tx, among string, args ...any,
@@ -248,7 +260,7 @@ func pickLanes(
 		return nil, false, err
 	}
 	for _, l := range found {
-		if (!l.open() || l.Turn == 1) && limits.Take(l.ReceiverID) {
+		if (!l.open() || l.Turn == 1) && limits.Take(l.ClientID, l.ReceiverID) {
 			lanes = append(lanes, l)
 		}
 	}

@@ -179,7 +179,7 @@ func (s *Store) handOff(tx *sqldb.Tx, first newDelivery, lane targetLane, pendin
 		return 0, false
 	}
 	head, err := first.head(lane).decrypted(s)
-	if err != nil || !handoff.Take(lane.ReceiverID) {
+	if err != nil || !handoff.Take(lane.Owner, lane.ReceiverID) {
 		return 0, false
 	}
 	lease, now := tx.Begun.Add(s.Lease), s.now() // counted from before the commit: for the holder, the lease ends first

@@ -22,7 +22,7 @@ type handoffs struct {
 func (f *fixture) acceptHandoffs(room int) *handoffs {
 	o := &handoffs{room: room}
 	f.SetHandoff(&webhook.HandoffFuncs{
-		Take: func(int64) bool {
+		Take: func(string, int64) bool {
 			o.room--
 			return o.room >= 0
 		},

@@ -70,17 +70,25 @@ func (r *result) lane() int64              { return r.Lane }
 
 // recordFirstGone records the first of some results of answers of 410, and defers the others. Such a result changes
 // more than its lane: up to sweptRows deliveries follow their event. So each has a transaction of its own, and other
-// writes need not wait for more than one of them.
+// writes need not wait for more than one of them. With wait false, it skips a result whose agent is locked.
 func (s *Store) recordFirstGone(
-	tx *sqldb.Tx, results []*result, _ bool,
+	tx *sqldb.Tx, results []*result, wait bool,
 ) (skipped sqldb.Skipped[*result], err error) {
 	skipped.Deferred = results[1:]
+	free, err := tryLockAgentsOf(tx, []int64{results[0].ID}, wait)
+	switch {
+	case err != nil:
+		return skipped, err
+	case !free && !wait:
+		skipped.Locked = results[:1]
+		return skipped, nil
+	}
 	return skipped, s.recordGone(tx, results[0])
 }
 
-// recordGone records the result of an answer of 410.
+// recordGone records the result of an answer of 410. The agent must be locked.
 func (s *Store) recordGone(tx *sqldb.Tx, r *result) error {
-	if err := lockForGone(tx, r.Delivery); err != nil {
+	if err := lockLanesForGone(tx, r.Delivery); err != nil {
 		return err
 	}
 	lane, err := findLane(tx, r.Lane)
@@ -187,11 +195,8 @@ func (s *Store) endDelivery(tx *sqldb.Tx, delivery, lane int64, state string) er
 	return s.removeFromLane(tx, lane, state, byID, delivery)
 }
 
-// lockForGone locks the rows that an answer of 410 changes in addition to the delivery's own lane.
-func lockForGone(tx *sqldb.Tx, d webhook.Delivery) error {
-	if err := lockAgentsOf(tx, []int64{d.ID}); err != nil {
-		return err
-	}
+// lockLanesForGone locks the lanes that an answer of 410 changes.
+func lockLanesForGone(tx *sqldb.Tx, d webhook.Delivery) error {
 	event, err := sqldb.Value[int64](tx, "SELECT event_id FROM deliveries WHERE id = ?", d.ID)
 	if err != nil {
 		return err

@@ -135,14 +135,14 @@ func (f *fixture) deliverEach(size benchfill.Size) {
 	for i, v := range []webhook.Verdict{webhook.Delivered, webhook.Retry, webhook.Failed, webhook.Gone} {
 		client, agent, _, _ := size.Agent(1000 + i)
 		k := store.AgentKey{Client: client, Type: gen.AgentTypeLocal, ID: agent}
-		_, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 32, Take: func(int64) bool {
+		_, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 32, Take: func(string, int64) bool {
 			return false
 		}})
 		f.check(err) // the next claim may be of fresh lanes
 		f.login(k)
 		f.logout(k)
 		f.logout(k) // a repeated status
-		room := webhook.ClaimLimits{Fresh: i%2 == 0, Lanes: 64, PerReceiver: 32, Take: func(int64) bool { return true }}
+		room := webhook.ClaimLimits{Fresh: i%2 == 0, Lanes: 64, PerReceiver: 32, Take: func(string, int64) bool { return true }}
 		claimed, _, err := f.Claim(f.ctx, room)
 		f.check(err)
 		next := f.record(claimed[0], v, true)

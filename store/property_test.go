@@ -231,7 +231,7 @@ func (m *model) change(rt *rapid.T) {
 // drawHandoff decides whether the next change may hand off its deliveries.
 func (m *model) drawHandoff(rt *rapid.T) {
 	o := &webhook.HandoffFuncs{
-		Take:        func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
+		Take:        func(string, int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
 		Deliver:     func(d webhook.Delivery) { m.handedOff = append(m.handedOff, d) },
 		ReleaseSlot: func(int64) { m.fail("a lane was released") },
 	}
@@ -422,7 +422,7 @@ func (m *model) claimSome(rt *rapid.T) {
 	room := webhook.ClaimLimits{
 		Fresh: rapid.Bool().Draw(rt, "fresh"), Lanes: rapid.IntRange(1, 4).Draw(rt, "lanes"),
 		PerReceiver: rapid.IntRange(1, 3).Draw(rt, "per receiver"),
-		Take:        func(int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
+		Take:        func(string, int64) bool { return rapid.IntRange(0, 3).Draw(rt, "take") > 0 },
 	}
 	claimed, _, err := m.Claim(m.ctx, room)
 	m.check(err)
@@ -444,7 +444,7 @@ func (m *model) claimAll(*rapid.T) {
 func (m *model) claimEverything() time.Duration {
 	for range 100 {
 		claimed, next, err := m.Claim(m.ctx, webhook.ClaimLimits{
-			Lanes: 1000, PerReceiver: 100, Take: func(int64) bool { return true },
+			Lanes: 1000, PerReceiver: 100, Take: func(string, int64) bool { return true },
 		})
 		m.check(err)
 		for _, d := range claimed {

@@ -62,7 +62,7 @@ func (f *fixture) createLanes(client string, first, n int64, url string) {
 // claimOneLane claims only the lane that is due the longest.
 func (f *fixture) claimOneLane() webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(int64) bool {
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(string, int64) bool {
 		return true
 	}})
 	f.check(err)

@@ -55,7 +55,7 @@ func (w *simulation) pass(d time.Duration) {
 	w.t.Helper()
 	for end := w.clock.Now().Add(d); ; {
 		claimed, next, err := w.Claim(w.ctx,
-			webhook.ClaimLimits{Lanes: 1000, PerReceiver: 1000, Take: func(int64) bool { return true }})
+			webhook.ClaimLimits{Lanes: 1000, PerReceiver: 1000, Take: func(string, int64) bool { return true }})
 		w.check(err)
 		w.send(claimed)
 		left := end.Sub(w.clock.Now())

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	redeliveriesPerCommit = 100  // deliveries of a replay in one commit
+	redeliveriesPerCommit = 10   // deliveries of a replay in one commit
 	replayLookAhead       = 1000 // deliveries of a replay that one query finds
 	maxReplays            = 10   // unfinished replays of a client
 )

@@ -293,7 +293,7 @@ func TestStopDoesNotWaitForReplays(t *testing.T) {
 	if transactions != 1 {
 		t.Errorf("%d transactions, want the one in progress", transactions)
 	}
-	if n := f.count("SELECT sum(redelivered) FROM replays"); n != 100 {
+	if n := f.count("SELECT sum(redelivered) FROM replays"); n != 10 {
 		t.Errorf("%d are redelivered", n)
 	}
 }

@@ -182,7 +182,7 @@ func TestPruningScansNoTable(t *testing.T) {
 		for _, statement := range statements {
 			for _, step := range f.plan(statement) {
 				if strings.HasPrefix(step, "SCAN") && !slices.Contains(scanned, step) &&
-					!strings.HasSuffix(step, " receivers_open") &&
+					!strings.HasSuffix(step, " receivers_open") && !strings.HasSuffix(step, " event_versions_past") &&
 					!strings.Contains(step, "CONSTANT") && !strings.Contains(step, " pragma_") {
 					t.Errorf("%s: %s", statement, step)
 				}
@@ -289,8 +289,9 @@ func TestPruningShrinksTheFile(t *testing.T) {
 	pgtest.SQLiteOnly(t, "it is about the file")
 	f := openInMemory(t)
 	k := f.agent()
-	f.createEvents(k, "http://crm.example/"+strings.Repeat("x", 2000), both...)
+	f.createEvents(k, crm, both...)
 	f.changeStatus(k, 4000)
+	f.sql("UPDATE attempts SET excerpt = '" + strings.Repeat("x", 2000) + "'")
 	size := func() int64 {
 		info, err := os.Stat(strings.TrimPrefix(f.url, "sqlite:"))
 		f.check(err)

@@ -128,7 +128,7 @@ func (f *fixture) logout(k store.AgentKey) gen.AgentStatus {
 // claim claims all lanes that are due.
 func (f *fixture) claim() []webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1000, PerReceiver: 100, Take: func(int64) bool {
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1000, PerReceiver: 100, Take: func(string, int64) bool {
 		return true
 	}})
 	f.check(err)

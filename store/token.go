@@ -65,8 +65,8 @@ func (s *Store) Caller(ctx context.Context, token string) (Caller, error) {
 }
 
 // CheckCredentials returns ErrCredentials unless an application has this id and this secret, and its client is not
-// blocked. It uses no writer.
-func (s *Store) CheckCredentials(ctx context.Context, id, secret string) error {
+// blocked. It returns the client, empty for an application of the operator. It uses no writer.
+func (s *Store) CheckCredentials(ctx context.Context, id, secret string) (client string, err error) {
 	return s.checkCredentials(s.read(ctx), id, secret)
 }
 
@@ -76,7 +76,7 @@ func (s *Store) CheckCredentials(ctx context.Context, id, secret string) error {
 func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string, err error) {
 	token = newToken()
 	err = s.engine.writeUnsynced(ctx, func(tx *sqldb.Tx) error {
-		if err := s.checkCredentials(tx, id, secret); err != nil {
+		if _, err := s.checkCredentials(tx, id, secret); err != nil {
 			return err
 		}
 		return s.keepToken(tx, id, token)
@@ -84,22 +84,22 @@ func (s *Store) IssueToken(ctx context.Context, id, secret string) (token string
 	return token, err
 }
 
-func (s *Store) checkCredentials(q sqldb.Querier, id, secret string) error {
+func (s *Store) checkCredentials(q sqldb.Querier, id, secret string) (client string, err error) {
 	r, err := gorm.G[applicationRow](q.GORM(), sqldb.Locking(q)...).Where("id = ?", id).Take(q.Context())
 	switch {
 	case errors.Is(err, gorm.ErrRecordNotFound):
-		return ErrUnknownApplication
+		return "", ErrUnknownApplication
 	case err != nil:
-		return publicError(err)
+		return "", publicError(err)
 	case !r.hasSecret(secret):
-		return ErrCredentials
+		return "", ErrCredentials
 	}
 	blocked, err := sqldb.Value[bool](q, "SELECT coalesce((SELECT blocked FROM clients WHERE id = ?), FALSE)",
 		r.ClientID)
 	if err == nil && blocked {
-		return ErrCredentials
+		return "", ErrCredentials
 	}
-	return publicError(err)
+	return r.ClientID, publicError(err)
 }
 
 // newToken returns 150 random bits.

@@ -143,7 +143,8 @@ var invariants = []invariant{
 		"an event has the URL and the method of its version",
 		`SELECT 'event ' || e.id || ': ' || e.method || ', version ' || v.id || ': ' || v.method ||
 		CASE e.url WHEN v.url THEN '' ELSE '; the URLs differ' END
-		FROM agent_events e JOIN event_versions v ON v.id = e.version_id WHERE e.url <> v.url OR e.method <> v.method`,
+		FROM agent_events e JOIN event_versions v ON v.id = e.version_id WHERE e.url <> v.url OR e.method <> v.method
+			OR v.past <> 0`,
 	},
 	{
 		"an event has a lane of its agent",

@@ -15,7 +15,7 @@ type Delivery struct {
 	Claim        int64     // fences the record: a later claim of the lane makes this one void
 	Lease        time.Time // end of the lane's lease, by this process's monotonic clock
 	Receiver     int64     // the receiver's row: client, scheme, host and port
-	Client       string    // whose event it is: clients take turns when results are recorded
+	Client       string    // whose receiver it is; empty if clients have no bounds
 	URL          string
 	Method       gen.RequestMethod
 	Version      int64 // the row with the URL and the method
@@ -80,19 +80,25 @@ type Outcome struct {
 
 // ClaimLimits bound the lanes that a claim may take, in all and of each receiver.
 type ClaimLimits struct {
-	Fresh       bool                      // look only at lanes that changes have made due since the last claim
-	Lanes       int                       // at most so many lanes in all; 1 and up
-	PerReceiver int                       // at most so many lanes of one receiver; 1 and up
-	Take        func(receiver int64) bool // asked before each lane is taken; false leaves the lane for a later claim
-	Full        []int64                   // receivers for which Take would return false; the claim may skip them
+	Fresh       bool // look only at lanes that changes have made due since the last claim
+	Lanes       int  // at most so many lanes in all; 1 and up
+	PerReceiver int  // at most so many lanes of one receiver; 1 and up
+
+	// Take is asked before each lane is taken; false leaves the lane for a later claim.
+	Take func(client string, receiver int64) bool
+
+	// The clients and the receivers for which Take would return false; the claim may skip them.
+	FullClients []string
+	Full        []int64
 }
 
 // HandoffFuncs are the functions of a dispatcher by which an outbox hands off new deliveries. The outbox does so when
 // their change is committed, without a claim.
 type HandoffFuncs struct {
-	Take        func(receiver int64) bool // asked before each lane is leased; false leaves the lane for a claim
-	Deliver     func(Delivery)            // called for each leased lane when the lease is durable. It does not block.
-	ReleaseSlot func(receiver int64)      // called instead of Deliver when the lease could not be stored
+	// Take is asked before each lane is leased; false leaves the lane for a claim.
+	Take        func(client string, receiver int64) bool
+	Deliver     func(Delivery)       // called for each leased lane when the lease is durable. It does not block.
+	ReleaseSlot func(receiver int64) // called instead of Deliver when the lease could not be stored
 }
 
 // Outbox is the store of deliveries that a dispatcher needs. Its methods are safe for concurrent use. Their errors mean

@@ -119,16 +119,16 @@ func (d *Dispatcher) start(delivery Delivery) {
 
 // claim claims as many lanes as the limiter allows, and returns how long to wait until the next claim.
 func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Duration) {
-	free, full := d.limiter.room()
+	free, clients, full := d.limiter.room()
 	if free == 0 {
 		return nil, pollInterval
 	}
 	var taken []int64
 	refused := false
 	claimed, next, err := d.Outbox.Claim(ctx, ClaimLimits{
-		Fresh: fresh, Lanes: free, PerReceiver: d.PerReceiver, Full: full,
-		Take: func(receiver int64) bool {
-			ok := d.limiter.takeDue(receiver)
+		Fresh: fresh, Lanes: free, PerReceiver: d.PerReceiver, FullClients: clients, Full: full,
+		Take: func(client string, receiver int64) bool {
+			ok := d.limiter.takeDue(client, receiver)
 			if ok {
 				taken = append(taken, receiver)
 			}
@@ -144,7 +144,7 @@ func (d *Dispatcher) claim(ctx context.Context, fresh bool) ([]Delivery, time.Du
 		return nil, pollInterval
 	}
 	// If the claim took no lane, claim again immediately only if Take refused a receiver that was not in Full. The next
-	// claim has that receiver in Full, so this does not repeat for ever.
+	// claim has that receiver in Full, or its client in FullClients, so this does not repeat for ever.
 	if next < 0 || (next == 0 && len(taken) == 0 && !refused) {
 		next = pollInterval
 	}

@@ -22,6 +22,11 @@ const slowAfter = time.Second
 // So a quarter is always left for quick receivers, however many new ones hang. Quick ones can begin to hang, too.
 // Beyond the half each gets one slot, so that a few with many lanes do not take all slots before they are late.
 //
+// All receivers of one client together have as many slots as are free: half of all if no other client has any. So a
+// client whose quick receivers begin to hang leaves slots to the others, whatever they are. A client without an attempt
+// at a receiver of a kind gets one slot even if other clients have the kind's whole part, as long as unknown and slow
+// receivers have less than 3/4 of all.
+//
 // A success is an attempt after which its receiver need not be spared: any verdict but Retry, or an answer that shows
 // it Alive. All others are failures: no complete answer, 408, 425, 429 and 5xx. A receiver earns slots by how its
 // attempts end, from one slot to maxPerReceiver:
@@ -41,6 +46,7 @@ type limiter struct {
 	refused   bool // a receiver was refused since there was room for the last time
 	recording int  // attempts that have ended and are being recorded, without a slot of their receiver
 	receivers map[int64]*receiverLimit
+	byClient  map[string]*[kinds]int   // the slots in use of each client that has any
 	busy      map[int64]*receiverLimit // receivers with attempts in flight
 	idle      [kinds]list.List         // ids of the other receivers; the last to become idle is at the back
 }
@@ -59,6 +65,7 @@ const (
 
 // receiverLimit is the limiter's state of one receiver.
 type receiverLimit struct {
+	client        string // empty for one without a bound
 	used, allowed int
 	late          int // attempts in flight that take longer than slowAfter
 	last          int // kind by the last attempt that has ended
@@ -76,29 +83,31 @@ func (r *receiverLimit) kind() int {
 func newLimiter(total, maxPerReceiver int) *limiter {
 	return &limiter{
 		total: total, maxPerReceiver: maxPerReceiver,
-		receivers: map[int64]*receiverLimit{}, busy: map[int64]*receiverLimit{},
+		receivers: map[int64]*receiverLimit{}, busy: map[int64]*receiverLimit{}, byClient: map[string]*[kinds]int{},
 	}
 }
 
-// take takes a slot for a receiver if one is free.
-func (l *limiter) take(receiver int64) bool {
+// take takes a slot for a receiver of a client if one is free.
+func (l *limiter) take(client string, receiver int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.of(receiver)
+	r.client = client
 	defer l.place(receiver, r)
 	if !l.hasRoom(r) {
 		l.refused = true
 		return false
 	}
+	l.count(r, -1)
 	r.used++
-	l.used[r.kind()]++
+	l.count(r, 1)
 	return true
 }
 
 // takeDue is take for a lane that a claim has found due. The claim did not look for more of the receiver's lanes than
 // there was room for, so a receiver that takes its last slot counts as refused.
-func (l *limiter) takeDue(receiver int64) bool {
-	ok := l.take(receiver)
+func (l *limiter) takeDue(client string, receiver int64) bool {
+	ok := l.take(client, receiver)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refused = l.refused || !l.hasRoom(l.of(receiver))
@@ -172,9 +181,9 @@ func (l *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
 	defer l.mu.Unlock()
 	r := l.of(receiver)
 	free, before := l.hasRoom(r), l.under()
-	l.used[r.kind()] -= r.used
+	l.count(r, -1)
 	how(r)
-	l.used[r.kind()] += r.used
+	l.count(r, 1)
 	l.place(receiver, r)
 	for i, under := range l.under() {
 		made = made || under && !before[i]
@@ -182,6 +191,24 @@ func (l *limiter) change(receiver int64, how func(*receiverLimit)) (made bool) {
 	made = l.refused && (made || !free && l.hasRoom(r))
 	l.refused = l.refused && !made
 	return made
+}
+
+// count adds the slots of a receiver to those in use, or subtracts them if the sign is -1.
+func (l *limiter) count(r *receiverLimit, sign int) {
+	slots := sign * r.used
+	l.used[r.kind()] += slots
+	if slots == 0 || r.client == "" {
+		return
+	}
+	used := l.byClient[r.client]
+	if used == nil {
+		used = new([kinds]int)
+		l.byClient[r.client] = used
+	}
+	used[r.kind()] += slots
+	if *used == [kinds]int{} {
+		delete(l.byClient, r.client)
+	}
 }
 
 // place puts a receiver among the busy or the idle ones.
@@ -211,11 +238,17 @@ func (l *limiter) forget(idle *list.List, left int) {
 	}
 }
 
-// room returns the number of free slots and the full receivers: of the busy ones those without a free slot, of the idle
-// ones all of a kind that has its whole part. A kind with room lists none, because there may be very many.
-func (l *limiter) room() (free int, full []int64) {
+// room returns the number of free slots, the clients that have all that they may have, and the full receivers: of the
+// busy ones those without a free slot, of the idle ones all of a kind that has its whole part. A kind with room lists
+// none, because there may be very many.
+func (l *limiter) room() (free int, clients []string, full []int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for client := range l.byClient {
+		if l.isFull(client) {
+			clients = append(clients, client)
+		}
+	}
 	for id, r := range l.busy {
 		if !l.hasRoom(r) {
 			full = append(full, id)
@@ -231,20 +264,36 @@ func (l *limiter) room() (free int, full []int64) {
 		}
 	}
 	free = l.total - l.all()
-	l.refused = l.refused || free == 0 || len(full) > 0
-	return free, full
+	l.refused = l.refused || free == 0 || len(full) > 0 || len(clients) > 0
+	return free, clients, full
 }
+
+// isFull reports whether a client has at least as many slots as are free.
+func (l *limiter) isFull(client string) bool {
+	used := l.byClient[client]
+	return used != nil && used[unknown]+used[quick]+used[slow] >= l.total-l.all()
+}
+
+// isFirst reports whether a client has no attempt in flight at a receiver of a kind, and may have one beyond the part
+// of the kind.
+func (l *limiter) isFirst(client string, kind int) bool {
+	used := l.byClient[client]
+	return client != "" && (used == nil || used[kind] == 0) && l.used[unknown]+l.used[slow] < l.threeQuarters()
+}
+
+func (l *limiter) threeQuarters() int { return (3*l.total + 3) / 4 }
 
 func (l *limiter) hasRoom(r *receiverLimit) bool {
 	kind := r.kind()
-	return l.all() < l.total && r.used < r.allowed && (l.under()[kind] || kind == quick && r.used == 0)
+	return l.all() < l.total && r.used < r.allowed && !l.isFull(r.client) &&
+		(l.under()[kind] || kind == quick && r.used == 0 || l.isFirst(r.client, kind))
 }
 
 // under reports for each kind whether it has less than its part, and last whether all have less than the total.
 func (l *limiter) under() [kinds + 1]bool {
-	half, quarter, threeQuarters := (l.total+1)/2, (l.total+3)/4, (3*l.total+3)/4
+	half, quarter := (l.total+1)/2, (l.total+3)/4
 	return [...]bool{
-		unknown: l.used[unknown] < quarter && l.used[unknown]+l.used[slow] < threeQuarters,
+		unknown: l.used[unknown] < quarter && l.used[unknown]+l.used[slow] < l.threeQuarters(),
 		quick:   l.used[quick] < half,
 		slow:    l.used[slow] < half,
 		kinds:   l.all() < l.total,

@@ -13,7 +13,7 @@ import (
 
 // takeAll takes all free slots for a receiver.
 func takeAll(s *limiter, receiver int64) (n int) {
-	for s.take(receiver) {
+	for s.take("", receiver) {
 		n++
 	}
 	return n
@@ -58,17 +58,17 @@ func TestLimiterGivesSlowReceiversHalf(t *testing.T) {
 	}
 	for r := int64(100); r <= 105; r++ {
 		s.learn(r, false, false)
-		if s.take(r) != (r < 105) {
+		if s.take("", r) != (r < 105) {
 			t.Fatalf("receiver %d was refused, or given more than half", r)
 		}
 	}
-	if free, full := s.room(); free != 5 || !slices.Contains(full, 105) || slices.Contains(full, 1) {
+	if free, _, full := s.room(); free != 5 || !slices.Contains(full, 105) || slices.Contains(full, 1) {
 		t.Errorf("room: %d, full: %v; what was refused must be named, or a claim finds it again and again", free, full)
 	}
 	if got := takeAll(s, 1); got != 5 {
 		t.Errorf("the quick one has %d slots, want its half", got)
 	}
-	if !s.release(100) || s.take(1) || !s.take(105) {
+	if !s.release(100) || s.take("", 1) || !s.take("", 105) {
 		t.Error("a slot of the slow did not go to the next of them")
 	}
 }
@@ -77,16 +77,16 @@ func TestLimiterGivesSlowReceiversHalf(t *testing.T) {
 func TestLimiterGivesNewReceiversAQuarter(t *testing.T) {
 	s := newLimiter(8, 4)
 	for r := int64(100); r < 104; r++ {
-		s.take(r)
+		s.take("", r)
 		s.late(r)
 	}
-	if !s.take(1) || !s.take(2) || s.take(3) {
+	if !s.take("", 1) || !s.take("", 2) || s.take("", 3) {
 		t.Error("not two of eight slots went to new receivers")
 	}
-	if s.late(1); s.take(3) {
+	if s.late(1); s.take("", 3) {
 		t.Error("those that hang and those that are new have more than three quarters")
 	}
-	if s.release(100); !s.take(3) {
+	if s.release(100); !s.take("", 3) {
 		t.Error("one that is late still counts as new")
 	}
 	if len(s.receivers) != 7 {
@@ -101,14 +101,14 @@ func TestLimiterIsNotFloodedByNewReceivers(t *testing.T) {
 	next := int64(100)
 	for range 10 { // seconds
 		first := next
-		for s.take(next) {
+		for s.take("", next) {
 			next++
 		}
 		for id := first; id < next; id++ {
 			s.late(id)
 		}
 	}
-	if free, _ := s.room(); free != 256 || !s.take(1) {
+	if free, _, _ := s.room(); free != 256 || !s.take("", 1) {
 		t.Errorf("%d slots are free, want a quarter", free)
 	}
 }
@@ -127,7 +127,7 @@ func TestLimiterGivesQuickReceiversOneSlotEachBeyondHalf(t *testing.T) {
 	for range 2 {
 		s.release(1)
 	}
-	if s.release(1); !s.take(3) {
+	if s.release(1); !s.take("", 3) {
 		t.Error("below half, there is no second slot")
 	}
 }
@@ -135,14 +135,14 @@ func TestLimiterGivesQuickReceiversOneSlotEachBeyondHalf(t *testing.T) {
 func TestLimiterForgetsOnlyNewReceivers(t *testing.T) {
 	s := newLimiter(4, 1)
 	for _, r := range []int64{1, 2, 3} {
-		s.take(r)
+		s.take("", r)
 	}
 	s.learn(1, true, false)
 	s.learn(2, false, false)
 	for _, r := range []int64{1, 2} {
 		s.release(r)
 	}
-	s.take(3)
+	s.take("", 3)
 	s.release(3)
 	if len(s.receivers) != 2 {
 		t.Errorf("%d receivers are kept, want the quick and the failing one", len(s.receivers))
@@ -151,7 +151,7 @@ func TestLimiterForgetsOnlyNewReceivers(t *testing.T) {
 
 // meet makes one attempt at a receiver, and ends it.
 func meet(s *limiter, receiver int64, ok bool) {
-	s.take(receiver)
+	s.take("", receiver)
 	s.learn(receiver, ok, false)
 	s.release(receiver)
 }
@@ -169,7 +169,7 @@ func TestLimiterForgetsTheLongestIdle(t *testing.T) {
 	if s.of(1).last != quick || s.of(100_999).last != slow || s.of(1000).last != unknown {
 		t.Error("not those were forgotten that are idle for longest")
 	}
-	s.take(2)
+	s.take("", 2)
 	for _, id := range ids(200_000, 100_000) {
 		meet(s, id, true)
 	}
@@ -181,16 +181,16 @@ func TestLimiterForgetsTheLongestIdle(t *testing.T) {
 // Refused receivers are remembered only as long as they would be refused again.
 func TestLimiterForgetsRefusedReceivers(t *testing.T) {
 	s := newLimiter(4, 1)
-	s.take(1)
+	s.take("", 1)
 	for _, id := range ids(100, 50_000) {
-		s.take(id)
+		s.take("", id)
 	}
-	if _, full := s.room(); len(full) != 50_001 || len(s.receivers) != 50_001 {
+	if _, _, full := s.room(); len(full) != 50_001 || len(s.receivers) != 50_001 {
 		t.Errorf("%d are full and %d kept, want all: a claim would find them again and again", len(full),
 			len(s.receivers))
 	}
 	s.release(1)
-	if _, full := s.room(); len(full) != 0 || len(s.receivers) != 0 {
+	if _, _, full := s.room(); len(full) != 0 || len(s.receivers) != 0 {
 		t.Errorf("%d are full and %d kept, and there is room", len(full), len(s.receivers))
 	}
 }
@@ -255,7 +255,7 @@ func TestLimiterAgainstModel(t *testing.T) {
 			"take": func(t *rapid.T) {
 				id := receiver.Draw(t, "receiver")
 				want := m.free(id)
-				if s.take(id) != want {
+				if s.take("", id) != want {
 					t.Fatalf("take(%d) = %v", id, !want)
 				}
 				if want {
@@ -343,7 +343,7 @@ func (m *limiterModel) compare(t *rapid.T, s *limiter) {
 	if s.used != want || m.used() > m.total {
 		t.Fatalf("used %v, want %v of %d", s.used, want, m.total)
 	}
-	free, full := s.room()
+	free, _, full := s.room()
 	if free != m.total-m.used() {
 		t.Fatalf("room for %d, want %d", free, m.total-m.used())
 	}

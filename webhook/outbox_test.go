@@ -186,7 +186,7 @@ func (m *memory) Claim(ctx context.Context, limits ClaimLimits) (claimed []Deliv
 		return nil, 0, err
 	}
 	found := m.dueLanes(limits, fresh, all || !limits.Fresh)
-	lanes := slices.DeleteFunc(slices.Clone(found), func(l *memoryLane) bool { return !limits.Take(l.receiver) })
+	lanes := slices.DeleteFunc(slices.Clone(found), func(l *memoryLane) bool { return !limits.Take("", l.receiver) })
 	if fail := m.trouble["commit"]; fail != nil {
 		return nil, 0, fail(ctx)
 	}

@@ -980,8 +980,9 @@ type ClientInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-	// `Retry-After`. Other applications are not affected.
+	// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+	// second, and up to 600 at once. Above that, the response is 429 with
+	// `Retry-After`. Other clients are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -1002,8 +1003,9 @@ type ClientInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-	// `Retry-After`. Other applications are not affected.
+	// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+	// second, and up to 600 at once. Above that, the response is 429 with
+	// `Retry-After`. Other clients are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -2656,8 +2658,9 @@ func (c *HTTPClient) ListStatusChanges(ctx context.Context, clientID ClientID, p
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-// `Retry-After`. Other applications are not affected.
+// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+// second, and up to 600 at once. Above that, the response is 429 with
+// `Retry-After`. Other clients are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -2688,8 +2691,9 @@ func (c *HTTPClient) RequestTokenWithBody(ctx context.Context, contentType strin
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-// `Retry-After`. Other applications are not affected.
+// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+// second, and up to 600 at once. Above that, the response is 429 with
+// `Retry-After`. Other clients are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -6963,8 +6967,9 @@ type ClientWithResponsesInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-	// `Retry-After`. Other applications are not affected.
+	// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+	// second, and up to 600 at once. Above that, the response is 429 with
+	// `Retry-After`. Other clients are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -6985,8 +6990,9 @@ type ClientWithResponsesInterface interface {
 	// After ten failures in quick succession for one application from one address, a wrong secret is answered with
 	// 429. The right secret is still accepted.
 	//
-	// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-	// `Retry-After`. Other applications are not affected.
+	// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+	// second, and up to 600 at once. Above that, the response is 429 with
+	// `Retry-After`. Other clients are not affected.
 	//
 	// Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 	// of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -19564,8 +19570,9 @@ func (c *ClientWithResponses) ListStatusChangesWithResponse(ctx context.Context,
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-// `Retry-After`. Other applications are not affected.
+// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+// second, and up to 600 at once. Above that, the response is 429 with
+// `Retry-After`. Other clients are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of
@@ -19592,8 +19599,9 @@ func (c *ClientWithResponses) RequestTokenWithBodyWithResponse(ctx context.Conte
 // After ten failures in quick succession for one application from one address, a wrong secret is answered with
 // 429. The right secret is still accepted.
 //
-// An application gets 20 tokens per second, and up to 300 at once. Above that, the response is 429 with
-// `Retry-After`. Other applications are not affected.
+// An application gets 20 tokens per second, and up to 300 at once. All applications of a client together get 40 per
+// second, and up to 600 at once. Above that, the response is 429 with
+// `Retry-After`. Other clients are not affected.
 //
 // Programs written for the original API can also send the fields as `multipart/form-data`, or in the query string
 // of a request without a body. They can send id and secret by HTTP Basic, and use `/oauth/token` at the root of

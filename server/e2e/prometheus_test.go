@@ -340,8 +340,8 @@ var pbxPanels = map[string]panel{
 	"Finished deliveries A": {
 		perHour, map[string]string{"delivered": "~2", "failed": "~2", "cancelled": "0"},
 	},
-	"Lanes due, by receiver A":                  {unchanged, map[string]string{"ready": "0", "waiting": "1"}},
-	"Oldest due, by receiver A":                 {unchanged, map[string]string{"ready": "0", "waiting": "+"}},
+	"Lanes due, by state of their receiver A":   {unchanged, map[string]string{"ready": "0", "waiting": "1"}},
+	"Oldest due, by state of its receiver A":    {unchanged, map[string]string{"ready": "0", "waiting": "+"}},
 	"Requests A":                                {counted, map[string]string{"": "+"}},
 	"Refused and failed requests A":             {counted, map[string]string{"": "+"}},
 	"Request duration A":                        {counted, map[string]string{"": "+"}},
@@ -355,6 +355,8 @@ var pbxPanels = map[string]panel{
 	"Breaker openings and expired deliveries C": {orZero, map[string]string{"": "0"}},
 	"Write-ahead log A":                         {orZero, map[string]string{"": "0"}}, // PostgreSQL has its own log
 	"Write-ahead log B":                         {orZero, map[string]string{"": "0"}},
+
+	"Clients at their limit of pending deliveries A": {unchanged, map[string]string{"": "0"}},
 }
 
 // pbxAlerts are the results of the alerts' expressions after makeFailures.
@@ -363,4 +365,5 @@ var pbxAlerts = map[string]map[string]string{
 	"BreakersOpen": {"pbx": "1", "other": "1"}, "BreakersOpenOften": {},
 	"EventsDisabled": {"pbx": "1", "other": "1"},
 	"LanesRepaired":  {"pbx": "1"}, "RequestsFail": {}, "CheckpointsFail": {}, "WALGrows": {},
+	"PendingLimitReached": {}, "SecretsUnreadable": {},
 }

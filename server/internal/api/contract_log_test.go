@@ -73,7 +73,7 @@ func (ts *testServer) fixRandomValues() {
 func (ts *testServer) claim() webhook.Delivery {
 	ts.Helper()
 	ts.fixRandomValues()
-	limits := webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(int64) bool { return true }}
+	limits := webhook.ClaimLimits{Lanes: 1, PerReceiver: 1, Take: func(string, int64) bool { return true }}
 	claimed, _, err := ts.store.Claim(ts.Context(), limits)
 	ts.must(err)
 	if len(claimed) != 1 {

@@ -39,10 +39,11 @@ func (h handlers) issueToken(ctx context.Context, id, secret string) (string, er
 	if err := h.tokenRate.RefuseEarly(id, secret); err != nil {
 		return "", err
 	}
-	if err := h.store.CheckCredentials(ctx, id, secret); err != nil {
+	client, err := h.store.CheckCredentials(ctx, id, secret)
+	if err != nil {
 		return "", err
 	}
-	if err := h.tokenRate.Allow(id, secret); err != nil {
+	if err := h.tokenRate.Allow(client, id, secret); err != nil {
 		return "", err
 	}
 	return h.store.IssueToken(ctx, id, secret)

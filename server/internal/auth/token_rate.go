@@ -20,15 +20,18 @@ const (
 	maxTokenBurst = 300
 	// secretKnown is how long the secret of a refused request counts as right, so that further refusals read nothing.
 	secretKnown = time.Second
-	// maxTokenRates is for how many applications the server remembers this.
+	// clientShare is how many times as much all applications of a client get together. A client may have many.
+	clientShare = 2
+	// maxTokenRates is for how many applications, and for how many clients, the server remembers this.
 	maxTokenRates = 10_000
 )
 
-// TokenRate limits the tokens of each application. Only requests with the right secret count: others cannot use up what
-// an application may request.
+// TokenRate limits the tokens of each application, and those of all applications of a client. Only requests with the
+// right secret count: others cannot use up what an application may request.
 type TokenRate struct {
 	now          func() time.Time
-	applications *lru.Cache[string, *tokenUse] // by id
+	applications *lru.Cache[string, *tokenUse]     // by id
+	clients      *lru.Cache[string, *rate.Limiter] // by id
 }
 
 // tokenUse is what an application has requested.
@@ -46,24 +49,39 @@ type knownSecret struct {
 // NewTokenRate returns a limit that no application has used.
 func NewTokenRate(now func() time.Time) *TokenRate {
 	applications, _ := lru.New[string, *tokenUse](maxTokenRates) // fails only for a size below 1
-	return &TokenRate{now, applications}
+	clients, _ := lru.New[string, *rate.Limiter](maxTokenRates)
+	return &TokenRate{now, applications, clients}
 }
 
-// Allow counts a request of an application for a token, with the right secret, or returns why it is refused.
-func (t *TokenRate) Allow(application, secret string) error {
-	use, ok := t.applications.Get(application)
-	if !ok {
-		use = &tokenUse{Limiter: rate.NewLimiter(tokenRate, maxTokenBurst)}
-		if other, ok, _ := t.applications.PeekOrAdd(application, use); ok { // another request was quicker
-			use = other
-		}
-	}
+// Allow counts a request of an application for a token, with the right secret, or returns why it is refused. The client
+// is empty for an application of the operator, which has only a limit of its own.
+func (t *TokenRate) Allow(client, application, secret string) error {
 	now := t.now()
-	if use.AllowN(now, 1) {
+	use := getOrAdd(t.applications, application, func() *tokenUse {
+		return &tokenUse{Limiter: rate.NewLimiter(tokenRate, maxTokenBurst)}
+	})
+	if !use.AllowN(now, 1) {
+		use.secret.Store(&knownSecret{sha256.Sum256([]byte(secret)), now})
+		return refuseRate(application)
+	}
+	if client == "" || getOrAdd(t.clients, client, func() *rate.Limiter {
+		return rate.NewLimiter(clientShare*tokenRate, clientShare*maxTokenBurst)
+	}).AllowN(now, 1) {
 		return nil
 	}
-	use.secret.Store(&knownSecret{sha256.Sum256([]byte(secret)), now})
 	return refuseRate(application)
+}
+
+// getOrAdd returns the value of an id, a new one if there is none.
+func getOrAdd[T any](values *lru.Cache[string, T], id string, create func() T) T {
+	value, ok := values.Get(id)
+	if !ok {
+		value = create()
+		if other, ok, _ := values.PeekOrAdd(id, value); ok { // another request was quicker
+			value = other
+		}
+	}
+	return value
 }
 
 // RefuseEarly returns why Allow would refuse a request, if the secret was right a moment ago. It returns nil if that is

@@ -10,7 +10,7 @@ func TestTokenRate(t *testing.T) {
 	now := time.Now()
 	limit := NewTokenRate(func() time.Time { return now })
 	allowed := func(application string) (n int) {
-		for limit.Allow(application, "s") == nil {
+		for limit.Allow("of "+application, application, "s") == nil {
 			n++
 		}
 		return n
@@ -39,7 +39,7 @@ func TestTokenRateRefusesEarly(t *testing.T) {
 		}
 	}
 	early("s", false)
-	for limit.Allow("a", "s") == nil {
+	for limit.Allow("", "a", "s") == nil {
 		early("s", false)
 	}
 	early("s", true)
@@ -48,15 +48,43 @@ func TestTokenRateRefusesEarly(t *testing.T) {
 	early("s", true)
 	now = now.Add(time.Millisecond)
 	early("s", false) // it may have another token
-	if err := limit.Allow("a", "s"); err != nil {
+	if err := limit.Allow("", "a", "s"); err != nil {
 		t.Error(err)
 	}
 	early("s", true)
 	for range 20 {
 		now = now.Add(50 * time.Millisecond)
-		if err := limit.Allow("a", "s"); err != nil {
+		if err := limit.Allow("", "a", "s"); err != nil {
 			t.Error(err)
 		}
 	}
 	early("s", false) // the secret may have been revoked
+}
+
+// All applications of a client together get 600 tokens at once, then 40 a second. Another client has its own limit, and
+// an operator's applications have none together.
+func TestTokenRateOfAClient(t *testing.T) {
+	now := time.Now()
+	limit := NewTokenRate(func() time.Time { return now })
+	allowed := func(client string, applications ...string) (n int) {
+		for _, a := range applications {
+			for limit.Allow(client, client+a, "s") == nil {
+				n++
+			}
+		}
+		return n
+	}
+	if n := allowed("12", "a", "b", "c"); n != 600 {
+		t.Errorf("%d tokens at once of a client", n)
+	}
+	if n := allowed("13", "a"); n != 300 {
+		t.Errorf("%d tokens at once of another client", n)
+	}
+	if n := allowed("", "a", "b", "c"); n != 900 {
+		t.Errorf("%d tokens at once of an operator", n)
+	}
+	now = now.Add(time.Second)
+	if n := allowed("12", "a", "b", "c"); n != 40 {
+		t.Errorf("%d tokens of the client a second later", n)
+	}
 }

@@ -179,7 +179,8 @@ func newDesc(name, help string, labels ...string) *prometheus.Desc {
 func (s storeCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		storeUpDesc, changesDesc, deliveriesDesc, expiredDesc, repairedLanesDesc, openingsDesc, pendingDesc,
-		dueLanesDesc, oldestDueDesc, breakersDesc, disabledDesc, atLimitDesc, walBytesDesc, checkpointsDesc,
+		dueLanesDesc, oldestDueDesc, breakersDesc, disabledDesc, atLimitDesc, unreadableDesc, walBytesDesc,
+		checkpointsDesc,
 	} {
 		to <- d
 	}

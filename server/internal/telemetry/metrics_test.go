@@ -12,6 +12,7 @@ import (
 	"time"
 
 	_ "github.com/mattn/go-sqlite3" // the driver sqlite3
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/agentevents/agentevents/store"
 	"github.com/agentevents/agentevents/store/pgtest"
@@ -59,6 +60,15 @@ func TestHelpTextsHaveNoIdentifiers(t *testing.T) {
 				t.Errorf("%s has the identifier %s", text[0], word)
 			}
 		}
+	}
+}
+
+// The collector of the store describes each of its metrics.
+func TestStoreMetricsAreDescribed(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(storeCollector{openStore(t, pgtest.URL(t))})
+	if _, err := registry.Gather(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,9 +4,11 @@ CREATE TABLE event_versions (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id INTEGER NOT NULL,
     url      TEXT NOT NULL,
-    method   TEXT NOT NULL CHECK (method IN ('GET', 'POST'))
+    method   TEXT NOT NULL CHECK (method IN ('GET', 'POST')),
+    past     INTEGER NOT NULL DEFAULT 0 -- 1 if the event has another version by now, or is deleted
 ) STRICT;
 CREATE INDEX event_versions_event ON event_versions (event_id);
+CREATE INDEX event_versions_past ON event_versions (event_id) WHERE past = 1;
 INSERT INTO event_versions (event_id, url, method)
     SELECT id, url, method FROM agent_events
     UNION SELECT event_id, url, method FROM deliveries
@@ -15,6 +17,7 @@ INSERT INTO event_versions (event_id, url, method)
 ALTER TABLE agent_events ADD COLUMN version_id INTEGER NOT NULL DEFAULT 0;
 UPDATE agent_events SET version_id = (SELECT v.id FROM event_versions v
     WHERE v.event_id = agent_events.id AND v.url = agent_events.url AND v.method = agent_events.method);
+UPDATE event_versions SET past = 1 WHERE id NOT IN (SELECT version_id FROM agent_events);
 ALTER TABLE deliveries ADD COLUMN version_id INTEGER NOT NULL DEFAULT 0;
 UPDATE deliveries SET version_id = (SELECT v.id FROM event_versions v
     WHERE v.event_id = deliveries.event_id AND v.url = deliveries.url AND v.method = deliveries.method);
