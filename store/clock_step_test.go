@@ -232,9 +232,9 @@ func (f *fixture) watchClock() {
 // claimAll claims all due lanes, without a limit for each receiver.
 func (f *fixture) claimAll() []webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 10_000, PerReceiver: 10_000, Take: func(string, int64) bool {
-		return true
-	}})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{
+		Lanes: 10_000, PerReceiver: 10_000, Take: func(string, int64) bool { return true },
+	})
 	f.check(err)
 	return claimed
 }

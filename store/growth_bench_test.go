@@ -134,7 +134,9 @@ func (g *grownStore) deliver(t testing.TB, n int, lately bool) {
 	g.measure(t, "change", func() error { return g.toggle(ctx, n) })
 	var claimed []webhook.Delivery
 	g.measure(t, "claim", func() (err error) {
-		limits := webhook.ClaimLimits{Fresh: lately, Lanes: 64, PerReceiver: 32, Take: func(string, int64) bool { return true }}
+		limits := webhook.ClaimLimits{
+			Fresh: lately, Lanes: 64, PerReceiver: 32, Take: func(string, int64) bool { return true },
+		}
 		claimed, _, err = g.Claim(ctx, limits)
 		if err == nil && len(claimed) != 1 {
 			err = fmt.Errorf("%d deliveries are claimed, want 1", len(claimed))

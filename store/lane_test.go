@@ -653,7 +653,8 @@ func TestClaimIsFairAmongReceivers(t *testing.T) {
 		t.Errorf("%d lanes of the receiver with one lane were claimed, want 1", boards)
 	}
 	claimed, _, err = f.Claim(f.ctx, webhook.ClaimLimits{
-		Lanes: 100, PerReceiver: 100, Full: []int64{claimed[0].Receiver}, Take: func(string, int64) bool { return true },
+		Lanes: 100, PerReceiver: 100, Full: []int64{claimed[0].Receiver},
+		Take: func(string, int64) bool { return true },
 	})
 	f.check(err)
 	for _, d := range claimed {

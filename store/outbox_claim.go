@@ -27,8 +27,9 @@ SELECT min(CASE WHEN v.waits > ? THEN v.waits ELSE (
 FROM r JOIN receivers v ON v.id = r.id`
 
 // These queries find due lanes, fairly among clients, and among the receivers of each. Each receiver's lanes are in the
-// order of their due times, and no receiver gets a second lane before every receiver of its client has a first one. pickLanes keeps only the first lane of a
-// receiver with an open breaker. A query skips a lane while a delivery in another lane must move to it.
+// order of their due times, and no receiver gets a second lane before every receiver of its client has a first one.
+// pickLanes keeps only the first lane of a receiver with an open breaker. A query skips a lane while a delivery in
+// another lane must move to it.
 var (
 	sqliteDueLanesSQL = dueLanesQuery("JOIN receivers v ON v.id = r.id", "JOIN lanes l ON l.id IN (SELECT x.id", ")")
 	// This form makes PostgreSQL look up each receiver by its id, and use only the index of due lanes, whatever its row

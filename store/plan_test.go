@@ -142,7 +142,9 @@ func (f *fixture) deliverEach(size benchfill.Size) {
 		f.login(k)
 		f.logout(k)
 		f.logout(k) // a repeated status
-		room := webhook.ClaimLimits{Fresh: i%2 == 0, Lanes: 64, PerReceiver: 32, Take: func(string, int64) bool { return true }}
+		room := webhook.ClaimLimits{
+			Fresh: i%2 == 0, Lanes: 64, PerReceiver: 32, Take: func(string, int64) bool { return true },
+		}
 		claimed, _, err := f.Claim(f.ctx, room)
 		f.check(err)
 		next := f.record(claimed[0], v, true)

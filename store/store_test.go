@@ -128,9 +128,9 @@ func (f *fixture) logout(k store.AgentKey) gen.AgentStatus {
 // claim claims all lanes that are due.
 func (f *fixture) claim() []webhook.Delivery {
 	f.t.Helper()
-	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{Lanes: 1000, PerReceiver: 100, Take: func(string, int64) bool {
-		return true
-	}})
+	claimed, _, err := f.Claim(f.ctx, webhook.ClaimLimits{
+		Lanes: 1000, PerReceiver: 100, Take: func(string, int64) bool { return true },
+	})
 	f.check(err)
 	return claimed
 }
