@@ -122,6 +122,7 @@ func TestBigPagesTakeTurns(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if n := len(h.bigPages.byClient); n != 0 {
 			t.Errorf("%d clients are kept", n)
 		}
