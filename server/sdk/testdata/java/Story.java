@@ -85,7 +85,7 @@ public class Story {
         }
         say("page: empty");
 
-        say("feed: %s", statuses.listStatusChanges(CLIENT, null, null, null, null).stream()
+        say("feed: %s", statuses.listStatusChanges(CLIENT, null, null, null, null, null).stream()
             .map(c -> c.getAgentType() + " " + c.getAgentId() + " " + c.getAgentStatus())
             .collect(Collectors.joining(", ")));
 
