@@ -177,7 +177,8 @@ bench: build ## measure the server for more than an hour, and compare it with fl
 	@go run ./server/bench -binary bin/agentevents $(BENCH) >bin/bench.txt || { cat bin/bench.txt; exit 1; }
 	@go run $(BENCHSTAT) -filter '.name:(Burst OR Steady OR Shift OR Fanout)' -col /on bin/bench.txt
 	@go run $(BENCHSTAT) -filter '.name:(Isolation OR Backlog OR Soak)' -col /when bin/bench.txt
-	@go run $(BENCHSTAT) -filter '.name:Neighbours .unit:(call-ratio OR arrival-ratio OR errors OR peak-B OR disk-B)' -col /on bin/bench.txt
+	@go run $(BENCHSTAT) -col /on \
+		-filter '.name:Neighbours .unit:(call-ratio OR arrival-ratio OR errors OR peak-B OR disk-B)' bin/bench.txt
 
 .PHONY: compare
 compare: build ## measure this tree and the commit BEFORE in turn, and compare them by benchstat (BEFORE=HEAD~10 BENCH="-count 10 burst steady")

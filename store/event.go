@@ -81,7 +81,7 @@ func lockVersion(tx *sqldb.Tx, id int64) (is bool, err error) {
 
 // unusedVersionSQL is true of a version v of some events that nothing refers to. Both parameters are these events. They
 // are named so that a statement reads their deliveries once, and not for each version.
-const unusedVersionSQL = "NOT EXISTS (SELECT 1 FROM agent_events e WHERE e.id = v.event_id AND e.version_id = v.id) " +
+const unusedVersionSQL = "v.past = 1 " +
 	"AND NOT EXISTS (SELECT 1 FROM event_sweeps w WHERE w.event_id = v.event_id AND w.version_id = v.id) " +
 	"AND v.id NOT IN (SELECT d.version_id FROM deliveries d WHERE d.event_id IN ?) " +
 	"AND v.id NOT IN (SELECT a.version_id FROM deliveries d JOIN attempts a ON a.delivery_id = d.id " +

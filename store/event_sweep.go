@@ -143,14 +143,10 @@ func (s *Store) sweepSlice(tx *sqldb.Tx, w *eventSweep) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	n := slices.IndexFunc(rows, func(r deliveryRow) bool { return !locked[r.LaneID] })
-	if n < 0 {
-		n = len(rows)
-		more = n == sweptRows
-	} else {
-		more = true
+	if n := slices.IndexFunc(rows, func(r deliveryRow) bool { return !locked[r.LaneID] }); n >= 0 {
+		return true, s.sweepRows(tx, w, rows[:n])
 	}
-	return more, s.sweepRows(tx, w, rows[:n])
+	return len(rows) == sweptRows, s.sweepRows(tx, w, rows)
 }
 
 // lanes are the lanes that change if some deliveries follow the event.
@@ -184,14 +180,9 @@ func (s *Store) sweepRows(tx *sqldb.Tx, w *eventSweep, rows []deliveryRow) (err 
 	if err == nil && w.State == stateCancelled {
 		err = s.cancelParked(tx, ids)
 	}
-	lanes := map[int64]bool{}
-	for _, r := range rows {
-		lanes[r.LaneID] = true
-	}
-	for _, lane := range slices.Sorted(maps.Keys(lanes)) {
-		if err == nil {
-			err = s.sweepLane(tx, *w, lane, ids)
-		}
+	lanes := slices.Compact(slices.Sorted(slices.Values(each(rows, laneOf))))
+	for i := 0; err == nil && i < len(lanes); i++ {
+		err = s.sweepLane(tx, *w, lanes[i], ids)
 	}
 	return err
 }

@@ -67,14 +67,22 @@ func TestChangesOfEventsHoldAtOnce(t *testing.T) {
 	}
 }
 
+// openToMove opens such a store with an event to move: its deliveries 1, 3 and 5 wait in the lane of crm, and those of
+// another event, 2, 4 and 6, in that of board.
+func openToMove(t *testing.T) (f *fixture, k store.AgentKey, event int64) {
+	t.Helper()
+	f = openSwept(t)
+	k = f.agent()
+	event = f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
+	f.createEvents(k, board+"/other", gen.EventTypeAgentLogout)
+	f.flip(k, 3)
+	return f, k, event
+}
+
 // The deliveries of a moved event go to its new URL alone, in their order, and a delivery that was enqueued there
 // meanwhile waits for them.
 func TestMovedEventKeepsItsOrderInSlices(t *testing.T) {
-	f := openSwept(t)
-	k := f.agent()
-	moved := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
-	f.createEvents(k, board+"/other", gen.EventTypeAgentLogout)
-	f.flip(k, 3) // 1, 3 and 5 in the lane of crm; 2, 4 and 6 in that of board
+	f, k, moved := openToMove(t)
 	f.redirect(k, moved, board)
 	f.claimNone()
 	f.sweepAll()
@@ -92,11 +100,7 @@ func TestMovedEventKeepsItsOrderInSlices(t *testing.T) {
 
 // A worker that holds the lane does not get the next delivery of it while others must come before that.
 func TestLaneIsNotKeptDuringASweep(t *testing.T) {
-	f := openSwept(t)
-	k := f.agent()
-	moved := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
-	f.createEvents(k, board+"/other", gen.EventTypeAgentLogout)
-	f.flip(k, 3)
+	f, k, moved := openToMove(t)
 	var ours webhook.Delivery
 	for _, d := range f.claim() {
 		if d.URL == board+"/other" {
@@ -281,11 +285,7 @@ func TestSlicesAreBounded(t *testing.T) {
 
 // The log says why a delivery waits.
 func TestWaitingForASweep(t *testing.T) {
-	f := openSwept(t)
-	k := f.agent()
-	moved := f.createEvents(k, crm, gen.EventTypeAgentLogin)[0]
-	f.createEvents(k, board+"/other", gen.EventTypeAgentLogout)
-	f.flip(k, 3)
+	f, k, moved := openToMove(t)
 	f.redirect(k, moved, board)
 	for id, want := range map[int64]string{
 		2: "an event of this agent and receiver has just been changed, and its deliveries come here first",

@@ -140,11 +140,12 @@ var invariants = []invariant{
 		) u LEFT JOIN event_versions v ON v.id = u.version_id WHERE v.event_id IS DISTINCT FROM u.event_id`,
 	},
 	{
-		"an event has the URL and the method of its version",
-		`SELECT 'event ' || e.id || ': ' || e.method || ', version ' || v.id || ': ' || v.method ||
-		CASE e.url WHEN v.url THEN '' ELSE '; the URLs differ' END
-		FROM agent_events e JOIN event_versions v ON v.id = e.version_id WHERE e.url <> v.url OR e.method <> v.method
-			OR v.past <> 0`,
+		"an event has the URL and the method of its version, and its other versions are past",
+		`SELECT 'event ' || v.event_id || ': ' || coalesce(e.method, 'deleted') || ', version ' || v.id || ': ' ||
+		v.method || CASE v.past WHEN 1 THEN ', past' ELSE '' END || CASE WHEN e.url <> v.url THEN '; the URLs differ'
+			ELSE '' END
+		FROM event_versions v LEFT JOIN agent_events e ON e.version_id = v.id
+		WHERE e.url <> v.url OR e.method <> v.method OR v.past <> CASE WHEN e.id IS NULL THEN 1 ELSE 0 END`,
 	},
 	{
 		"an event has a lane of its agent",

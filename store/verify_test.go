@@ -112,6 +112,9 @@ var faults = map[string]struct{ plant, want string }{
 	"an old method": {
 		"UPDATE agent_events SET method = 'GET' WHERE id = 2", "event 2: GET, version 2: POST",
 	},
+	"a current version that is past": {
+		"UPDATE event_versions SET past = 1 WHERE id = 2", "event 2: POST, version 2: POST, past",
+	},
 	"a version of another event": {
 		"UPDATE deliveries SET version_id = 1 WHERE id = 2",
 		"delivery 2: pending, version 1 in lane 1; event 2 is enabled, version 2",

@@ -131,8 +131,8 @@ func (g *Guard) isOwn(a netip.Addr) bool { return a.IsLoopback() || a.IsUnspecif
 // ownAddressesAge is the longest time for which the addresses of the interfaces are not read again.
 const ownAddressesAge = time.Second
 
-// ownAddresses are the addresses of the machine's interfaces, which may change. To read them takes some 10 µs, and more
-// with many interfaces; each dial of a public address checks it twice.
+// ownAddresses are the addresses of the machine's interfaces, which may change. To read them takes some 10 µs, and
+// more with many interfaces; each dial of a public address checks it twice.
 type ownAddresses struct {
 	read func() ([]net.Addr, error)
 

@@ -9,7 +9,7 @@ import (
 )
 
 // banned matches words that replace a term or an actor's name, also at the start of a sentence. It does not match
-// identifiers such as http.NoBody.
+// identifiers.
 var banned = regexp.MustCompile(`\b([Ww]hoever|[Ss]omebody|[Nn]obody|[Aa]new|[Oo]wed|[Aa]stray|` +
 	`([Ii]s|[Aa]re|[Ww]as|[Ww]ere) told|[Ww]ho (may|has|is|asks|sends|makes|fails|gets))\b`)
 

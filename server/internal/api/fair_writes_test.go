@@ -42,7 +42,7 @@ func (w *writes) begin(caller store.Caller, operation string) <-chan error {
 	}, operation)
 	ctx := w.of(caller)
 	return w.result(func() error {
-		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", http.NoBody)
+		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", nil)
 		_, err := handler(echo.New().NewContext(r, httptest.NewRecorder()), nil)
 		return err
 	})

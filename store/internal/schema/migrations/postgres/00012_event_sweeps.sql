@@ -1,6 +1,7 @@
 -- +goose NO TRANSACTION
 -- +goose Up
--- The changes of events that not all unfinished deliveries of the event have followed yet. Those up to the position have.
+-- The changes of events that not all unfinished deliveries of the event have followed yet. Those up to the position
+-- have.
 CREATE TABLE IF NOT EXISTS event_sweeps (
     event_id   BIGINT NOT NULL PRIMARY KEY,
     state      TEXT   NOT NULL CHECK (state IN ('pending', 'parked', 'cancelled')), -- what the deliveries become

@@ -13,7 +13,8 @@ CREATE INDEX event_versions_past ON event_versions (event_id) WHERE past = 1;
 INSERT INTO event_versions (event_id, url, method)
     SELECT id, url, method FROM agent_events
     UNION SELECT event_id, url, method FROM deliveries
-    UNION SELECT d.event_id, a.url, a.method FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE a.url <> '';
+    UNION SELECT d.event_id, a.url, a.method FROM attempts a JOIN deliveries d ON d.id = a.delivery_id
+        WHERE a.url <> '';
 
 ALTER TABLE agent_events ADD COLUMN version_id BIGINT NOT NULL DEFAULT 0;
 UPDATE agent_events SET version_id = (SELECT v.id FROM event_versions v
@@ -24,7 +25,8 @@ UPDATE deliveries SET version_id = (SELECT v.id FROM event_versions v
     WHERE v.event_id = deliveries.event_id AND v.url = deliveries.url AND v.method = deliveries.method);
 ALTER TABLE attempts ADD COLUMN version_id BIGINT NOT NULL DEFAULT 0;
 UPDATE attempts SET version_id = (SELECT CASE attempts.url WHEN '' THEN d.version_id ELSE
-    (SELECT v.id FROM event_versions v WHERE v.event_id = d.event_id AND v.url = attempts.url AND v.method = attempts.method)
+    (SELECT v.id FROM event_versions v WHERE v.event_id = d.event_id AND v.url = attempts.url
+        AND v.method = attempts.method)
     END FROM deliveries d WHERE d.id = attempts.delivery_id);
 ALTER TABLE deliveries DROP COLUMN url;
 ALTER TABLE deliveries DROP COLUMN method;

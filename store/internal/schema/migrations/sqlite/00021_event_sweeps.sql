@@ -1,5 +1,6 @@
 -- +goose Up
--- The changes of events that not all unfinished deliveries of the event have followed yet. Those up to the position have.
+-- The changes of events that not all unfinished deliveries of the event have followed yet. Those up to the position
+-- have.
 CREATE TABLE event_sweeps (
     event_id   INTEGER NOT NULL PRIMARY KEY,
     state      TEXT    NOT NULL CHECK (state IN ('pending', 'parked', 'cancelled')), -- what the deliveries become
