@@ -115,8 +115,8 @@ func TestReplayContinuesAfterAKill(t *testing.T) {
 	equal(t, "exit code", p.stop(t), 0)
 	// Copies of the delivery, whose events do not exist.
 	query(t, store, fmt.Sprintf(`WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < %d)
-		INSERT INTO event_versions (event_id, url, method, past) SELECT 1000 + n, url, method, 1 FROM event_versions v, n
-		WHERE v.event_id = 1 RETURNING 1`, many))
+		INSERT INTO event_versions (event_id, url, method, past)
+		SELECT 1000 + n, url, method, 1 FROM event_versions v, n WHERE v.event_id = 1 RETURNING 1`, many))
 	query(t, store, fmt.Sprintf(`WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < %d)
 		INSERT INTO deliveries (webhook_id, change_id, event_id, lane_id, version_id, state, attempts, due_at,
 			expires_at, created_at, finished_at, client_id, kind, agent_id, new_status, changed_at)
