@@ -2,8 +2,8 @@
 // that writes is one transaction, unless its comment says otherwise. Rows and GORM stay inside the package: its methods
 // return models of package gen, small types of its own, and *Error.
 //
-// README.md explains the store to its operators: the terms, the guarantees, and the rules of lanes that they rest on.
-// This comment is a tour of the code.
+// README.md explains the store to its operators: the terms and the guarantees. This comment is a tour of the code, with
+// the rules of lanes that the guarantees rest on.
 //
 // # A status change, from the request to the wire
 //
@@ -35,10 +35,31 @@
 // Of the API: client, agent, event, status change, sequence number, delivery, attempt, receiver. Of the outbox: lane,
 // head (the first pending delivery of a lane), due time, lease, claim (its number identifies a late result), handoff,
 // result, verdict, breaker, probe, outage, deploy window, sweep. Of the database: transaction, batch, wave, contended
-// task, writer, queued statement, lock order, engine. The table of terms in README.md explains most of the concepts of
-// the API and the outbox. webhook/doc.go explains handoff and verdict, event_sweep.go a sweep. A batch is the tasks of
+// task, writer, queued statement, lock order, engine. README.md and webhook/README.md explain the concepts of the API,
+// and README.md also lane, due, lease, breaker and probe. An outage lasts from a receiver's first failure until its next
+// answer of those that close a breaker (receiver.go). In the deploy window an answer such as 404 is tried again
+// (webhook/delivery.go). webhook/doc.go explains handoff and verdict, event_sweep.go a sweep. A batch is the tasks of
 // one transaction, such as status updates. A task is contended if another transaction has locked one of its rows for
 // long (batcher.go). A queued statement is sent together with the next one whose answer is needed (queue.go).
+//
+// # The rules of lanes
+//
+// Order and at-least-once delivery rest on eight rules, and make crash tries them:
+//
+//  1. What takes deliveries out of a lane counts the rows that it really took. If deliveries are left and no worker
+//     holds the lane, it makes the lane due (lane.go).
+//  2. A worker holds a lane by a lease. The result of a delivery is on disk before the next one is sent. A result with
+//     an earlier claim number does not count.
+//  3. Immediately before it sends, a worker checks its lease by a monotonic clock. It does not send with less than a
+//     timeout left, so a process that was suspended sends nothing that has been overtaken.
+//  4. When a URL moves to another receiver, its pending deliveries follow in the order of the changes. The new lane
+//     waits for a delivery in flight. If that one fails, it follows, too (event_sweep.go).
+//  5. The id of a lane is never reused. An agent that is deleted and created again keeps its lanes.
+//  6. All times are of one clock, on PostgreSQL the database's. A step back shortens all waits by as much
+//     (clock_step.go). A due time that is later than any delay allows becomes now.
+//  7. Transactions lock rows in one order (lane.go). An SQLite file belongs to one process, which drops all leases at
+//     its start.
+//  8. RepairLanes looks for pending deliveries whose lane would never be claimed, and repairs it (outbox_repair.go).
 //
 // # Where the rest is
 //

@@ -15,7 +15,7 @@ import (
 const expiredPerCommit = 100
 
 // RepairLanes implements webhook.Outbox. It finds and repairs inconsistent lanes. A lane is inconsistent if its row
-// does not match its deliveries. The lane rules (README.md) should prevent that. RepairLanes also fails expired
+// does not match its deliveries. The rules of lanes (doc.go) should prevent that. RepairLanes also fails expired
 // deliveries that no claim has reached. It uses several transactions.
 func (s *Store) RepairLanes(ctx context.Context) (int, error) {
 	if err := errors.Join(s.expire(ctx), s.repairWaits(ctx)); err != nil {
