@@ -36,8 +36,8 @@
 // head (the first pending delivery of a lane), due time, lease, claim (its number identifies a late result), handoff,
 // result, verdict, breaker, probe, outage, deploy window, sweep. Of the database: transaction, batch, wave, contended
 // task, writer, queued statement, lock order, engine. README.md and webhook/README.md explain the concepts of the API,
-// and README.md also lane, due, lease, breaker and probe. An outage lasts from a receiver's first failure until its next
-// answer of those that close a breaker (receiver.go). In the deploy window an answer such as 404 is tried again
+// and README.md also lane, due, lease, breaker and probe. An outage lasts from a receiver's first failure until its
+// next answer of those that close a breaker (receiver.go). In the deploy window an answer such as 404 is tried again
 // (webhook/delivery.go). webhook/doc.go explains handoff and verdict, event_sweep.go a sweep. A batch is the tasks of
 // one transaction, such as status updates. A task is contended if another transaction has locked one of its rows for
 // long (batcher.go). A queued statement is sent together with the next one whose answer is needed (queue.go).
